@@ -1,0 +1,230 @@
+//! What a machine wants sent.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use bytes::Bytes;
+
+use crate::effect::FileSpan;
+
+/// The queue between a machine and its socket.
+///
+/// A machine puts; the host looks at [`chunks`](Self::chunks), writes them in one call, and says
+/// how much went with [`advance`](Self::advance). An empty outbox holds no heap memory.
+#[derive(Debug)]
+pub struct Outbox {
+    /// The content of all `Segment::Bytes`, in order; the first `passed` bytes are sent.
+    bytes: Vec<u8>,
+    passed: usize,
+    /// The first segment stands apart, so that a queue of one needs no memory.
+    first: Option<Segment>,
+    rest: VecDeque<Segment>,
+    held: usize,
+    queued: u64,
+    total: u64,
+    mark: usize,
+    finished: bool,
+}
+
+#[derive(Debug)]
+enum Segment {
+    Bytes(usize),
+    Shared(Bytes),
+    File(FileSpan),
+    Boundary,
+}
+
+/// A piece of an [`Outbox`], as the host sends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chunk<'a> {
+    /// Bytes in memory.
+    Bytes(&'a [u8]),
+    /// A part of a file, which the host moves by itself.
+    File(FileSpan),
+}
+
+/// What a segment costs beside its bytes, so that empty pieces are bounded too.
+const OVERHEAD: usize = 32;
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self::new(Self::MARK)
+    }
+}
+
+impl Outbox {
+    /// The usual mark: 64 KiB, a few times what a socket takes at once.
+    pub const MARK: usize = 64 * 1024;
+
+    /// An empty queue that has [`room`](Self::room) for `mark` bytes.
+    pub const fn new(mark: usize) -> Self {
+        Self {
+            bytes: Vec::new(),
+            passed: 0,
+            first: None,
+            rest: VecDeque::new(),
+            held: 0,
+            queued: 0,
+            total: 0,
+            mark,
+            finished: false,
+        }
+    }
+
+    /// Copies `bytes` in; neighbouring pieces become one.
+    pub fn put(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.bytes.extend_from_slice(bytes);
+        self.count(bytes.len(), bytes.len() as u64);
+        match self.rest.back_mut().or(self.first.as_mut()) {
+            Some(Segment::Bytes(n)) => *n = n.saturating_add(bytes.len()),
+            _ => self.push(Segment::Bytes(bytes.len())),
+        }
+    }
+
+    /// Puts bytes that others hold too; nothing is copied.
+    pub fn put_shared(&mut self, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.count(bytes.len(), bytes.len() as u64);
+        self.push(Segment::Shared(bytes));
+    }
+
+    /// Puts a part of a file. Only where [`CARRIES_FILES`](crate::StreamMachine::CARRIES_FILES).
+    pub fn put_file(&mut self, span: FileSpan) {
+        if span.len == 0 {
+            return;
+        }
+        self.count(0, span.len);
+        self.push(Segment::File(span));
+    }
+
+    /// What is put before and what is put after leave in separate writes.
+    pub fn boundary(&mut self) {
+        if !self.is_empty() && !matches!(self.rest.back(), Some(Segment::Boundary)) {
+            self.push(Segment::Boundary);
+        }
+    }
+
+    /// Nothing more will be put: the host closes its sending half once all is sent.
+    pub fn finish(&mut self) {
+        self.finished = true;
+    }
+
+    /// Whether [`finish`](Self::finish) was called.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Bytes of memory that may still be put before the mark. At zero a machine answers
+    /// [`NeedRoom`](crate::Step::NeedRoom) before it takes what it would have to answer.
+    pub fn room(&self) -> usize {
+        self.mark.saturating_sub(self.held)
+    }
+
+    /// Bytes of memory that wait here, and a little for each piece.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Bytes that wait to be sent, those in files included.
+    pub fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    /// All bytes ever put.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// What goes into the next write: the pieces up to a boundary, in order.
+    pub fn chunks(&self) -> impl Iterator<Item = Chunk<'_>> {
+        let mut at = self.passed;
+        self.first
+            .iter()
+            .chain(&self.rest)
+            .take_while(|segment| !matches!(segment, Segment::Boundary))
+            .filter_map(move |segment| match segment {
+                Segment::Bytes(n) => {
+                    let from = at;
+                    at = at.saturating_add(*n);
+                    self.bytes.get(from..at).map(Chunk::Bytes)
+                }
+                Segment::Shared(bytes) => Some(Chunk::Bytes(bytes)),
+                Segment::File(span) => Some(Chunk::File(*span)),
+                Segment::Boundary => None,
+            })
+    }
+
+    /// The first `n` bytes of the queue were sent.
+    pub fn advance(&mut self, n: usize) {
+        let mut n = n;
+        while let Some(first) = self.first.as_mut() {
+            let left = match first {
+                Segment::Bytes(len) => {
+                    let sent = n.min(*len);
+                    *len = len.saturating_sub(sent);
+                    self.passed = self.passed.saturating_add(sent);
+                    self.held = self.held.saturating_sub(sent);
+                    n = n.saturating_sub(sent);
+                    self.queued = self.queued.saturating_sub(sent as u64);
+                    *len
+                }
+                Segment::Shared(bytes) => {
+                    let sent = n.min(bytes.len());
+                    bytes::Buf::advance(bytes, sent);
+                    self.held = self.held.saturating_sub(sent);
+                    n = n.saturating_sub(sent);
+                    self.queued = self.queued.saturating_sub(sent as u64);
+                    bytes.len()
+                }
+                Segment::File(span) => {
+                    let sent = (n as u64).min(span.len);
+                    span.offset = span.offset.saturating_add(sent);
+                    span.len = span.len.saturating_sub(sent);
+                    n = n.saturating_sub(usize::try_from(sent).unwrap_or(usize::MAX));
+                    self.queued = self.queued.saturating_sub(sent);
+                    usize::try_from(span.len).unwrap_or(usize::MAX)
+                }
+                Segment::Boundary => 0,
+            };
+            if left > 0 {
+                break;
+            }
+            self.held = self.held.saturating_sub(OVERHEAD);
+            self.first = self.rest.pop_front();
+        }
+        if self.is_empty() {
+            self.bytes = Vec::new();
+            self.rest = VecDeque::new();
+            self.passed = 0;
+        }
+        // Slid when half is sent: each byte moves at most once.
+        if self.passed >= self.bytes.len().saturating_sub(self.passed) {
+            self.bytes.drain(..self.passed);
+            self.passed = 0;
+        }
+    }
+
+    fn count(&mut self, held: usize, queued: u64) {
+        self.held = self.held.saturating_add(held);
+        self.queued = self.queued.saturating_add(queued);
+        self.total = self.total.saturating_add(queued);
+    }
+
+    fn push(&mut self, segment: Segment) {
+        self.held = self.held.saturating_add(OVERHEAD);
+        if self.first.is_none() {
+            self.first = Some(segment);
+        } else {
+            self.rest.push_back(segment);
+        }
+    }
+}
