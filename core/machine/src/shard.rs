@@ -29,7 +29,7 @@ pub struct Shard<M: StreamMachine, S: Service<M>> {
     service: S,
     net: Net<M>,
     reports: VecDeque<S::Report>,
-    tap: Option<Box<dyn Tap<S::Message>>>,
+    tap: Option<Box<dyn Tap<S::Message> + Send>>,
     /// How many of the waiting actions the tap has seen.
     tapped: usize,
 }
@@ -87,7 +87,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
     }
 
     /// Has everything seen by `tap` from here on.
-    pub fn set_tap(&mut self, tap: Box<dyn Tap<S::Message>>) {
+    pub fn set_tap(&mut self, tap: Box<dyn Tap<S::Message> + Send>) {
         self.tap = Some(tap);
     }
 
