@@ -38,6 +38,11 @@ pub struct Shard<M: StreamMachine, S: Service<M>> {
 pub trait Tap<Message> {
     /// `entry` happens at `now`.
     fn record(&mut self, now: Now, entry: TapEntry<'_, Message>);
+
+    /// Hands over what it has gathered since the last call, if it gathers and does not pass on.
+    fn drain(&mut self, to: &mut dyn FnMut(&[u8])) {
+        let _ = to;
+    }
 }
 
 /// What a [`Tap`] sees: the calls of the host, then what they led to.
@@ -89,6 +94,13 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
     /// Has everything seen by `tap` from here on.
     pub fn set_tap(&mut self, tap: Box<dyn Tap<S::Message> + Send>) {
         self.tap = Some(tap);
+    }
+
+    /// Hands over what the tap has gathered.
+    pub fn drain_tap(&mut self, to: &mut dyn FnMut(&[u8])) {
+        if let Some(tap) = &mut self.tap {
+            tap.drain(to);
+        }
     }
 
     /// The service, to look at.
