@@ -111,6 +111,11 @@ impl<'i> Input<'i> {
         let n = n.min(self.visible.saturating_sub(at));
         let gap_end = at.saturating_add(n);
         let behind = self.bytes.len().saturating_sub(gap_end);
+        let fresh = if self.fresh > at {
+            self.fresh.saturating_sub(n).max(at)
+        } else {
+            self.fresh
+        };
         if at <= behind {
             self.bytes.copy_within(..at, n);
             self.take(n);
@@ -121,10 +126,8 @@ impl<'i> Input<'i> {
                 .get_mut(..len)
                 .unwrap_or_default();
             self.visible = self.visible.saturating_sub(n);
-            if self.fresh > at {
-                self.fresh = self.fresh.saturating_sub(n).max(at);
-            }
         }
+        self.fresh = fresh;
     }
 
     /// For hosts: where the untaken bytes lie in the buffer the view was made on.

@@ -28,6 +28,8 @@ pub struct Net<M: StreamMachine> {
     pub(crate) actions: VecDeque<Action>,
     pub(crate) timers: BTreeSet<(Instant, ConnId)>,
     requests: u64,
+    /// Requests that wait for a reply.
+    pub(crate) pending: BTreeSet<RequestId>,
     pub(crate) stopping: bool,
 }
 
@@ -43,8 +45,8 @@ pub struct NetLimits {
     /// Bytes an outbox may hold before commands are refused. Default 4 MiB: a service that
     /// watches `queued` never meets it.
     pub held: usize,
-    /// How long a closed connection may take to flush and to see the peer close, before it is
-    /// cut. Default 2 s.
+    /// How long a closed connection may go without sending anything or seeing the peer close,
+    /// before it is cut. Default 2 s.
     pub linger: Duration,
 }
 
@@ -149,6 +151,7 @@ impl<M: StreamMachine> Net<M> {
             actions: VecDeque::new(),
             timers: BTreeSet::new(),
             requests: 0,
+            pending: BTreeSet::new(),
             stopping: false,
         }
     }
@@ -169,14 +172,12 @@ impl<M: StreamMachine> Net<M> {
             _ => return Err(Refused::Closed),
         };
         if conn.outbox.held() >= held {
+            conn.full = true;
             return Err(Refused::Full);
         }
         conn.machine
             .handle_command(now, command, &mut conn.outbox)?;
-        if !conn.dirty {
-            conn.dirty = true;
-            self.dirty.push_back(to);
-        }
+        self.touch(to);
         Ok(())
     }
 
@@ -193,9 +194,10 @@ impl<M: StreamMachine> Net<M> {
 
     /// No more events from it until [`resume`](Self::resume): the host stops reading, so that
     /// the peer has to wait.
-    pub fn pause(&mut self, conn: ConnId) {
-        if let Some(conn) = self.conn_mut(conn) {
+    pub fn pause(&mut self, id: ConnId) {
+        if let Some(conn) = get(&mut self.slots, id) {
             conn.paused = true;
+            self.touch(id);
         }
     }
 
@@ -203,10 +205,7 @@ impl<M: StreamMachine> Net<M> {
     pub fn resume(&mut self, id: ConnId) {
         if let Some(conn) = get(&mut self.slots, id) {
             conn.paused = false;
-            if !conn.dirty {
-                conn.dirty = true;
-                self.dirty.push_back(id);
-            }
+            self.touch(id);
         }
     }
 
@@ -214,13 +213,16 @@ impl<M: StreamMachine> Net<M> {
     pub fn request(&mut self, effect: Effect) -> RequestId {
         let id = RequestId(self.requests);
         self.requests = self.requests.saturating_add(1);
+        self.pending.insert(id);
         self.actions.push_back(Action::Request(id, effect));
         id
     }
 
-    /// No reply is wanted any more; none follows.
+    /// No reply is wanted any more; none follows. A file that was opened meanwhile is released.
     pub fn cancel(&mut self, id: RequestId) {
-        self.actions.push_back(Action::Cancel(id));
+        if self.pending.remove(&id) {
+            self.actions.push_back(Action::Cancel(id));
+        }
     }
 
     /// Closes a file: now, or once all that `after` has queued so far is sent.
@@ -249,6 +251,7 @@ impl<M: StreamMachine> Net<M> {
         if let Some(conn) = get(&mut self.slots, id) {
             conn.outbox = Outbox::new(0);
             conn.aborted = true;
+            self.touch(id);
         }
         self.close(id);
     }
@@ -323,10 +326,23 @@ impl<M: StreamMachine> Net<M> {
             return None;
         }
         let conn = slot.conn.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(id.index);
+        // A place whose generations are used up is given up, so that no id comes twice.
+        if let Some(next) = slot.generation.checked_add(1) {
+            slot.generation = next;
+            self.free.push(id.index);
+        }
         self.open = self.open.saturating_sub(1);
         Some(conn)
+    }
+
+    /// Has the shard look at it again before the host's call returns.
+    fn touch(&mut self, id: ConnId) {
+        if let Some(conn) = get(&mut self.slots, id) {
+            if !conn.dirty {
+                conn.dirty = true;
+                self.dirty.push_back(id);
+            }
+        }
     }
 
     pub(crate) fn conn(&self, id: ConnId) -> Option<&Conn<M>> {

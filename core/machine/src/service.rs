@@ -61,7 +61,7 @@ pub enum Closed<E> {
     Local,
     /// It was never established, or the system broke it.
     Failed(Failure),
-    /// The machine waits for input that cannot come; a bug of the machine.
+    /// The machine waits for input or room that cannot come; a bug of the machine.
     Stalled,
 }
 

@@ -192,6 +192,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         }
         conn.outbox.advance(n);
         conn.writing = !conn.outbox.is_empty();
+        let flushing = conn.phase == Phase::Closing && n > 0;
         let starved = conn.need == Need::Room && conn.outbox.room() > 0;
         let room = conn.full && conn.phase == Phase::Open && conn.outbox.held() <= low;
         if room {
@@ -207,6 +208,9 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
                 self.act(Action::Release(file));
             }
         }
+        if flushing {
+            self.linger(id);
+        }
         if room {
             self.service.handle_room(now, id, &mut self.net);
         }
@@ -218,11 +222,15 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         self.settle();
     }
 
-    /// The host answers a request that was not cancelled.
+    /// The host answers a request. An answer that crossed with a cancellation goes no further.
     pub fn handle_reply(&mut self, now: Now, id: RequestId, reply: Reply<'_>) {
         self.net.now = now;
         self.tap(now, TapEntry::Reply(id, &reply));
-        self.service.handle_reply(now, id, reply, &mut self.net);
+        if self.net.pending.remove(&id) {
+            self.service.handle_reply(now, id, reply, &mut self.net);
+        } else if let Reply::Opened { file, .. } = reply {
+            self.act(Action::Release(file));
+        }
         self.settle();
     }
 
@@ -408,6 +416,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
                 }
                 Ok(Step::NeedInput(_)) if input.at_eof() => return Some(Closed::Stalled),
                 Ok(Step::NeedInput(_)) => conn.need = Need::Input,
+                Ok(Step::NeedRoom) if conn.outbox.is_empty() => return Some(Closed::Stalled),
                 Ok(Step::NeedRoom) => conn.need = Need::Room,
                 Ok(Step::NeedCommand) => conn.need = Need::Command,
                 Ok(Step::Done) => return Some(Closed::Done),
@@ -420,7 +429,6 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
     /// The dialogue is over: tells the service and leaves the flushing to the host.
     fn end(&mut self, id: ConnId, why: Closed<M::Error>) {
         let now = self.net.now;
-        let linger = now.mono.saturating_add(self.net.limits.linger);
         let Some(conn) = self.net.conn_mut(id) else {
             return;
         };
@@ -431,10 +439,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         if conn.aborted {
             conn.outbox = Outbox::new(0);
         }
-        if let Some(at) = conn.timer.replace(linger) {
-            self.net.timers.remove(&(at, id));
-        }
-        self.net.timers.insert((linger, id));
+        self.linger(id);
         self.tap(now, TapEntry::Closed(id, &why));
         let gone = never_stood || matches!(why, Closed::Failed(_));
         self.service.handle_closed(now, id, why, &mut self.net);
@@ -443,6 +448,18 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         } else {
             self.settle_io(id);
         }
+    }
+
+    /// From now on the connection may be silent for so long, and is then cut.
+    fn linger(&mut self, id: ConnId) {
+        let at = self.net.now.mono.saturating_add(self.net.limits.linger);
+        let Some(conn) = self.net.conn_mut(id) else {
+            return;
+        };
+        if let Some(old) = conn.timer.replace(at) {
+            self.net.timers.remove(&(old, id));
+        }
+        self.net.timers.insert((at, id));
     }
 
     /// Brings the timer and the host's orders for one connection in line with its state.
@@ -465,7 +482,8 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         }
         conn.suspended = !wants_read;
         conn.full |= conn.outbox.room() == 0;
-        let gone = conn.phase == Phase::Closing && conn.outbox.is_empty() && conn.eof;
+        let quiet = conn.outbox.is_empty() && conn.eof;
+        let gone = conn.phase == Phase::Closing && (quiet || conn.aborted);
         if conn.phase == Phase::Open {
             let (old, new) = (conn.timer, conn.machine.poll_timeout().map(|d| d.at));
             if old != new {
@@ -493,13 +511,13 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         if let Some(at) = conn.timer {
             self.net.timers.remove(&(at, id));
         }
-        for (_, file) in conn.releases {
-            self.act(Action::Release(file));
-        }
         self.act(Action::Close {
             conn: id,
             reset: conn.aborted || !conn.outbox.is_empty(),
         });
+        for (_, file) in conn.releases {
+            self.act(Action::Release(file));
+        }
     }
 
     /// Carries out what the calls so far have led to, until nothing is left to do.
