@@ -1,1 +1,4 @@
-//! To be written.
+//! Event loops for machines, on mio.
+
+#[cfg(feature = "blocking")]
+pub mod blocking;

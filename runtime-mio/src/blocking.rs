@@ -1,0 +1,1 @@
+//! The host of plain threads: two for each connection, for embedders and small servers.

@@ -1,0 +1,1 @@
+//! Datagram sockets with all the system tells about a datagram.

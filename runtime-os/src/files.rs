@@ -1,0 +1,433 @@
+//! Files beneath the folders a host was given, and the names of the network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::io::Errno;
+use semfio_machine::{
+    Effect, Entry, Failure, FileId, FileKind, Metadata, OpenMode, Reply, RootId, UnixTime,
+};
+
+use crate::failure;
+
+/// The longest [`Effect::Read`] that is carried out, 16 MiB; longer ones fail as
+/// [`Failure::Exhausted`].
+pub const READ_LIMIT: u32 = 16 * 1024 * 1024;
+
+/// The most names in one [`Reply::Listed`].
+pub const LIST_LIMIT: usize = 1_000;
+
+/// The folders a host serves, in the order of their [`RootId`].
+///
+/// No path leads out of its folder: `..`, empty parts and absolute paths are refused, and no
+/// link is followed, wherever in the path it stands.
+#[derive(Debug, Default)]
+pub struct Roots {
+    folders: Vec<OwnedFd>,
+    walk: Walk,
+}
+
+/// How the system is kept from leaving a folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Walk {
+    /// By openat2, in one call.
+    #[default]
+    Whole,
+    /// One part after the other, none of them a link: for old kernels, and sandboxes that do not
+    /// know the call.
+    Parts,
+}
+
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS);
+
+/// The files that are open. Shared by the thread that opens and the one that sends them.
+///
+/// A number is never used for a second file, so that a stale one finds nothing.
+#[derive(Debug)]
+pub struct Files {
+    table: Mutex<Table>,
+    limit: usize,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u32,
+    open: BTreeMap<u32, Arc<File>>,
+}
+
+/// A [`Reply`] that owns what it holds, to be carried between threads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnedReply {
+    /// As [`Reply::Opened`].
+    Opened {
+        /// Its place in [`Files`].
+        file: FileId,
+        /// What is known of it.
+        metadata: Metadata,
+    },
+    /// As [`Reply::Found`].
+    Found(Metadata),
+    /// As [`Reply::Listed`].
+    Listed(Vec<Entry>),
+    /// As [`Reply::Read`].
+    Read(Vec<u8>),
+    /// As [`Reply::Resolved`].
+    Resolved(Vec<SocketAddr>),
+    /// As [`Reply::Done`].
+    Done,
+    /// As [`Reply::Failed`].
+    Failed(Failure),
+}
+
+impl OwnedReply {
+    /// The reply a shard takes.
+    pub fn as_reply(&self) -> Reply<'_> {
+        match self {
+            Self::Opened { file, metadata } => Reply::Opened {
+                file: *file,
+                metadata: *metadata,
+            },
+            Self::Found(metadata) => Reply::Found(*metadata),
+            Self::Listed(entries) => Reply::Listed(entries),
+            Self::Read(bytes) => Reply::Read(bytes),
+            Self::Resolved(addresses) => Reply::Resolved(addresses),
+            Self::Done => Reply::Done,
+            Self::Failed(failure) => Reply::Failed(*failure),
+        }
+    }
+}
+
+impl Roots {
+    /// Opens these folders; the first is `RootId(0)`. Links in the paths given here are followed.
+    pub fn open<P: AsRef<Path>>(folders: impl IntoIterator<Item = P>) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folders = folders
+            .into_iter()
+            .map(|path| Ok(fs::open(path.as_ref(), flags, Mode::empty())?))
+            .collect::<io::Result<Vec<_>>>()?;
+        let probe = folders
+            .first()
+            .map(|folder| fs::openat2(folder, ".", flags, Mode::empty(), BENEATH));
+        let walk = match probe {
+            Some(Err(Errno::NOSYS | Errno::PERM)) => Walk::Parts,
+            _ => Walk::Whole,
+        };
+        Ok(Self { folders, walk })
+    }
+
+    fn beneath(
+        &self,
+        root: RootId,
+        path: &str,
+        flags: OFlags,
+        mode: Mode,
+    ) -> Result<OwnedFd, Errno> {
+        let folder = self.folders.get(root.0 as usize).ok_or(Errno::NOENT)?;
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY;
+        if path.is_empty() {
+            return fs::openat(folder, ".", flags, mode);
+        }
+        judge(path)?;
+        match self.walk {
+            Walk::Whole => fs::openat2(folder, path, flags, mode, BENEATH),
+            Walk::Parts => open_parts(folder.as_fd(), path, flags, mode),
+        }
+    }
+
+    /// The folder that holds the last part of `path`, and that part.
+    fn parent<'p>(&self, root: RootId, path: &'p str) -> Result<(OwnedFd, &'p str), Errno> {
+        judge(path)?;
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        Ok((self.beneath(root, folder, flags, Mode::empty())?, name))
+    }
+
+    fn folder(&self, root: RootId, path: &str) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK;
+        self.beneath(root, path, flags, Mode::empty())
+    }
+}
+
+impl Files {
+    /// An empty table for at most `limit` files at once.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            table: Mutex::default(),
+            limit,
+        }
+    }
+
+    /// Takes in an open file; fails as [`Failure::Exhausted`] if the table is full.
+    pub fn insert(&self, file: File) -> Result<FileId, Failure> {
+        let mut table = self.table();
+        let id = table.next;
+        let next = id.checked_add(1).ok_or(Failure::Exhausted)?;
+        if table.open.len() >= self.limit {
+            return Err(Failure::Exhausted);
+        }
+        table.next = next;
+        table.open.insert(id, Arc::new(file));
+        Ok(FileId(id))
+    }
+
+    /// An open file.
+    pub fn file(&self, id: FileId) -> Option<Arc<File>> {
+        self.table().open.get(&id.0).cloned()
+    }
+
+    /// Closes a file, once nobody uses it any more.
+    pub fn release(&self, id: FileId) {
+        let file = self.table().open.remove(&id.0);
+        // Closing may wait for a disk: not under the lock.
+        drop(file);
+    }
+
+    /// How many are open.
+    pub fn len(&self) -> usize {
+        self.table().open.len()
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The default limit leaves most of the usual 1,024 descriptors to connections.
+impl Default for Files {
+    fn default() -> Self {
+        Self::new(256)
+    }
+}
+
+/// Carries out one effect, and blocks as long as it takes.
+pub fn perform(effect: &Effect, roots: &Roots, files: &Files) -> OwnedReply {
+    attempt(effect, roots, files).unwrap_or_else(OwnedReply::Failed)
+}
+
+fn attempt(effect: &Effect, roots: &Roots, files: &Files) -> Result<OwnedReply, Failure> {
+    match effect {
+        Effect::Open { root, path, mode } => open(roots, files, *root, path, *mode),
+        Effect::Stat { root, path } => {
+            let found = roots.beneath(*root, path, OFlags::PATH, Mode::empty());
+            let stat = found.and_then(fs::fstat).map_err(refused)?;
+            Ok(OwnedReply::Found(metadata(&stat)))
+        }
+        Effect::List { root, path, after } => {
+            let folder = roots.folder(*root, path).map_err(refused)?;
+            list(folder, after).map(OwnedReply::Listed).map_err(refused)
+        }
+        Effect::Read { file, offset, len } => {
+            if *len > READ_LIMIT {
+                return Err(Failure::Exhausted);
+            }
+            let file = files.file(*file).ok_or(Failure::NotFound)?;
+            let bytes = read(&file, *offset, *len).map_err(|error| failure(&error))?;
+            Ok(OwnedReply::Read(bytes))
+        }
+        Effect::Write {
+            file,
+            offset,
+            bytes,
+        } => {
+            let file = files.file(*file).ok_or(Failure::NotFound)?;
+            done(file.write_all_at(bytes, *offset))
+        }
+        Effect::Sync { file } => {
+            let file = files.file(*file).ok_or(Failure::NotFound)?;
+            done(file.sync_all())
+        }
+        Effect::SyncFolder { root, path } => {
+            let folder = roots.folder(*root, path).map_err(refused)?;
+            done(fs::fsync(folder).map_err(io::Error::from))
+        }
+        Effect::Rename {
+            root,
+            from,
+            to,
+            replace,
+        } => {
+            let (old, from) = roots.parent(*root, from).map_err(refused)?;
+            let (new, to) = roots.parent(*root, to).map_err(refused)?;
+            let renamed = if *replace {
+                fs::renameat(old, from, new, to)
+            } else {
+                rename_new(old.as_fd(), from, new.as_fd(), to)
+            };
+            renamed.map(|()| OwnedReply::Done).map_err(refused)
+        }
+        Effect::Remove { root, path } => {
+            let (folder, name) = roots.parent(*root, path).map_err(refused)?;
+            let removed = fs::unlinkat(folder, name, AtFlags::empty());
+            removed.map(|()| OwnedReply::Done).map_err(refused)
+        }
+        Effect::Resolve { name, port } => resolve(name, *port),
+    }
+}
+
+fn open(
+    roots: &Roots,
+    files: &Files,
+    root: RootId,
+    path: &str,
+    mode: OpenMode,
+) -> Result<OwnedReply, Failure> {
+    judge(path).map_err(refused)?;
+    // Nonblocking, since opening a pipe would wait for its other end.
+    let (flags, created) = match mode {
+        OpenMode::Read => (OFlags::RDONLY, Mode::empty()),
+        OpenMode::Update => (OFlags::RDWR, Mode::empty()),
+        OpenMode::CreateNew => (
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
+            Mode::from_raw_mode(0o666),
+        ),
+    };
+    let file = roots
+        .beneath(root, path, flags | OFlags::NONBLOCK, created)
+        .map_err(refused)?;
+    let metadata = metadata(&fs::fstat(&file).map_err(refused)?);
+    if metadata.kind != FileKind::File {
+        return Err(Failure::WrongKind);
+    }
+    let file = files.insert(file.into())?;
+    Ok(OwnedReply::Opened { file, metadata })
+}
+
+/// Refuses what is not parts with `/` between them, beneath the folder it starts from.
+fn judge(path: &str) -> Result<(), Errno> {
+    let fine = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
+    if path.split('/').all(fine) {
+        Ok(())
+    } else {
+        Err(Errno::ACCESS)
+    }
+}
+
+fn open_parts(
+    root: BorrowedFd<'_>,
+    path: &str,
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd, Errno> {
+    let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut folder: Option<OwnedFd> = None;
+    let mut parts = path.split('/').peekable();
+    while let Some(part) = parts.next() {
+        let at = folder.as_ref().map_or(root, AsFd::as_fd);
+        if parts.peek().is_none() {
+            return fs::openat(at, part, flags, mode);
+        }
+        folder = Some(fs::openat(at, part, step, Mode::empty())?);
+    }
+    Err(Errno::NOENT)
+}
+
+fn list(folder: OwnedFd, after: &str) -> Result<Vec<Entry>, Errno> {
+    // Only the answer is held, however large the folder is.
+    let mut names = BTreeSet::new();
+    for found in Dir::read_from(&folder)? {
+        let found = found?;
+        let Ok(name) = found.file_name().to_str() else {
+            continue;
+        };
+        if name > after && name != "." && name != ".." {
+            names.insert(name.to_owned());
+            if names.len() > LIST_LIMIT {
+                names.pop_last();
+            }
+        }
+    }
+    let mut entries = Vec::with_capacity(names.len());
+    for name in names {
+        match fs::statat(&folder, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => entries.push(Entry {
+                metadata: metadata(&stat),
+                name,
+            }),
+            Err(Errno::NOENT) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(entries)
+}
+
+fn read(file: &File, offset: u64, len: u32) -> io::Result<Vec<u8>> {
+    let left = file.metadata()?.len().saturating_sub(offset);
+    let len = usize::try_from(left.min(u64::from(len))).unwrap_or(0);
+    let mut bytes = vec![0; len];
+    let mut filled = 0;
+    while filled < len {
+        match file.read_at(&mut bytes[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+fn rename_new(old: BorrowedFd<'_>, from: &str, new: BorrowedFd<'_>, to: &str) -> Result<(), Errno> {
+    match fs::renameat_with(old, from, new, to, RenameFlags::NOREPLACE) {
+        // Not every file system can; a link is never made over an existing name either.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            fs::linkat(old, from, new, to, AtFlags::empty())?;
+            fs::unlinkat(old, from, AtFlags::empty())
+        }
+        answer => answer,
+    }
+}
+
+fn resolve(name: &str, port: u16) -> Result<OwnedReply, Failure> {
+    match (name, port).to_socket_addrs() {
+        Ok(addresses) => {
+            let addresses: Vec<_> = addresses.collect();
+            if addresses.is_empty() {
+                return Err(Failure::NotFound);
+            }
+            Ok(OwnedReply::Resolved(addresses))
+        }
+        // What is not an error of the system is the resolver's "no".
+        Err(error) if error.raw_os_error().is_none() => Err(Failure::NotFound),
+        Err(error) => Err(failure(&error)),
+    }
+}
+
+fn metadata(stat: &fs::Stat) -> Metadata {
+    let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
+    let nanos = u64::try_from(stat.st_mtime_nsec).unwrap_or(0);
+    Metadata {
+        len: u64::try_from(stat.st_size).unwrap_or(0),
+        modified: UnixTime::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos)),
+        kind: match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => FileKind::File,
+            FileType::Directory => FileKind::Folder,
+            _ => FileKind::Other,
+        },
+    }
+}
+
+fn done(result: io::Result<()>) -> Result<OwnedReply, Failure> {
+    match result {
+        Ok(()) => Ok(OwnedReply::Done),
+        Err(error) => Err(failure(&error)),
+    }
+}
+
+fn refused(errno: Errno) -> Failure {
+    failure(&errno.into())
+}

@@ -1,0 +1,160 @@
+//! TCP sockets, as all hosts want them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use semfio_machine::Peer;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+/// Connections that may wait to be accepted; the system may hold it lower.
+const BACKLOG: i32 = 1024;
+
+/// Who else may listen on a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Port {
+    /// Nobody.
+    #[default]
+    Alone,
+    /// Other listeners that say so too; the system spreads the peers over them.
+    Shared,
+}
+
+/// Listens. The socket blocks, is not inherited, and an IPv6 address takes IPv6 peers only.
+pub fn listen(address: SocketAddr, port: Port) -> io::Result<TcpListener> {
+    let socket = tcp_socket(address)?;
+    // A restarted server must not wait for the ends of old connections.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if port == Port::Shared {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Takes the next peer, and sets up its socket: blocking, without Nagle's delay.
+pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Peer)> {
+    let (stream, _) = listener.accept()?;
+    let peer = established(&stream)?;
+    Ok((stream, peer))
+}
+
+/// Starts to connect, without waiting. Once the socket is writable, ask [`connected`].
+pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = tcp_socket(address)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
+        _ => Ok(socket.into()),
+    }
+}
+
+/// How a [`connect`] stands: `None` if there is no answer yet.
+pub fn connected(stream: &TcpStream) -> io::Result<Option<Peer>> {
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    match established(stream) {
+        Ok(peer) => Ok(Some(peer)),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Both ends of a connection that stands, and what is set for it: small writes leave at once.
+pub fn established(stream: &TcpStream) -> io::Result<Peer> {
+    let peer = Peer {
+        address: stream.peer_addr()?,
+        local: stream.local_addr()?,
+    };
+    stream.set_nodelay(true)?;
+    Ok(peer)
+}
+
+/// Makes the closing of this socket a reset: what it still holds is thrown away, and the peer
+/// can tell that the end is no end.
+pub fn set_reset(socket: impl AsFd) {
+    // It fails only for a socket that is broken already.
+    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+}
+
+/// Cuts a connection. Another handle on the same socket puts it off until it is closed too.
+pub fn reset(stream: impl Into<OwnedFd>) {
+    set_reset(stream.into());
+}
+
+fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
+    Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    fn loopback() -> SocketAddr {
+        "127.0.0.1:0".parse().unwrap()
+    }
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = listen(loopback(), Port::Alone).unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (theirs, peer) = accept(&listener).unwrap();
+        assert_eq!(peer.address, ours.local_addr().unwrap());
+        assert_eq!(peer.local, ours.peer_addr().unwrap());
+        assert!(theirs.nodelay().unwrap());
+        (ours, theirs)
+    }
+
+    #[test]
+    fn a_port_is_shared_only_between_those_who_say_so() {
+        let first = listen(loopback(), Port::Shared).unwrap();
+        let address = first.local_addr().unwrap();
+        let _second = listen(address, Port::Shared).unwrap();
+        let error = listen(address, Port::Alone).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_reset_is_seen_as_one_and_a_close_is_not() {
+        let (mut ours, theirs) = pair();
+        drop(theirs);
+        assert_eq!(ours.read(&mut [0]).unwrap(), 0);
+
+        let (mut ours, theirs) = pair();
+        reset(theirs);
+        let error = ours.read(&mut [0]).unwrap_err();
+        assert_eq!(crate::failure(&error), semfio_machine::Failure::Reset);
+    }
+
+    #[test]
+    fn connecting_ends_with_a_peer_or_an_error() {
+        let listener = listen(loopback(), Port::Alone).unwrap();
+        let address = listener.local_addr().unwrap();
+        let wait = |stream: TcpStream| loop {
+            match connected(&stream) {
+                Ok(None) => std::thread::yield_now(),
+                Ok(Some(peer)) => return Ok((stream, peer)),
+                Err(error) => return Err(error),
+            }
+        };
+        let (mut stream, peer) = connect(address).and_then(wait).unwrap();
+        assert_eq!(peer.address, address);
+        assert_eq!(peer.local, stream.local_addr().unwrap());
+        stream.write_all(b"x").unwrap();
+
+        drop(listener);
+        let error = connect(address).and_then(wait).unwrap_err();
+        assert_eq!(crate::failure(&error), semfio_machine::Failure::Refused);
+    }
+}

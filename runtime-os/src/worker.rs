@@ -1,0 +1,188 @@
+//! A thread for what would block an event loop.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use semfio_machine::{Effect, Failure};
+
+use crate::files::{Files, OwnedReply, Roots, perform};
+
+/// Results that may wait to be fetched; beyond them the thread rests.
+const RESULTS: usize = 16;
+
+/// One background thread that performs effects in the order they were submitted.
+///
+/// `K` names a request: a host takes `RequestId`, or an own type where it has requests of its
+/// own. The thread starts with the first effect. Each effect has one result, unless it was
+/// cancelled. Names take long to look up: give them a worker of their own.
+///
+/// When dropped, what was not begun is not done, and the file effect at work is awaited.
+pub struct Worker<K: Copy + Eq + Send + 'static> {
+    shared: Arc<Shared<K>>,
+    queue: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared<K> {
+    roots: Arc<Roots>,
+    files: Arc<Files>,
+    notify: Box<dyn Fn() + Send + Sync>,
+    state: Mutex<State<K>>,
+    changed: Condvar,
+}
+
+struct State<K> {
+    jobs: VecDeque<(K, Effect)>,
+    at_work: Option<AtWork<K>>,
+    results: VecDeque<(K, OwnedReply)>,
+    stop: bool,
+}
+
+struct AtWork<K> {
+    key: K,
+    wanted: bool,
+    resolves: bool,
+}
+
+impl<K: Copy + Eq + Send + 'static> Worker<K> {
+    /// A worker that lets at most `queue` effects wait, and calls `notify` from its thread when
+    /// there is a result.
+    pub fn new(
+        roots: Arc<Roots>,
+        files: Arc<Files>,
+        queue: usize,
+        notify: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                roots,
+                files,
+                notify: Box::new(notify),
+                state: Mutex::new(State {
+                    jobs: VecDeque::new(),
+                    at_work: None,
+                    results: VecDeque::new(),
+                    stop: false,
+                }),
+                changed: Condvar::new(),
+            }),
+            queue,
+            thread: None,
+        }
+    }
+
+    /// Has `effect` performed. If too many wait, its result is [`Failure::Exhausted`].
+    pub fn submit(&mut self, key: K, effect: Effect) {
+        let ready = self.start();
+        let mut state = self.shared.state();
+        if ready && state.jobs.len() < self.queue {
+            state.jobs.push_back((key, effect));
+            self.shared.changed.notify_all();
+        } else {
+            let reply = OwnedReply::Failed(Failure::Exhausted);
+            state.results.push_back((key, reply));
+            drop(state);
+            (self.shared.notify)();
+        }
+    }
+
+    /// Wants no result any more: it is not begun, or what came of it is thrown away.
+    pub fn cancel(&mut self, key: K) {
+        let mut state = self.shared.state();
+        state.jobs.retain(|(other, _)| *other != key);
+        if let Some(at_work) = &mut state.at_work {
+            at_work.wanted &= at_work.key != key;
+        }
+        let place = state.results.iter().position(|(other, _)| *other == key);
+        if let Some((_, reply)) = place.and_then(|place| state.results.remove(place)) {
+            self.shared.discard(&reply);
+        }
+        self.shared.changed.notify_all();
+    }
+
+    /// The next result, if there is one.
+    pub fn try_next(&mut self) -> Option<(K, OwnedReply)> {
+        let mut state = self.shared.state();
+        let result = state.results.pop_front();
+        if result.is_some() {
+            self.shared.changed.notify_all();
+        }
+        result
+    }
+
+    fn start(&mut self) -> bool {
+        if self.thread.is_none() {
+            let shared = Arc::clone(&self.shared);
+            self.thread = std::thread::Builder::new()
+                .name("semfio-worker".into())
+                .spawn(move || shared.work())
+                .ok();
+        }
+        self.thread.is_some()
+    }
+}
+
+impl<K: Copy + Eq + Send + 'static> Drop for Worker<K> {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.stop = true;
+        state.jobs.clear();
+        // A resolver may take half a minute, and changes nothing.
+        let resolves = state.at_work.as_ref().is_some_and(|at| at.resolves);
+        drop(state);
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take().filter(|_| !resolves) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl<K: Copy + Eq + Send> Shared<K> {
+    fn work(&self) {
+        let mut state = self.state();
+        loop {
+            if state.stop {
+                return;
+            }
+            let job = if state.results.len() < RESULTS {
+                state.jobs.pop_front()
+            } else {
+                None
+            };
+            let Some((key, effect)) = job else {
+                state = self
+                    .changed
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            state.at_work = Some(AtWork {
+                key,
+                wanted: true,
+                resolves: matches!(effect, Effect::Resolve { .. }),
+            });
+            drop(state);
+            let reply = perform(&effect, &self.roots, &self.files);
+            state = self.state();
+            if state.at_work.take().is_some_and(|at| at.wanted) {
+                state.results.push_back((key, reply));
+                drop(state);
+                (self.notify)();
+                state = self.state();
+            } else {
+                self.discard(&reply);
+            }
+        }
+    }
+
+    fn discard(&self, reply: &OwnedReply) {
+        if let OwnedReply::Opened { file, .. } = reply {
+            self.files.release(*file);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<K>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
