@@ -1,0 +1,90 @@
+//! Each body is shown to notice what it is there to notice.
+
+use core::ops::Range;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{RngCore, SeedableRng};
+use semfio_machine::Carry;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::vec;
+
+use crate::shard::Faults;
+use crate::{carry, outbox, shard};
+
+/// Whether any of 2,000 random inputs makes `body` panic.
+fn notices(body: impl Fn(&[u8])) -> bool {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    (0..2_000).any(|_| {
+        let mut data = vec![0; rng.next_u32() as usize % 600];
+        rng.fill_bytes(&mut data);
+        catch_unwind(AssertUnwindSafe(|| body(&data))).is_err()
+    })
+}
+
+struct Wrong {
+    carry: Carry,
+    slip: usize,
+}
+
+impl carry::Tail for Wrong {
+    fn append(&mut self, new: &[u8]) -> (&mut [u8], usize) {
+        self.carry.append(new)
+    }
+
+    /// Keeps one byte too few, or holds on to memory.
+    fn keep(&mut self, untaken: Range<usize>) {
+        self.carry.keep(untaken.start + self.slip..untaken.end);
+    }
+
+    fn sizes(&self) -> (usize, usize) {
+        let held = if self.slip == 0 { 1 } else { 0 };
+        (self.carry.len(), self.carry.capacity() + held)
+    }
+}
+
+#[test]
+fn a_carry_that_loses_bytes_or_keeps_memory_is_noticed() {
+    for slip in [0, 1] {
+        assert!(notices(|data| {
+            let carry = Carry::default();
+            carry::check(&mut Wrong { carry, slip }, data);
+        }));
+    }
+}
+
+#[test]
+fn an_outbox_that_forgets_what_was_sent_is_noticed() {
+    assert!(notices(|data| outbox::check(data, |outbox, n| {
+        outbox.advance(n.saturating_sub(1))
+    })));
+}
+
+#[test]
+fn a_machine_that_breaks_a_law_is_noticed() {
+    let right = Faults::default();
+    assert!(!notices(|data| shard::check(data, right)), "no fault");
+    let wrong = [
+        Faults {
+            limits_buffer: true,
+            ..right
+        },
+        Faults {
+            stale_search: true,
+            ..right
+        },
+        Faults {
+            takes_without_room: true,
+            ..right
+        },
+        Faults {
+            keeps_timer: true,
+            ..right
+        },
+        Faults {
+            waits_at_eof: true,
+            ..right
+        },
+    ];
+    for faults in wrong {
+        assert!(notices(|data| shard::check(data, faults)), "{faults:?}");
+    }
+}
