@@ -1,0 +1,179 @@
+//! What the host did, restored from its record.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::Debug;
+use core::net::SocketAddr;
+
+use semfio_machine::{
+    ConnId, Entry, Failure, FileId, FileKind, Metadata, Peer, Reply, RequestId, UnixTime,
+};
+use serde_json::{Map, Value};
+
+use crate::header::{number, size, text};
+use crate::line::parse_address;
+use crate::reader::{Event, Malformed};
+use crate::recorded::Recorded;
+
+/// One call of a shard's `handle_*`.
+#[derive(Debug)]
+pub(crate) enum Call<M> {
+    Accepted(Peer),
+    Connected(ConnId, Peer),
+    Received(ConnId, Vec<u8>),
+    Eof(ConnId),
+    Failed(ConnId, Failure),
+    Sent(ConnId, usize),
+    Reply(RequestId, Answer),
+    Message(M),
+    Turn,
+    Timeout,
+}
+
+/// A [`Reply`] that owns what it holds.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Opened(FileId, Metadata),
+    Found(Metadata),
+    Listed(Vec<Entry>),
+    Read(Vec<u8>),
+    Resolved(Vec<SocketAddr>),
+    Done,
+    Failed(Failure),
+}
+
+const FAILURES: [Failure; 12] = [
+    Failure::Refused,
+    Failure::Reset,
+    Failure::TimedOut,
+    Failure::Unreachable,
+    Failure::NotFound,
+    Failure::Exists,
+    Failure::Denied,
+    Failure::Full,
+    Failure::Exhausted,
+    Failure::WrongKind,
+    Failure::Unsupported,
+    Failure::Other,
+];
+
+const KINDS: [FileKind; 3] = [FileKind::File, FileKind::Folder, FileKind::Other];
+
+impl<M: Recorded> Call<M> {
+    /// The call behind an `in.*`. What it holds beside the call is compared afterwards.
+    pub(crate) fn parse(event: &Event) -> Result<Self, Malformed> {
+        let fields = &event.fields;
+        Ok(match event.name() {
+            "in.accepted" => Self::Accepted(peer(fields)?),
+            "in.connected" => Self::Connected(conn(fields)?, peer(fields)?),
+            "in.bytes" => Self::Received(conn(fields)?, event.data()?),
+            "in.eof" => Self::Eof(conn(fields)?),
+            "in.failed" => Self::Failed(conn(fields)?, word(fields, "failure", FAILURES)?),
+            "in.sent" => Self::Sent(conn(fields)?, size(fields, "n")?),
+            "in.reply" => Self::Reply(RequestId(number(fields, "id")?), answer(event)?),
+            "in.message" => {
+                Self::Message(M::decode(&event.data()?).ok_or(Malformed::Field("text"))?)
+            }
+            "in.turn" => Self::Turn,
+            "in.timeout" => Self::Timeout,
+            _ => return Err(Malformed::UnknownInput),
+        })
+    }
+}
+
+impl Answer {
+    pub(crate) fn as_reply(&self) -> Reply<'_> {
+        match self {
+            Self::Opened(file, metadata) => Reply::Opened {
+                file: *file,
+                metadata: *metadata,
+            },
+            Self::Found(metadata) => Reply::Found(*metadata),
+            Self::Listed(entries) => Reply::Listed(entries),
+            Self::Read(bytes) => Reply::Read(bytes),
+            Self::Resolved(addresses) => Reply::Resolved(addresses),
+            Self::Done => Reply::Done,
+            Self::Failed(failure) => Reply::Failed(*failure),
+        }
+    }
+}
+
+fn answer(event: &Event) -> Result<Answer, Malformed> {
+    let fields = &event.fields;
+    Ok(match text(fields, "reply")? {
+        "Opened" => {
+            let file = u32::try_from(number(fields, "file")?);
+            let file = FileId(file.map_err(|_| Malformed::Field("file"))?);
+            Answer::Opened(file, metadata(fields)?)
+        }
+        "Found" => Answer::Found(metadata(fields)?),
+        "Listed" => Answer::Listed(list(fields, "entries", |value| {
+            let fields = value.as_object().ok_or(Malformed::Field("entries"))?;
+            Ok(Entry {
+                name: text(fields, "path")?.to_string(),
+                metadata: metadata(fields)?,
+            })
+        })?),
+        "Read" => Answer::Read(event.data()?),
+        "Resolved" => Answer::Resolved(list(fields, "addresses", |value| {
+            let address = value.as_str().and_then(parse_address);
+            address.ok_or(Malformed::Field("addresses"))
+        })?),
+        "Done" => Answer::Done,
+        "Failed" => Answer::Failed(word(fields, "failure", FAILURES)?),
+        _ => return Err(Malformed::Field("reply")),
+    })
+}
+
+fn list<T>(
+    fields: &Map<String, Value>,
+    key: &'static str,
+    item: fn(&Value) -> Result<T, Malformed>,
+) -> Result<Vec<T>, Malformed> {
+    let values = fields.get(key).and_then(Value::as_array);
+    let values = values.ok_or(Malformed::Field(key))?;
+    values.iter().map(item).collect()
+}
+
+fn metadata(fields: &Map<String, Value>) -> Result<Metadata, Malformed> {
+    Ok(Metadata {
+        len: number(fields, "size")?,
+        modified: UnixTime::from_nanos(number(fields, "modified")?),
+        kind: word(fields, "kind", KINDS)?,
+    })
+}
+
+fn peer(fields: &Map<String, Value>) -> Result<Peer, Malformed> {
+    Ok(Peer {
+        address: address(fields, "peer")?,
+        local: address(fields, "local")?,
+    })
+}
+
+fn address(fields: &Map<String, Value>, key: &'static str) -> Result<SocketAddr, Malformed> {
+    parse_address(text(fields, key)?).ok_or(Malformed::Field(key))
+}
+
+pub(crate) fn conn(fields: &Map<String, Value>) -> Result<ConnId, Malformed> {
+    let (index, generation) = text(fields, "conn")?
+        .split_once('.')
+        .ok_or(Malformed::Field("conn"))?;
+    let part = |text: &str| text.parse().map_err(|_| Malformed::Field("conn"));
+    Ok(ConnId {
+        index: part(index)?,
+        generation: part(generation)?,
+    })
+}
+
+/// Values without content are written as their `Debug` names them.
+fn word<T: Debug + Copy, const N: usize>(
+    fields: &Map<String, Value>,
+    key: &'static str,
+    all: [T; N],
+) -> Result<T, Malformed> {
+    let name = text(fields, key)?;
+    all.into_iter()
+        .find(|value| format!("{value:?}") == name)
+        .ok_or(Malformed::Field(key))
+}
