@@ -276,7 +276,11 @@ impl fmt::Display for ReplayError {
                 write!(f, "line {}: of nothing there was: {event}", event.line)
             }
             Self::Oversent(event) => {
-                write!(f, "line {}: more than waited to be sent: {event}", event.line)
+                write!(
+                    f,
+                    "line {}: more than waited to be sent: {event}",
+                    event.line
+                )
             }
         }
     }
