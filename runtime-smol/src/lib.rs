@@ -1,1 +1,15 @@
-//! To be written.
+//! Event loops for machines, as futures.
+//!
+//! A [`Host`] drives a [`Shard`](semfio_machine::Shard) over TCP in *one* future: no task for each
+//! connection, so that a turn means the same here as under any other host, and so that the future
+//! can be awaited in any executor, next to anything else. It stands on `async-io`, the reactor of
+//! smol, and brings no executor: `smol::block_on`, `smol::spawn` or another will do.
+//!
+//! It knows no protocol.
+
+mod host;
+mod mailbox;
+mod ready;
+
+pub use host::{Config, Host};
+pub use mailbox::{Handle, SendError};

@@ -1,0 +1,635 @@
+//! Streams.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::future::{Future, poll_fn};
+use std::io::{self, Read};
+use std::mem;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use async_io::{Async, Timer};
+use semfio_machine::{
+    Action, ConnId, Deadline, Effect, Failure, Instant, Now, Peer, RequestId, Service, Shard,
+    StreamMachine, Target,
+};
+use semfio_runtime_os::tcp::{self, Port};
+use semfio_runtime_os::{Clock, Files, OwnedReply, Roots, Worker, failure, write_outbox};
+
+use crate::mailbox::{Handle, Mailbox};
+use crate::ready::{Ready, Source};
+
+/// Turns in one poll of the future, before the executor and the reactor get their share.
+const TURNS: usize = 8;
+
+/// Writes for one connection in a turn, so that a fast reader does not hold up the others.
+const WRITES: usize = 16;
+
+/// Peers accepted by one listener in a turn, for the same reason.
+const ACCEPTS: usize = 64;
+
+/// How long a listener rests after an error such as EMFILE: long enough to cost nothing, short
+/// enough that the peers in the queue do not give up.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often connections that are not read are asked whether they still stand. The reactor
+/// cannot wait for errors alone.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Drives a shard over TCP, in one future.
+///
+/// [`listen`](Self::listen) as often as needed, then await [`run`](Self::run). A turn reads each
+/// ready connection once, then does what is due, hands over messages and replies, calls
+/// `handle_turn` once, and then writes: at once, waiting for the socket only if it is full.
+pub struct Host<M: StreamMachine, S: Service<M>> {
+    shard: Shard<M, S>,
+    clock: Clock,
+    now: Now,
+    ready: Arc<Ready>,
+    woken: Vec<Source>,
+    listeners: Vec<Listener>,
+    accept_again: Option<Instant>,
+    sockets: Vec<Option<Socket>>,
+    /// To be read in the next turn; each at most once.
+    reads: Vec<ConnId>,
+    reading: Vec<ConnId>,
+    /// To be written in this turn; each at most once.
+    writes: VecDeque<ConnId>,
+    /// Neither read nor waited for, since the shard wants nothing from them.
+    parked: BTreeSet<ConnId>,
+    check_at: Option<Instant>,
+    /// Dials that failed at once; told in the next turn, so that a service that dials again
+    /// and again does not hold up the others.
+    failed: Vec<(ConnId, Failure)>,
+    scratch: Vec<u8>,
+    timer: Timer,
+    /// When the timer fires; it may be too early, never too late.
+    timer_at: Option<Instant>,
+    files: Arc<Files>,
+    file_worker: Worker<RequestId>,
+    name_worker: Worker<Lookup>,
+    mailbox: Mailbox<S::Message>,
+    /// Whether the service was called since the last `handle_turn`.
+    touched: bool,
+}
+
+/// What a host is given beside its shard.
+#[derive(Debug)]
+pub struct Config {
+    /// The clocks of the run.
+    pub clock: Clock,
+    /// The folders file effects work beneath.
+    pub roots: Roots,
+    /// Files open at once. Default 256: most of the usual 1,024 descriptors are for connections.
+    pub files: usize,
+    /// Effects that may wait. Default 1,024.
+    pub effects: usize,
+    /// Messages that may wait. Default 1,024.
+    pub messages: usize,
+    /// Bytes of the one read buffer. Default 64 KiB, what a loopback read gives at most in
+    /// practice.
+    pub scratch: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            clock: Clock::start(),
+            roots: Roots::default(),
+            files: 256,
+            effects: 1024,
+            messages: 1024,
+            scratch: 64 * 1024,
+        }
+    }
+}
+
+struct Listener {
+    socket: Async<TcpListener>,
+    waker: Waker,
+    ready: bool,
+}
+
+struct Socket {
+    id: ConnId,
+    stream: Async<TcpStream>,
+    read_waker: Waker,
+    /// Made when the socket is full for the first time.
+    write_waker: Option<Waker>,
+    /// A dial, and the addresses that are left to try.
+    dial: Option<VecDeque<SocketAddr>>,
+}
+
+/// A name to look up, and for whom.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lookup {
+    Request(RequestId),
+    Dial(ConnId),
+}
+
+impl<M: StreamMachine, S: Service<M>> Host<M, S> {
+    /// A host for `shard`, which has no connections yet.
+    pub fn new(shard: Shard<M, S>, config: Config) -> Self {
+        let ready = Arc::new(Ready::default());
+        let (roots, files) = (Arc::new(config.roots), Arc::new(Files::new(config.files)));
+        let notify = || {
+            let waker = ready.waker(Source::Outside);
+            move || waker.wake_by_ref()
+        };
+        Self {
+            file_worker: Worker::new(
+                Arc::clone(&roots),
+                Arc::clone(&files),
+                config.effects,
+                notify(),
+            ),
+            name_worker: Worker::new(roots, Arc::clone(&files), config.effects, notify()),
+            mailbox: Mailbox::new(config.messages, ready.waker(Source::Outside)),
+            shard,
+            now: config.clock.now(),
+            clock: config.clock,
+            ready,
+            woken: Vec::new(),
+            listeners: Vec::new(),
+            accept_again: None,
+            sockets: Vec::new(),
+            reads: Vec::new(),
+            reading: Vec::new(),
+            writes: VecDeque::new(),
+            parked: BTreeSet::new(),
+            check_at: None,
+            failed: Vec::new(),
+            scratch: vec![0; config.scratch.max(1)],
+            timer: Timer::never(),
+            timer_at: None,
+            files,
+            touched: false,
+        }
+    }
+
+    /// Accepts peers at `address`; gives the address with the port the system picked.
+    pub fn listen(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
+        self.listen_on(tcp::listen(address, Port::Alone)?)
+    }
+
+    /// Accepts peers from a socket that listens already.
+    pub fn listen_on(&mut self, listener: TcpListener) -> io::Result<SocketAddr> {
+        let address = listener.local_addr()?;
+        self.listeners.push(Listener {
+            socket: Async::new(listener)?,
+            waker: self.ready.waker(Source::Listener(self.listeners.len())),
+            ready: true,
+        });
+        Ok(address)
+    }
+
+    /// The way to speak to the service from anywhere, while the host runs.
+    pub fn handle(&self) -> Handle<S::Message> {
+        self.mailbox.handle()
+    }
+
+    /// Runs until the service has asked to stop and no connection is left; gives it back.
+    /// `on_report` is told what the service reports, between turns.
+    ///
+    /// Dropped before its end, it cuts all connections.
+    pub async fn run(mut self, mut on_report: impl FnMut(S::Report)) -> io::Result<S> {
+        poll_fn(|cx| self.poll(cx, &mut on_report)).await;
+        Ok(self.shard.into_service())
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, on_report: &mut impl FnMut(S::Report)) -> Poll<()> {
+        for _ in 0..TURNS {
+            self.take_woken(cx.waker());
+            self.turn();
+            while let Some(report) = self.shard.poll_report() {
+                on_report(report);
+            }
+            if self.shard.is_over() {
+                return Poll::Ready(());
+            }
+            if !self.is_busy() && self.poll_timer(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn take_woken(&mut self, parent: &Waker) {
+        let mut woken = mem::take(&mut self.woken);
+        self.ready.take(parent, &mut woken);
+        for source in woken.drain(..) {
+            match source {
+                Source::Listener(place) => {
+                    if let Some(listener) = self.listeners.get_mut(place) {
+                        listener.ready = true;
+                    }
+                }
+                Source::Read(id) => self.reads.push(id),
+                Source::Write(id) => self.writes.push_back(id),
+                Source::Outside => {}
+            }
+        }
+        self.woken = woken;
+    }
+
+    fn turn(&mut self) {
+        self.now = self.clock.now();
+        self.accept();
+        self.read();
+        self.check_parked();
+        let due = |deadline: Deadline| deadline.at <= self.now.mono;
+        if self.shard.poll_timeout().is_some_and(due) {
+            self.shard.handle_timeout(self.now);
+            self.carry_out();
+        }
+        for (id, failure) in mem::take(&mut self.failed) {
+            self.fail(id, failure);
+        }
+        self.hand_over();
+        if mem::take(&mut self.touched) {
+            self.shard.handle_turn(self.now);
+            self.carry_out();
+            self.touched = false;
+        }
+        for _ in 0..self.writes.len() {
+            if let Some(id) = self.writes.pop_front() {
+                self.write(id);
+            }
+        }
+    }
+
+    /// Whether the next turn has something to do at once.
+    fn is_busy(&self) -> bool {
+        self.touched
+            || !self.reads.is_empty()
+            || !self.writes.is_empty()
+            || !self.failed.is_empty()
+            || (self.accept_again.is_none() && self.listeners.iter().any(|l| l.ready))
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let next = [
+            self.shard.poll_timeout().map(|deadline| deadline.at),
+            self.accept_again,
+            self.check_at,
+        ];
+        let Some(at) = next.into_iter().flatten().min() else {
+            return Poll::Pending;
+        };
+        // To set it later would cost a system call each time; to be woken early costs one turn.
+        if self.timer_at.is_none_or(|set| at < set) {
+            self.timer_at = Some(at);
+            match self.clock.std_instant(at) {
+                Some(at) => self.timer.set_at(at),
+                None => self.timer.clear(),
+            }
+        }
+        let fired = Pin::new(&mut self.timer).poll(cx).map(drop);
+        if fired.is_ready() {
+            self.timer_at = None;
+        }
+        fired
+    }
+
+    fn accept(&mut self) {
+        if let Some(at) = self.accept_again {
+            if at > self.now.mono {
+                return;
+            }
+            self.accept_again = None;
+        }
+        for place in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS {
+                match self.accept_one(place) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(_) => {
+                        let again = self.now.mono.saturating_add(ACCEPT_PAUSE);
+                        self.accept_again = Some(again);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether there may be another.
+    fn accept_one(&mut self, place: usize) -> io::Result<bool> {
+        let Some(listener) = self.listeners.get_mut(place).filter(|l| l.ready) else {
+            return Ok(false);
+        };
+        let (stream, peer) = match tcp::accept(listener.socket.get_ref()) {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let cx = &mut Context::from_waker(&listener.waker);
+                arm(|| listener.socket.poll_readable(cx))?;
+                listener.ready = false;
+                return Ok(false);
+            }
+            // The peer went away while it waited.
+            Err(error) if is_of_one_peer(&error) => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        let stream = Async::new(stream)?;
+        self.touched = true;
+        if let Some(id) = self.shard.handle_accepted(self.now, peer) {
+            self.insert(id, stream, None);
+            self.wait_to_read(id);
+        }
+        self.carry_out();
+        Ok(true)
+    }
+
+    fn read(&mut self) {
+        mem::swap(&mut self.reads, &mut self.reading);
+        for place in 0..self.reading.len() {
+            self.read_one(self.reading[place]);
+        }
+        self.reading.clear();
+    }
+
+    fn read_one(&mut self, id: ConnId) {
+        if !self.shard.wants_read(id) {
+            self.park(id);
+            return;
+        }
+        let Some(socket) = slot(&mut self.sockets, id) else {
+            return;
+        };
+        match socket.stream.get_ref().read(&mut self.scratch) {
+            Ok(0) => {
+                self.touched = true;
+                self.shard.handle_eof(self.now, id);
+                self.carry_out();
+                self.park(id);
+            }
+            Ok(n) => {
+                self.touched = true;
+                let bytes = self.scratch.get_mut(..n).unwrap_or_default();
+                self.shard.handle_received(self.now, id, bytes);
+                // Before the reactor is asked: while this turn writes, more may come.
+                self.reads.push(id);
+                self.carry_out();
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_to_read(id),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.reads.push(id),
+            Err(error) => self.fail(id, failure(&error)),
+        }
+    }
+
+    /// Asks those that are not read whether a reset has come.
+    fn check_parked(&mut self) {
+        if self.check_at.is_none_or(|at| at > self.now.mono) {
+            return;
+        }
+        let mut broken = Vec::new();
+        for &id in &self.parked {
+            if let Some(socket) = slot(&mut self.sockets, id) {
+                let error = socket.stream.get_ref().take_error();
+                broken.extend(error.unwrap_or_else(Some).map(|error| (id, error)));
+            }
+        }
+        for (id, error) in broken {
+            self.fail(id, failure(&error));
+        }
+        self.check_at = None;
+        self.plan_check();
+    }
+
+    /// Messages and replies.
+    fn hand_over(&mut self) {
+        for message in self.mailbox.take() {
+            self.touched = true;
+            self.shard.handle_message(self.now, message);
+            self.carry_out();
+        }
+        while let Some((id, reply)) = self.file_worker.try_next() {
+            self.reply(id, &reply);
+        }
+        while let Some((lookup, reply)) = self.name_worker.try_next() {
+            match (lookup, reply) {
+                (Lookup::Request(id), reply) => self.reply(id, &reply),
+                (Lookup::Dial(id), OwnedReply::Resolved(addresses)) => {
+                    self.connect(id, addresses.into());
+                    self.carry_out();
+                }
+                (Lookup::Dial(id), OwnedReply::Failed(failure)) => self.fail(id, failure),
+                (Lookup::Dial(id), _) => self.fail(id, Failure::Other),
+            }
+        }
+    }
+
+    fn reply(&mut self, id: RequestId, reply: &OwnedReply) {
+        self.touched = true;
+        self.shard.handle_reply(self.now, id, reply.as_reply());
+        self.carry_out();
+    }
+
+    fn write(&mut self, id: ConnId) {
+        for _ in 0..WRITES {
+            let Some(socket) = slot(&mut self.sockets, id) else {
+                return;
+            };
+            if socket.dial.is_some() {
+                return self.check_dial(id);
+            }
+            let Some(outbox) = self.shard.outbox(id).filter(|outbox| !outbox.is_empty()) else {
+                return;
+            };
+            match write_outbox(&socket.stream, outbox, &self.files, &mut self.scratch) {
+                Ok(n) => {
+                    self.touched = true;
+                    self.shard.handle_sent(self.now, id, n);
+                    self.carry_out();
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return self.wait_to_write(id);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.fail(id, failure(&error)),
+            }
+        }
+        self.writes.push_back(id);
+    }
+
+    /// Does what the shard asks; writes are only noted.
+    fn carry_out(&mut self) {
+        while let Some(action) = self.shard.poll_action() {
+            match action {
+                Action::Dial(id, Target::Address(address)) => {
+                    self.connect(id, VecDeque::from([address]));
+                }
+                Action::Dial(id, Target::Name(name, port)) => {
+                    let effect = Effect::Resolve { name, port };
+                    self.name_worker.submit(Lookup::Dial(id), effect);
+                }
+                Action::Write(id) => self.writes.push_back(id),
+                Action::Shutdown(id) => {
+                    if let Some(socket) = slot(&mut self.sockets, id) {
+                        // If it fails, the connection is broken, which reading will show.
+                        let _ = socket.stream.get_ref().shutdown(Shutdown::Write);
+                    }
+                }
+                Action::Read(id) => {
+                    if self.parked.remove(&id) {
+                        self.reads.push(id);
+                    }
+                }
+                Action::Close { conn, reset } => self.close(conn, reset),
+                Action::Request(id, effect @ Effect::Resolve { .. }) => {
+                    self.name_worker.submit(Lookup::Request(id), effect);
+                }
+                Action::Request(id, effect) => self.file_worker.submit(id, effect),
+                Action::Cancel(id) => {
+                    self.file_worker.cancel(id);
+                    self.name_worker.cancel(Lookup::Request(id));
+                }
+                Action::Release(file) => self.files.release(file),
+                Action::Stop => self.listeners.clear(),
+            }
+        }
+    }
+
+    fn close(&mut self, id: ConnId, reset: bool) {
+        self.parked.remove(&id);
+        let Some(socket) = self
+            .sockets
+            .get_mut(id.index as usize)
+            .and_then(|place| place.take_if(|socket| socket.id == id))
+        else {
+            self.name_worker.cancel(Lookup::Dial(id));
+            return;
+        };
+        if reset {
+            tcp::set_reset(&socket.stream);
+        }
+    }
+
+    fn fail(&mut self, id: ConnId, failure: Failure) {
+        if let Some(socket) = slot(&mut self.sockets, id) {
+            // Where only we know of the failure, the peer must not take the end for a good one.
+            tcp::set_reset(&socket.stream);
+        }
+        self.touched = true;
+        self.shard.handle_failed(self.now, id, failure);
+        self.carry_out();
+    }
+
+    /// Tries the first of `addresses` that can be tried.
+    fn connect(&mut self, id: ConnId, mut addresses: VecDeque<SocketAddr>) {
+        let mut last = Failure::NotFound;
+        while let Some(address) = addresses.pop_front() {
+            match tcp::connect(address).and_then(Async::new) {
+                Ok(stream) => {
+                    self.insert(id, stream, Some(addresses));
+                    self.wait_to_write(id);
+                    return;
+                }
+                Err(error) => last = failure(&error),
+            }
+        }
+        self.failed.push((id, last));
+    }
+
+    fn check_dial(&mut self, id: ConnId) {
+        let Some(socket) = slot(&mut self.sockets, id) else {
+            return;
+        };
+        match tcp::connected(socket.stream.get_ref()) {
+            Ok(Some(peer)) => self.connected(id, peer),
+            Ok(None) => self.wait_to_write(id),
+            Err(error) => match socket.dial.take() {
+                Some(rest) if !rest.is_empty() => self.connect(id, rest),
+                _ => self.fail(id, failure(&error)),
+            },
+        }
+    }
+
+    fn connected(&mut self, id: ConnId, peer: Peer) {
+        if let Some(socket) = slot(&mut self.sockets, id) {
+            socket.dial = None;
+        }
+        self.touched = true;
+        self.shard.handle_connected(self.now, id, peer);
+        self.carry_out();
+        self.wait_to_read(id);
+    }
+
+    fn insert(&mut self, id: ConnId, stream: Async<TcpStream>, dial: Option<VecDeque<SocketAddr>>) {
+        let place = id.index as usize;
+        if place >= self.sockets.len() {
+            self.sockets.resize_with(place + 1, || None);
+        }
+        self.sockets[place] = Some(Socket {
+            id,
+            stream,
+            read_waker: self.ready.waker(Source::Read(id)),
+            write_waker: None,
+            dial,
+        });
+    }
+
+    fn wait_to_read(&mut self, id: ConnId) {
+        let Some(socket) = slot(&mut self.sockets, id) else {
+            return;
+        };
+        let cx = &mut Context::from_waker(&socket.read_waker);
+        if let Err(error) = arm(|| socket.stream.poll_readable(cx)) {
+            self.failed.push((id, failure(&error)));
+        }
+    }
+
+    fn wait_to_write(&mut self, id: ConnId) {
+        let Some(socket) = slot(&mut self.sockets, id) else {
+            return;
+        };
+        let waker = socket
+            .write_waker
+            .get_or_insert_with(|| self.ready.waker(Source::Write(id)));
+        let cx = &mut Context::from_waker(waker);
+        if let Err(error) = arm(|| socket.stream.poll_writable(cx)) {
+            self.failed.push((id, failure(&error)));
+        }
+    }
+
+    fn park(&mut self, id: ConnId) {
+        if slot(&mut self.sockets, id).is_some() {
+            self.parked.insert(id);
+            self.plan_check();
+        }
+    }
+
+    fn plan_check(&mut self) {
+        if self.check_at.is_none() && !self.parked.is_empty() {
+            self.check_at = Some(self.now.mono.saturating_add(CHECK_INTERVAL));
+        }
+    }
+}
+
+fn slot(sockets: &mut [Option<Socket>], id: ConnId) -> Option<&mut Socket> {
+    let socket = sockets.get_mut(id.index as usize)?.as_mut()?;
+    (socket.id == id).then_some(socket)
+}
+
+/// Has the reactor wake a socket's waker. Its first answer may be about an event of the past.
+fn arm(mut poll: impl FnMut() -> Poll<io::Result<()>>) -> io::Result<()> {
+    loop {
+        match poll() {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => return Ok(()),
+        }
+    }
+}
+
+/// Whether a failed accept says nothing about the next.
+fn is_of_one_peer(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Interrupted
+        || matches!(
+            failure(error),
+            Failure::Reset | Failure::TimedOut | Failure::Unreachable
+        )
+}
