@@ -1,1 +1,575 @@
-//! Datagram sockets with all the system tells about a datagram.
+//! UDP sockets with all that the system tells about a datagram.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrLike, SockaddrStorage, TimestampingFlag,
+    recvmsg, sendmsg, setsockopt, sockopt,
+};
+use nix::sys::time::TimeSpec;
+use semfio_machine::{
+    Carrier, Clock as WhoseClock, Instant, Now, QuotedError, Received, Stamp, Transmit, TransmitId,
+    UnixTime,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::clock::Clock;
+
+/// Transmits whose stamp is still expected; older ones have lost theirs.
+const EXPECTED: usize = 1024;
+
+/// Room for the control messages of one datagram; those in use take half of it.
+const CONTROL: usize = 512;
+
+/// How often a call is made again that only brought an older transmit's error.
+const SOFT_ERRORS: usize = 16;
+
+/// A UDP socket that never blocks, with kernel stamps both ways where the system has them.
+///
+/// An ICMP error about a transmit comes from [`poll_error_queue`](Self::poll_error_queue), with
+/// the datagram it is about, never as an error of another call.
+#[derive(Debug)]
+pub struct DatagramSocket {
+    socket: UdpSocket,
+    control: Vec<u8>,
+    sent: Option<Sent>,
+}
+
+/// What the error queue of a [`DatagramSocket`] had to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The kernel's stamp of a transmit, as it was handed to the device. One for each segment.
+    Sent(TransmitId, Stamp),
+    /// An ICMP error. That many bytes of what was sent stand in the buffer, as many as the error
+    /// had quoted; `source` is where it was sent to.
+    Quoted(Received, usize),
+}
+
+/// Which transmit the kernel means by its number: it counts what the socket sends.
+#[derive(Debug, Default)]
+struct Sent {
+    next: u32,
+    expected: VecDeque<(u32, TransmitId, Instant)>,
+}
+
+impl DatagramSocket {
+    /// Binds. An IPv6 address takes IPv6 peers only.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
+        socket.set_nonblocking(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+            setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?;
+            setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+            setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true)?;
+            setsockopt(&socket, sockopt::Ipv6RecvTClass, &true)?;
+        } else {
+            setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
+            setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+            setsockopt(&socket, sockopt::Ipv4RecvTtl, &true)?;
+            setsockopt(&socket, sockopt::IpRecvTos, &true)?;
+        }
+        // Without stamps the process's own clock does.
+        let _ = setsockopt(&socket, sockopt::ReceiveTimestampns, &true);
+        socket.bind(&address.into())?;
+        let mut socket = Self {
+            socket: socket.into(),
+            control: vec![0; CONTROL],
+            sent: None,
+        };
+        socket.count_from_zero();
+        Ok(socket)
+    }
+
+    /// The address it is bound to.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Takes the next datagram into `buf`, which cuts what is longer.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if there is none.
+    pub fn recv(&mut self, clock: &Clock, buf: &mut [u8]) -> io::Result<(Received, usize)> {
+        let mut tries = SOFT_ERRORS;
+        loop {
+            tries -= 1;
+            match self.receive(clock, buf, MsgFlags::empty()) {
+                Err(errno) if tries > 0 && (is_soft(errno) || errno == Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+                Ok(message) => return Ok((message.received, message.size)),
+            }
+        }
+    }
+
+    /// Sends what `transmit` says, segment by segment; `now` is when this call is made.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if the socket is full, `Unsupported` for another carrier than UDP.
+    /// Of several segments, those before the error were sent.
+    pub fn send(&mut self, now: Now, transmit: &Transmit, payload: &[u8]) -> io::Result<()> {
+        if transmit.carrier != Carrier::Udp {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let segment = transmit.segment_size.unwrap_or(payload.len()).max(1);
+        if payload.len() <= segment {
+            return self.send_one(now, transmit, payload);
+        }
+        payload
+            .chunks(segment)
+            .try_for_each(|payload| self.send_one(now, transmit, payload))
+    }
+
+    /// What the system has to say about earlier transmits; `None` if nothing more.
+    pub fn poll_error_queue(
+        &mut self,
+        clock: &Clock,
+        buf: &mut [u8],
+    ) -> io::Result<Option<Notice>> {
+        loop {
+            let message = match self.receive(clock, buf, MsgFlags::MSG_ERRQUEUE) {
+                Ok(message) => message,
+                Err(Errno::EAGAIN) => return Ok(None),
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(errno.into()),
+            };
+            if let Some((key, stamp)) = message.sent.zip(message.stamp) {
+                let now = clock.now();
+                let sent = self.sent.as_mut();
+                if let Some((id, stamp)) = sent.and_then(|sent| sent.take(key, stamp, now)) {
+                    return Ok(Some(Notice::Sent(id, stamp)));
+                }
+            } else if message.received.error.is_some() {
+                return Ok(Some(Notice::Quoted(message.received, message.size)));
+            }
+        }
+    }
+
+    fn send_one(&mut self, now: Now, transmit: &Transmit, payload: &[u8]) -> io::Result<()> {
+        let mut tries = SOFT_ERRORS;
+        loop {
+            tries -= 1;
+            match self.transmit(transmit, payload) {
+                Ok(()) => break,
+                Err(errno) => {
+                    // Not every kernel takes back the number of what was not sent.
+                    self.count_from_zero();
+                    if tries == 0 || !(is_soft(errno) || errno == Errno::EINTR) {
+                        return Err(errno.into());
+                    }
+                }
+            }
+        }
+        if let Some(sent) = &mut self.sent {
+            sent.expect(transmit.id, now.mono);
+        }
+        Ok(())
+    }
+
+    fn transmit(&self, transmit: &Transmit, payload: &[u8]) -> Result<(), Errno> {
+        let hops = i32::from(transmit.hop_limit.unwrap_or_default());
+        let (info4, info6);
+        let hop_limit = transmit.hop_limit.map(|_| match transmit.destination {
+            SocketAddr::V4(_) => ControlMessage::Ipv4Ttl(&hops),
+            SocketAddr::V6(_) => ControlMessage::Ipv6HopLimit(&hops),
+        });
+        let source = match transmit.source {
+            Some(IpAddr::V4(source)) => {
+                info4 = libc::in_pktinfo {
+                    ipi_ifindex: 0,
+                    ipi_spec_dst: in_addr(source),
+                    ipi_addr: in_addr(Ipv4Addr::UNSPECIFIED),
+                };
+                Some(ControlMessage::Ipv4PacketInfo(&info4))
+            }
+            Some(IpAddr::V6(source)) => {
+                info6 = libc::in6_pktinfo {
+                    ipi6_addr: libc::in6_addr {
+                        s6_addr: source.octets(),
+                    },
+                    ipi6_ifindex: 0,
+                };
+                Some(ControlMessage::Ipv6PacketInfo(&info6))
+            }
+            None => None,
+        };
+        let both = [hop_limit, source].into_iter().flatten();
+        let mut control = [ControlMessage::Ipv4Ttl(&0); 2];
+        let mut filled = 0;
+        for (slot, message) in control.iter_mut().zip(both) {
+            *slot = message;
+            filled += 1;
+        }
+        sendmsg(
+            self.socket.as_raw_fd(),
+            &[IoSlice::new(payload)],
+            &control[..filled],
+            MsgFlags::MSG_NOSIGNAL,
+            Some(&SockaddrStorage::from(transmit.destination)),
+        )?;
+        Ok(())
+    }
+
+    fn receive(
+        &mut self,
+        clock: &Clock,
+        buf: &mut [u8],
+        flags: MsgFlags,
+    ) -> Result<Message, Errno> {
+        let mut slices = [IoSliceMut::new(buf)];
+        let message = recvmsg::<SockaddrStorage>(
+            self.socket.as_raw_fd(),
+            &mut slices,
+            Some(&mut self.control),
+            flags,
+        )?;
+        let now = clock.now();
+        let mut received = Received {
+            source: message
+                .address
+                .as_ref()
+                .and_then(address)
+                .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))),
+            destination: None,
+            hop_limit: None,
+            traffic_class: None,
+            stamp: Stamp {
+                at: now.mono,
+                clock: WhoseClock::User,
+            },
+            error: None,
+        };
+        let mut sent = None;
+        let mut stamp = None;
+        for control in message.cmsgs()? {
+            match control {
+                ControlMessageOwned::ScmTimestampns(at) => stamp = unix_time(at),
+                ControlMessageOwned::ScmTimestampsns(at) => {
+                    stamp = unix_time(at.system).or(stamp);
+                }
+                ControlMessageOwned::Ipv4PacketInfo(info) => {
+                    received.destination = Some(ip_addr(info.ipi_addr).into());
+                }
+                ControlMessageOwned::Ipv6PacketInfo(info) => {
+                    received.destination = Some(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                }
+                ControlMessageOwned::Ipv4Ttl(hops) | ControlMessageOwned::Ipv6HopLimit(hops) => {
+                    received.hop_limit = u8::try_from(hops).ok();
+                }
+                ControlMessageOwned::Ipv4Tos(class) => received.traffic_class = Some(class),
+                ControlMessageOwned::Ipv6TClass(class) => {
+                    received.traffic_class = u8::try_from(class).ok();
+                }
+                ControlMessageOwned::Ipv4RecvErr(error, offender) => {
+                    let offender = offender
+                        .filter(|from| i32::from(from.sin_family) == libc::AF_INET)
+                        .map(|from| ip_addr(from.sin_addr).into());
+                    take_error(&error, offender, &mut received, &mut sent);
+                }
+                ControlMessageOwned::Ipv6RecvErr(error, offender) => {
+                    let offender = offender
+                        .filter(|from| i32::from(from.sin6_family) == libc::AF_INET6)
+                        .map(|from| Ipv6Addr::from(from.sin6_addr.s6_addr).into());
+                    take_error(&error, offender, &mut received, &mut sent);
+                }
+                _ => {}
+            }
+        }
+        if let Some(kernel) = stamp.and_then(|at| kernel(at, Instant::default(), now)) {
+            received.stamp = kernel;
+        }
+        Ok(Message {
+            received,
+            size: message.bytes,
+            sent,
+            stamp,
+        })
+    }
+
+    /// Asks for stamps of what is sent, numbered from zero. Those that are on their way under an
+    /// old number fall outside of the window of a new one.
+    fn count_from_zero(&mut self) {
+        let off = TimestampingFlag::empty();
+        let on = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE
+            | TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE
+            | TimestampingFlag::SOF_TIMESTAMPING_OPT_ID
+            | TimestampingFlag::SOF_TIMESTAMPING_OPT_TSONLY;
+        let set = |flags| setsockopt(&self.socket, sockopt::Timestamping, &flags);
+        let works = set(off).and_then(|()| set(on)).is_ok();
+        self.sent = works.then(Sent::default);
+    }
+}
+
+impl AsFd for DatagramSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for DatagramSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+impl Sent {
+    fn expect(&mut self, id: TransmitId, at: Instant) {
+        if self.expected.len() >= EXPECTED {
+            self.expected.pop_front();
+        }
+        self.expected.push_back((self.next, id, at));
+        self.next = self.next.wrapping_add(1);
+    }
+
+    /// The transmit of this number, unless the stamp is older: then it is of an older count.
+    fn take(&mut self, key: u32, stamp: UnixTime, now: Now) -> Option<(TransmitId, Stamp)> {
+        let place = self.expected.iter().position(|&(at, ..)| at == key)?;
+        let &(_, id, sent) = self.expected.get(place)?;
+        let stamp = kernel(stamp, sent, now)?;
+        self.expected.remove(place);
+        Some((id, stamp))
+    }
+}
+
+/// What one call of recvmsg brought.
+struct Message {
+    received: Received,
+    size: usize,
+    /// The number of a transmit whose stamp this is.
+    sent: Option<u32>,
+    stamp: Option<UnixTime>,
+}
+
+fn take_error(
+    error: &libc::sock_extended_err,
+    offender: Option<IpAddr>,
+    received: &mut Received,
+    sent: &mut Option<u32>,
+) {
+    match error.ee_origin {
+        libc::SO_EE_ORIGIN_TIMESTAMPING => *sent = Some(error.ee_data),
+        libc::SO_EE_ORIGIN_ICMP | libc::SO_EE_ORIGIN_ICMP6 => {
+            received.error = Some(QuotedError {
+                offender,
+                icmp_type: error.ee_type,
+                icmp_code: error.ee_code,
+                info: error.ee_info,
+            });
+        }
+        // What the system itself refused was the error of a call.
+        _ => {}
+    }
+}
+
+/// Whether an error may be about an earlier transmit; then it is reported once, and cleared.
+fn is_soft(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::ECONNREFUSED
+            | Errno::EHOSTUNREACH
+            | Errno::ENETUNREACH
+            | Errno::EHOSTDOWN
+            | Errno::ENOPROTOOPT
+            | Errno::EPROTO
+            | Errno::EACCES
+            | Errno::EMSGSIZE
+    )
+}
+
+fn kernel(stamp: UnixTime, earliest: Instant, now: Now) -> Option<Stamp> {
+    Some(Stamp {
+        at: Clock::convert(stamp, earliest, now)?,
+        clock: WhoseClock::Kernel,
+    })
+}
+
+/// `None` for zero, which stands for "no stamp".
+fn unix_time(at: TimeSpec) -> Option<UnixTime> {
+    let seconds = u64::try_from(at.tv_sec()).ok().filter(|&s| s > 0)?;
+    let nanos = u64::try_from(at.tv_nsec()).ok()?;
+    let nanos = seconds.checked_mul(1_000_000_000)?.checked_add(nanos)?;
+    Some(UnixTime::from_nanos(nanos))
+}
+
+fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
+    match storage.family()? {
+        nix::sys::socket::AddressFamily::Inet => {
+            let address = storage.as_sockaddr_in()?;
+            Some(SocketAddr::from((address.ip(), address.port())))
+        }
+        _ => Some(SocketAddr::V6((*storage.as_sockaddr_in6()?).into())),
+    }
+}
+
+fn in_addr(address: Ipv4Addr) -> libc::in_addr {
+    libc::in_addr {
+        s_addr: u32::from_ne_bytes(address.octets()),
+    }
+}
+
+fn ip_addr(address: libc::in_addr) -> Ipv4Addr {
+    Ipv4Addr::from(address.s_addr.to_ne_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    fn socket(address: &str) -> DatagramSocket {
+        DatagramSocket::bind(address.parse().unwrap()).unwrap()
+    }
+
+    fn transmit(id: u64, destination: SocketAddr, size: usize) -> Transmit {
+        Transmit {
+            id: TransmitId(id),
+            destination,
+            size,
+            segment_size: None,
+            hop_limit: None,
+            source: None,
+            carrier: Carrier::Udp,
+        }
+    }
+
+    fn wait(socket: &DatagramSocket, flags: PollFlags) {
+        let mut polled = [PollFd::new(socket, flags)];
+        let limit = rustix::event::Timespec {
+            tv_sec: 10,
+            tv_nsec: 0,
+        };
+        assert_eq!(poll(&mut polled, Some(&limit)).unwrap(), 1, "nothing came");
+    }
+
+    fn recv(socket: &mut DatagramSocket, clock: &Clock, buf: &mut [u8]) -> (Received, usize) {
+        loop {
+            match socket.recv(clock, buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    wait(socket, PollFlags::IN);
+                }
+                answer => return answer.unwrap(),
+            }
+        }
+    }
+
+    fn notice(socket: &mut DatagramSocket, clock: &Clock, buf: &mut [u8]) -> Notice {
+        loop {
+            if let Some(notice) = socket.poll_error_queue(clock, buf).unwrap() {
+                return notice;
+            }
+            wait(socket, PollFlags::ERR);
+        }
+    }
+
+    #[test]
+    fn a_datagram_brings_its_addresses_hops_class_and_kernel_stamp() {
+        for (loopback, source) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1")] {
+            let clock = Clock::start();
+            let (mut a, mut b) = (socket(loopback), socket(loopback));
+            let before = clock.now();
+            let mut transmit = transmit(7, b.local_addr().unwrap(), 5);
+            transmit.hop_limit = Some(33);
+            transmit.source = Some(source.parse().unwrap());
+            a.send(before, &transmit, b"hello").unwrap();
+            let mut buf = [0; 100];
+            let (received, size) = recv(&mut b, &clock, &mut buf);
+            assert_eq!(&buf[..size], b"hello");
+            assert_eq!(received.source, a.local_addr().unwrap());
+            assert_eq!(received.destination, Some(source.parse().unwrap()));
+            assert_eq!(received.hop_limit, Some(33));
+            assert_eq!(received.traffic_class, Some(0));
+            assert_eq!(received.error, None);
+            assert_eq!(received.stamp.clock, WhoseClock::Kernel);
+            // One microsecond is lost where both clocks are cut to whole ones.
+            let slack = std::time::Duration::from_micros(1);
+            assert!(received.stamp.at.saturating_add(slack) >= before.mono);
+            assert!(received.stamp.at <= clock.now().mono);
+
+            let Notice::Sent(id, sent) = notice(&mut a, &clock, &mut buf) else {
+                panic!("no stamp");
+            };
+            assert_eq!((id, sent.clock), (TransmitId(7), WhoseClock::Kernel));
+            assert!(sent.at >= before.mono && sent.at <= received.stamp.at.saturating_add(slack));
+        }
+    }
+
+    #[test]
+    fn stamps_keep_to_their_transmits_after_one_that_failed() {
+        let clock = Clock::start();
+        let (mut a, b) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+        let to = b.local_addr().unwrap();
+        let mut buf = [0; 100];
+        for id in 0..3 {
+            a.send(clock.now(), &transmit(id, to, 1), b"x").unwrap();
+        }
+        let long = vec![0; 70_000];
+        let failed = a.send(clock.now(), &transmit(3, to, long.len()), &long);
+        assert_eq!(failed.unwrap_err().raw_os_error(), Some(libc::EMSGSIZE));
+        a.send(clock.now(), &transmit(4, to, 1), b"x").unwrap();
+        while let Notice::Sent(id, _) = notice(&mut a, &clock, &mut buf) {
+            assert_ne!(id, TransmitId(3));
+            if id == TransmitId(4) {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn an_icmp_error_comes_with_what_was_sent_and_not_as_an_error_of_a_call() {
+        for loopback in ["127.0.0.1:0", "[::1]:0"] {
+            let clock = Clock::start();
+            let mut a = socket(loopback);
+            let mut b = socket(loopback);
+            let nobody = socket(loopback).local_addr().unwrap();
+            a.send(clock.now(), &transmit(1, nobody, 5), b"quote")
+                .unwrap();
+            // Its pending error must not cost this one.
+            let to_b = transmit(2, b.local_addr().unwrap(), 2);
+            a.send(clock.now(), &to_b, b"ok").unwrap();
+            let mut buf = [0; 100];
+            assert_eq!(recv(&mut b, &clock, &mut buf).1, 2);
+            loop {
+                let Notice::Quoted(received, size) = notice(&mut a, &clock, &mut buf) else {
+                    continue;
+                };
+                assert_eq!(&buf[..size], b"quote");
+                assert_eq!(received.source, nobody);
+                let error = received.error.unwrap();
+                assert_eq!(error.offender, Some(nobody.ip()));
+                let unreachable_port = if nobody.is_ipv4() { (3, 3) } else { (1, 4) };
+                assert_eq!((error.icmp_type, error.icmp_code), unreachable_port);
+                break;
+            }
+            let error = a.recv(&clock, &mut buf).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+
+    #[test]
+    fn segments_leave_as_datagrams() {
+        let clock = Clock::start();
+        let (mut a, mut b) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
+        let mut transmit = transmit(1, b.local_addr().unwrap(), 5);
+        transmit.segment_size = Some(2);
+        a.send(clock.now(), &transmit, b"abcde").unwrap();
+        let mut buf = [0; 100];
+        for expected in [&b"ab"[..], b"cd", b"e"] {
+            let (_, size) = recv(&mut b, &clock, &mut buf);
+            assert_eq!(&buf[..size], expected);
+        }
+        transmit.carrier = Carrier::Raw;
+        let error = a.send(clock.now(), &transmit, b"").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    }
+}
