@@ -1,1 +1,39 @@
-//! To be written.
+//! A chat room: its server, its members and its history, without I/O.
+//!
+//! One port, three dialects ([`semfio_frame::Dialect`]): frames for programs that want to know what
+//! happened ([`wire`]), lines for people with netcat or telnet, and raw, in which a read is a
+//! message and comes back to its sender too. A [`Hub`] is the server over many [`Session`]s; a
+//! [`Participant`] is one member over one [`Client`], and comes back by itself when the connection
+//! breaks.
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used
+)]
+#![deny(clippy::expect_used, clippy::panic)]
+#![warn(
+    clippy::alloc_instead_of_core,
+    clippy::std_instead_of_core,
+    clippy::std_instead_of_alloc
+)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+
+extern crate alloc;
+
+mod command;
+mod hub;
+mod line;
+mod log;
+mod session;
+pub mod text;
+pub mod wire;
+
+pub use command::{BadCommand, HELP, Typed, parse};
+pub use hub::{Hub, HubConfig, HubMessage, HubReport, Reports, SlowPolicy};
+pub use line::put_entry;
+pub use log::{LogLimits, RAW_PIECE};
+pub use session::{
+    DETECT, HELLO_WITHIN, HOLD, MAX_LINE, Session, SessionCommand, SessionError, SessionEvent,
+};

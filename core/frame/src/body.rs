@@ -149,6 +149,11 @@ impl<'b> Writer<'b> {
         self.buffer.put_slice(cut(text, MAX_BODY / 2).as_bytes());
     }
 
+    /// The length of the buffer so far.
+    pub fn position(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// Completes the header.
     pub fn end(self) {
         let body = self

@@ -93,7 +93,7 @@ pub use effect::{
 pub use input::{Hidden, Input};
 pub use net::{Action, Net, NetLimits};
 pub use outbox::{Chunk, Outbox};
-pub use seed::Seed;
+pub use seed::{Rng, Seed};
 pub use service::{Closed, ConnId, Peer, Service, Target};
 pub use shard::{Shard, Tap, TapEntry};
 pub use stream::{Refused, Step, StreamMachine};

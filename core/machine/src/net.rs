@@ -274,6 +274,11 @@ impl<M: StreamMachine> Net<M> {
         self.open == 0
     }
 
+    /// The other end of a connection, once it stands.
+    pub fn peer(&self, id: ConnId) -> Option<&Peer> {
+        self.conn(id)?.peer.as_ref()
+    }
+
     /// The machine of a connection, to look at.
     pub fn machine(&self, id: ConnId) -> Option<&M> {
         self.conn(id).map(|conn| &conn.machine)
@@ -358,7 +363,8 @@ impl<M: StreamMachine> Net<M> {
         get(&mut self.slots, id)
     }
 
-    pub(crate) fn ids(&self) -> impl Iterator<Item = ConnId> {
+    /// All connections, those that are dialled or closing included, in the order of their index.
+    pub fn connections(&self) -> impl Iterator<Item = ConnId> {
         self.slots
             .iter()
             .enumerate()

@@ -4,6 +4,9 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use zeroize::Zeroizing;
 
+/// The generator that [`Seed::stream`] gives.
+pub type Rng = ChaCha12Rng;
+
 /// All the randomness of a run: 32 bytes the host draws once from the system.
 ///
 /// A machine expands it with [`Seed::stream`]; the same seed gives the same run. It is wiped
@@ -34,7 +37,7 @@ impl Seed {
     /// An independent generator for each `label`, 2^64 of them.
     ///
     /// Take one label for each use, so that a new use does not change the numbers of another.
-    pub fn stream(&self, label: u64) -> ChaCha12Rng {
+    pub fn stream(&self, label: u64) -> Rng {
         let mut rng = ChaCha12Rng::from_seed(*self.0);
         rng.set_stream(label);
         rng

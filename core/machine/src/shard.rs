@@ -326,7 +326,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
 
     /// Connections in the table, those that are closing included.
     pub fn connections(&self) -> impl Iterator<Item = ConnId> {
-        self.net.ids()
+        self.net.connections()
     }
 
     /// Whether the service has asked to stop and no connection is left.

@@ -1,0 +1,1239 @@
+//! The server: rooms, members, and who gets what.
+//!
+//! Each room has one log. What is said in a turn is encoded once, frozen when the turn ends, and
+//! handed to each member by reference; a member is a cursor into the log. One who reads slowly
+//! falls behind without costing anything, until it is too far behind and is told what it missed
+//! ([`SlowPolicy`]). Fan-out, history and gaps are this one structure.
+
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use bytes::{Bytes, BytesMut};
+use core::net::SocketAddr;
+use core::time::Duration;
+use rand_core::RngCore;
+use semfio_frame::Dialect;
+use semfio_machine::{Closed, ConnId, Deadline, Instant, Net, Now, Peer, Rng, Seed, Service};
+
+use crate::command::{HELP, Typed};
+use crate::line;
+use crate::log::{Log, LogLimits};
+use crate::session::{Session, SessionCommand, SessionError, SessionEvent};
+use crate::text::{Folded, sanitize};
+use crate::wire::{
+    Entry, ErrorCode, MAX_FRAME, Manner, Request, Response, SessionKey, What, put_names,
+};
+
+/// How a [`Hub`] behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubConfig {
+    /// The room of those who name none. Default `lobby`.
+    pub room: String,
+    /// What each room keeps.
+    pub log: LogLimits,
+    /// Entries a newcomer is shown. Default 20, a screenful.
+    pub backlog: u64,
+    /// Rooms at once; the oldest empty one makes way. Default 64, at 1 MiB of history each.
+    pub rooms: usize,
+    /// Rooms one member may be in. Default 16.
+    pub rooms_each: usize,
+    /// Bytes a member may be behind before the policy applies. Default 256 KiB.
+    pub lag: u64,
+    /// What happens to those who are further behind.
+    pub slow: SlowPolicy,
+    /// A framed member that is silent for so long is pinged, and dropped after as much again.
+    /// Default 60 s.
+    pub idle: Duration,
+    /// What the application is told.
+    pub reports: Reports,
+}
+
+impl Default for HubConfig {
+    fn default() -> Self {
+        Self {
+            room: "lobby".to_owned(),
+            log: LogLimits::default(),
+            backlog: 20,
+            rooms: 64,
+            rooms_each: 16,
+            lag: 256 * 1024,
+            slow: SlowPolicy::Gap,
+            idle: Duration::from_secs(60),
+            reports: Reports::Members,
+        }
+    }
+}
+
+/// What happens to a member that is too far behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowPolicy {
+    /// It goes on with the newest entry, is told which it missed, and may ask for them.
+    Gap,
+    /// It is dropped.
+    Disconnect,
+}
+
+/// How much a [`Hub`] tells its application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reports {
+    /// Nothing.
+    None,
+    /// Who comes and goes.
+    Members,
+    /// What is said, too.
+    All,
+}
+
+/// What a [`Hub`] tells its application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HubReport {
+    /// Somebody was let in.
+    Joined {
+        /// From where.
+        address: SocketAddr,
+        /// Speaking how.
+        dialect: Dialect,
+        /// Under this name.
+        nick: String,
+    },
+    /// Somebody is gone.
+    Left {
+        /// Who.
+        nick: String,
+        /// Why, for people.
+        why: String,
+    },
+    /// Somebody was turned away or dropped for breaking the protocol.
+    Refused {
+        /// From where.
+        address: SocketAddr,
+        /// How.
+        error: SessionError,
+    },
+    /// Somebody missed entries.
+    Gap {
+        /// Who.
+        nick: String,
+        /// In which room.
+        room: String,
+        /// How many.
+        missed: u64,
+    },
+    /// Something was said.
+    Said {
+        /// In which room, or to whom.
+        room: String,
+        /// By whom.
+        nick: String,
+        /// What.
+        text: String,
+    },
+}
+
+/// What an application tells a [`Hub`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HubMessage {
+    /// Say goodbye to everybody, then stop.
+    Stop,
+}
+
+/// A chat server: a [`Service`] over [`Session`]s.
+#[derive(Debug)]
+pub struct Hub {
+    config: HubConfig,
+    rng: Rng,
+    epoch: u64,
+    rooms: Vec<Option<Room>>,
+    room_names: BTreeMap<Folded, usize>,
+    /// By the index of the connection.
+    members: Vec<Option<Member>>,
+    nicks: BTreeMap<Folded, ConnId>,
+    sessions: BTreeMap<SessionKey, ConnId>,
+    guests: u32,
+    /// Rooms whose log has grown since it was handed out.
+    dirty: Vec<usize>,
+    /// Members to whom an ACK is due.
+    acks: Vec<ConnId>,
+    leaving: Vec<ConnId>,
+    small: BytesMut,
+    sweep: Option<Instant>,
+    reports: VecDeque<HubReport>,
+}
+
+#[derive(Debug)]
+struct Room {
+    name: String,
+    log: Log,
+    seats: Vec<Seat>,
+    raw_seats: usize,
+    dirty: bool,
+}
+
+/// A member in a room.
+#[derive(Debug)]
+struct Seat {
+    conn: ConnId,
+    dialect: Dialect,
+    cursor: u64,
+    /// The newest sequence number it was given or told of.
+    seen: u64,
+}
+
+#[derive(Debug)]
+struct Member {
+    conn: ConnId,
+    address: SocketAddr,
+    dialect: Dialect,
+    nick: String,
+    session: SessionKey,
+    /// Room and place in its seats.
+    seats: Vec<(usize, usize)>,
+    /// Where it speaks if it names no room.
+    present: Option<usize>,
+    heard: Instant,
+    pinged: bool,
+    ack: Option<(u32, u64)>,
+}
+
+/// Bytes of history that answer one request.
+const HISTORY_REPLY: usize = 256 * 1024;
+
+impl Hub {
+    /// A server without members. Session keys and the epoch come from `seed`.
+    pub fn new(config: HubConfig, seed: &Seed) -> Self {
+        let mut rng = seed.stream(0);
+        let epoch = rng.next_u64();
+        Self {
+            config,
+            rng,
+            epoch,
+            rooms: Vec::new(),
+            room_names: BTreeMap::new(),
+            members: Vec::new(),
+            nicks: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            guests: 0,
+            dirty: Vec::new(),
+            acks: Vec::new(),
+            leaving: Vec::new(),
+            small: BytesMut::new(),
+            sweep: None,
+            reports: VecDeque::new(),
+        }
+    }
+
+    /// How many members there are.
+    pub fn members(&self) -> usize {
+        self.nicks.len()
+    }
+
+    /// The sequence number of a room's newest entry.
+    pub fn newest(&self, room: &str) -> Option<u64> {
+        let at = self.room_names.get(&Folded::new(room))?;
+        self.rooms.get(*at)?.as_ref().map(|room| room.log.newest())
+    }
+
+    fn member(&self, conn: ConnId) -> Option<&Member> {
+        self.members
+            .get(conn.index as usize)?
+            .as_ref()
+            .filter(|member| member.conn == conn)
+    }
+
+    fn member_mut(&mut self, conn: ConnId) -> Option<&mut Member> {
+        self.members
+            .get_mut(conn.index as usize)?
+            .as_mut()
+            .filter(|member| member.conn == conn)
+    }
+
+    fn room_mut(&mut self, at: usize) -> Option<&mut Room> {
+        self.rooms.get_mut(at)?.as_mut()
+    }
+
+    fn find_room(&self, name: &str) -> Option<usize> {
+        self.room_names.get(&Folded::new(name)).copied()
+    }
+
+    // Who is here.
+
+    fn admit(&mut self, now: Now, conn: ConnId, dialect: Dialect, nick: &str, address: SocketAddr) {
+        let mut session = SessionKey::default();
+        self.rng.fill_bytes(&mut session);
+        let member = Member {
+            conn,
+            address,
+            dialect,
+            nick: nick.to_owned(),
+            session,
+            seats: Vec::new(),
+            present: None,
+            heard: now.mono,
+            pinged: false,
+            ack: None,
+        };
+        let at = conn.index as usize;
+        if self.members.len() <= at {
+            self.members.resize_with(at.saturating_add(1), || None);
+        }
+        if let Some(slot) = self.members.get_mut(at) {
+            *slot = Some(member);
+        }
+        self.nicks.insert(Folded::new(nick), conn);
+        self.sessions.insert(session, conn);
+        self.sweep
+            .get_or_insert(now.mono.saturating_add(self.config.idle));
+        if self.config.reports != Reports::None {
+            let nick = nick.to_owned();
+            self.reports.push_back(HubReport::Joined {
+                address,
+                dialect,
+                nick,
+            });
+        }
+    }
+
+    fn dismiss(&mut self, now: Now, conn: ConnId, why: impl FnOnce() -> String) {
+        if self.member(conn).is_none() {
+            return;
+        }
+        let Some(member) = self
+            .members
+            .get_mut(conn.index as usize)
+            .and_then(Option::take)
+        else {
+            return;
+        };
+        self.nicks.remove(&Folded::new(&member.nick));
+        self.sessions.remove(&member.session);
+        for &(room, _) in member.seats.iter().rev() {
+            // Each removal may move another member's place, never one of this member's.
+            let place = member
+                .seats
+                .iter()
+                .find(|seat| seat.0 == room)
+                .map_or(0, |seat| seat.1);
+            self.unseat(now, room, place, &member.nick);
+        }
+        if self.config.reports != Reports::None {
+            self.reports.push_back(HubReport::Left {
+                nick: member.nick,
+                why: why(),
+            });
+        }
+    }
+
+    fn guest(&mut self, dialect: Dialect) -> String {
+        let kind = if dialect == Dialect::Raw {
+            "raw"
+        } else {
+            "guest"
+        };
+        loop {
+            self.guests = self.guests.wrapping_add(1);
+            let nick = format!("{kind}-{}", self.guests);
+            if !self.nicks.contains_key(&Folded::new(&nick)) {
+                return nick;
+            }
+        }
+    }
+
+    fn rename(&mut self, now: Now, conn: ConnId, nick: &str) -> Result<(), (ErrorCode, String)> {
+        let folded = Folded::new(nick);
+        if self
+            .nicks
+            .get(&folded)
+            .is_some_and(|&holder| holder != conn)
+        {
+            return Err((ErrorCode::NickInUse, format!("the name {nick} is in use")));
+        }
+        let Some(member) = self.member_mut(conn) else {
+            return Ok(());
+        };
+        let old = core::mem::replace(&mut member.nick, nick.to_owned());
+        let rooms: Vec<usize> = member.seats.iter().map(|seat| seat.0).collect();
+        self.nicks.remove(&Folded::new(&old));
+        self.nicks.insert(folded, conn);
+        for room in rooms {
+            self.append(now, room, &old, What::Nick(nick));
+        }
+        Ok(())
+    }
+
+    // Rooms.
+
+    fn open_room(&mut self, name: &str) -> Option<usize> {
+        if let Some(at) = self.find_room(name) {
+            return Some(at);
+        }
+        let taken = self.rooms.iter().flatten().count();
+        if taken >= self.config.rooms {
+            let home = Folded::new(&self.config.room);
+            let empty = |room: &Option<Room>| {
+                room.as_ref()
+                    .is_some_and(|r| r.seats.is_empty() && Folded::new(&r.name) != home)
+            };
+            let at = self.rooms.iter().position(empty)?;
+            let room = self.rooms.get_mut(at)?.take()?;
+            self.room_names.remove(&Folded::new(&room.name));
+            self.dirty.retain(|&dirty| dirty != at);
+        }
+        let room = Room {
+            name: name.to_owned(),
+            log: Log::new(self.config.log),
+            seats: Vec::new(),
+            raw_seats: 0,
+            dirty: false,
+        };
+        let at = match self.rooms.iter().position(Option::is_none) {
+            Some(at) => at,
+            None => {
+                self.rooms.push(None);
+                self.rooms.len().saturating_sub(1)
+            }
+        };
+        *self.rooms.get_mut(at)? = Some(room);
+        self.room_names.insert(Folded::new(name), at);
+        Some(at)
+    }
+
+    fn join(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        name: &str,
+        since: u64,
+        net: &mut Net<Session>,
+    ) -> Result<(), (ErrorCode, String)> {
+        let limit = self.config.rooms_each;
+        let Some(member) = self.member(conn) else {
+            return Ok(());
+        };
+        let (dialect, nick, full) = (
+            member.dialect,
+            member.nick.clone(),
+            member.seats.len() >= limit,
+        );
+        let known = self.find_room(name);
+        if let Some(at) = known {
+            if member.seats.iter().any(|seat| seat.0 == at) {
+                self.member_mut(conn)
+                    .map(|member| member.present = Some(at));
+                self.tell_names(conn, at, net);
+                return Ok(());
+            }
+        }
+        if full {
+            return Err((ErrorCode::TooManyRooms, format!("in {limit} rooms already")));
+        }
+        let Some(at) = self.open_room(name) else {
+            return Err((
+                ErrorCode::TooManyRooms,
+                "the server has no room left for rooms".into(),
+            ));
+        };
+        let backlog = if dialect == Dialect::Raw {
+            0
+        } else {
+            self.config.backlog
+        };
+        let Some(room) = self.room_mut(at) else {
+            return Ok(());
+        };
+        // The cut between what it is shown and what it will be told lies here.
+        room.log.freeze();
+        let newest = room.log.newest();
+        let from = if since > 0 && since <= newest {
+            since.saturating_add(1)
+        } else {
+            newest
+                .saturating_add(1)
+                .saturating_sub(backlog)
+                .max(room.log.oldest())
+        };
+        let cursor = room.log.cursor_of(from);
+        let mut seat = Seat {
+            conn,
+            dialect,
+            cursor,
+            seen: from.saturating_sub(1),
+        };
+        seat.start(&mut room.log, &room.name, from, net);
+        room.raw_seats = room
+            .raw_seats
+            .saturating_add(usize::from(dialect == Dialect::Raw));
+        let place = room.seats.len();
+        room.seats.push(seat);
+        if let Some(member) = self.member_mut(conn) {
+            member.seats.push((at, place));
+            member.present = Some(at);
+        }
+        self.append(now, at, &nick, What::Join);
+        self.tell_names(conn, at, net);
+        Ok(())
+    }
+
+    fn part(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        at: usize,
+        net: &mut Net<Session>,
+    ) -> Result<(), (ErrorCode, String)> {
+        let not_there = || (ErrorCode::NotMember, "not in that room".into());
+        let member = self.member_mut(conn).ok_or_else(not_there)?;
+        let index = member
+            .seats
+            .iter()
+            .position(|seat| seat.0 == at)
+            .ok_or_else(not_there)?;
+        let (_, place) = member.seats.remove(index);
+        if member.present == Some(at) {
+            member.present = member.seats.last().map(|seat| seat.0);
+        }
+        let (nick, dialect) = (member.nick.clone(), member.dialect);
+        let seq = self.unseat(now, at, place, &nick);
+        let Some(room) = self.rooms.get(at).and_then(Option::as_ref) else {
+            return Ok(());
+        };
+        let time = now.unix.as_millis();
+        let entry = Entry {
+            seq,
+            time,
+            room: &room.name,
+            nick: &nick,
+            what: What::Part,
+        };
+        tell_entry(&mut self.small, conn, dialect, &entry, net);
+        Ok(())
+    }
+
+    /// Takes a seat away; the last seat of the room moves to its place.
+    fn unseat(&mut self, now: Now, at: usize, place: usize, nick: &str) -> u64 {
+        let Some(room) = self.room_mut(at) else {
+            return 0;
+        };
+        if place >= room.seats.len() {
+            return 0;
+        }
+        let seat = room.seats.swap_remove(place);
+        room.raw_seats = room
+            .raw_seats
+            .saturating_sub(usize::from(seat.dialect == Dialect::Raw));
+        let moved = room.seats.get(place).map(|seat| seat.conn);
+        if let Some(moved) = moved.and_then(|conn| self.member_mut(conn)) {
+            if let Some(seat) = moved.seats.iter_mut().find(|seat| seat.0 == at) {
+                seat.1 = place;
+            }
+        }
+        self.append(now, at, nick, What::Part)
+    }
+
+    /// Appends to a room's log; members get it when the turn ends.
+    fn append(&mut self, now: Now, at: usize, nick: &str, what: What<'_>) -> u64 {
+        let room = self.rooms.get_mut(at).and_then(Option::as_mut);
+        room.map_or(0, |room| {
+            room.append(now, at, nick, what, None, &mut self.dirty)
+        })
+    }
+
+    /// Appends what a member says, if it is in the room. `raw` are the bytes for raw readers.
+    fn say(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        at: Option<usize>,
+        what: What<'_>,
+        raw: &[u8],
+    ) -> Result<u64, (ErrorCode, String)> {
+        let seated = |m: &&Member| at.is_some_and(|at| m.seats.iter().any(|seat| seat.0 == at));
+        let (Some(member), Some(at)) = (find(&self.members, conn).filter(seated), at) else {
+            return Err((
+                ErrorCode::NotMember,
+                "not in that room; join it first".into(),
+            ));
+        };
+        let Some(room) = self.rooms.get_mut(at).and_then(Option::as_mut) else {
+            return Ok(0);
+        };
+        let seq = room.append(now, at, &member.nick, what, Some(raw), &mut self.dirty);
+        if let (Reports::All, What::Said(_, text)) = (self.config.reports, what) {
+            let (room, nick) = (room.name.clone(), member.nick.clone());
+            self.reports.push_back(HubReport::Said {
+                room,
+                nick,
+                text: text.to_owned(),
+            });
+        }
+        Ok(seq)
+    }
+
+    fn whisper(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        to: &str,
+        text: &str,
+        net: &mut Net<Session>,
+    ) -> Result<(), (ErrorCode, String)> {
+        let Some(&target) = self.nicks.get(&Folded::new(to)) else {
+            return Err((ErrorCode::NoSuchNick, format!("nobody is called {to}")));
+        };
+        let (Some(from), Some(whom)) = (self.member(conn), self.member(target)) else {
+            return Ok(());
+        };
+        if !net.has_room(target) {
+            return Err((
+                ErrorCode::TooSlow,
+                format!("{to} does not read at the moment"),
+            ));
+        }
+        let (nick, dialect, room) = (from.nick.clone(), whom.dialect, whom.nick.clone());
+        let own = from.dialect;
+        let what = What::Said(Manner::Private, text);
+        let entry = Entry {
+            seq: 0,
+            time: now.unix.as_millis(),
+            room: &room,
+            nick: &nick,
+            what,
+        };
+        tell_entry(&mut self.small, target, dialect, &entry, net);
+        if own == Dialect::Line && target != conn {
+            tell_entry(&mut self.small, conn, own, &entry, net);
+        }
+        Ok(())
+    }
+
+    // What is asked.
+
+    fn handle_request(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        request: Request<'_>,
+        net: &mut Net<Session>,
+    ) {
+        let no_room = || (ErrorCode::NotMember, String::from("there is no such room"));
+        let mut refused_tag = 0;
+        let result = match request {
+            Request::Join { since, room } => self.join(now, conn, room, since, net),
+            Request::Part { room } => match self.find_room(room) {
+                Some(at) => self.part(now, conn, at, net),
+                None => Err(no_room()),
+            },
+            Request::Nick { nick } => self.rename(now, conn, nick),
+            Request::Msg {
+                tag,
+                manner: Manner::Private,
+                to,
+                text,
+            } => {
+                refused_tag = tag;
+                self.whisper(now, conn, to, text, net)
+                    .map(|()| self.ack(conn, tag, 0))
+            }
+            Request::Msg {
+                tag,
+                manner,
+                to,
+                text,
+            } => {
+                refused_tag = tag;
+                let at = self.find_room(to);
+                self.say(now, conn, at, manner, text)
+                    .map(|seq| self.ack(conn, tag, seq))
+            }
+            Request::Who { room } => match self.find_room(room) {
+                Some(at) => {
+                    self.tell_names(conn, at, net);
+                    Ok(())
+                }
+                None => Err(no_room()),
+            },
+            Request::History { from, count, room } => match self.find_room(room) {
+                Some(at) => self.tell_history(conn, at, from, u64::from(count), net),
+                None => Err(no_room()),
+            },
+            Request::Hello { .. } | Request::Ping(_) | Request::Pong(_) | Request::Bye => Ok(()),
+        };
+        if let Err((code, text)) = result {
+            let text = &text;
+            self.tell(
+                conn,
+                &Response::Error {
+                    code,
+                    fatal: false,
+                    tag: refused_tag,
+                    text,
+                },
+                net,
+            );
+        }
+    }
+
+    fn handle_typed(&mut self, now: Now, conn: ConnId, typed: Typed<'_>, net: &mut Net<Session>) {
+        let present = self.member(conn).and_then(|member| member.present);
+        let named = |hub: &Self, room: Option<&str>| match room {
+            Some(room) => hub.find_room(room),
+            None => present,
+        };
+        let no_room = || (ErrorCode::NotMember, String::from("there is no such room"));
+        let said = |hub: &mut Self, what, text: &str| {
+            hub.say(now, conn, present, what, text.as_bytes())
+                .map(|_| ())
+        };
+        let result = match typed {
+            Typed::Text(text) => self.say(now, conn, present, Manner::Text, text).map(|_| ()),
+            Typed::Action(text) => self
+                .say(now, conn, present, Manner::Action, text)
+                .map(|_| ()),
+            Typed::Private(nick, text) => self.whisper(now, conn, nick, text, net),
+            Typed::Nick(nick) => self.rename(now, conn, nick),
+            Typed::Join(room) => self.join(now, conn, room, 0, net),
+            Typed::Part(room) => match named(self, room) {
+                Some(at) => self.part(now, conn, at, net),
+                None => Err(no_room()),
+            },
+            Typed::Who(room) => match named(self, room) {
+                Some(at) => {
+                    self.tell_names(conn, at, net);
+                    Ok(())
+                }
+                None => Err(no_room()),
+            },
+            Typed::History(from) => match present {
+                Some(at) => self.tell_history(conn, at, from, u64::MAX, net),
+                None => Err(no_room()),
+            },
+            Typed::Help => {
+                let mut text = String::new();
+                for line in HELP {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+                let _ = net.send(conn, SessionCommand::Log(&Bytes::from(text)));
+                Ok(())
+            }
+            Typed::Nothing | Typed::Quit => Ok(()),
+        };
+        if let Err((_, text)) = result {
+            let _ = net.send(
+                conn,
+                SessionCommand::Log(&Bytes::from(format!("! {text}\n"))),
+            );
+        }
+    }
+
+    fn handle_hello(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        session: SessionKey,
+        nick: &str,
+        net: &mut Net<Session>,
+    ) {
+        if let Err(bad) = crate::text::check_nick(nick) {
+            let text = format!("the name is refused: {bad}");
+            let _ = net.send(conn, SessionCommand::Fail(bad.into(), &text));
+            return;
+        }
+        if let Some(&ghost) = self.nicks.get(&Folded::new(nick)) {
+            if self.sessions.get(&session) != Some(&ghost) {
+                let text = format!("the name {nick} is in use");
+                let _ = net.send(conn, SessionCommand::Fail(ErrorCode::NickInUse, &text));
+                return;
+            }
+            // It comes back before we have noticed that it was gone.
+            self.dismiss(now, ghost, || "came back on another connection".into());
+            net.abort(ghost);
+        }
+        let Some(address) = net.peer(conn).map(|peer| peer.address) else {
+            return;
+        };
+        self.admit(now, conn, Dialect::Framed, nick, address);
+        let Some(member) = self.member(conn) else {
+            return;
+        };
+        let welcome = Response::Welcome {
+            max_frame: MAX_FRAME as u32,
+            session: member.session,
+            epoch: self.epoch,
+            time: now.unix.as_millis(),
+            nick,
+        };
+        let _ = net.send(conn, SessionCommand::Welcome(&welcome));
+    }
+
+    fn handle_spoke(&mut self, now: Now, conn: ConnId, dialect: Dialect, net: &mut Net<Session>) {
+        match self.member(conn) {
+            Some(member) if member.dialect == dialect => return,
+            Some(_) => self.dismiss(now, conn, || "speaks another dialect now".into()),
+            None => {}
+        }
+        if dialect == Dialect::Framed {
+            return;
+        }
+        let Some(address) = net.peer(conn).map(|peer| peer.address) else {
+            return;
+        };
+        let nick = self.guest(dialect);
+        self.admit(now, conn, dialect, &nick, address);
+        if dialect == Dialect::Line {
+            let hello = format!("* you are {nick}; /nick changes that, /help tells more\n");
+            let _ = net.send(conn, SessionCommand::Log(&Bytes::from(hello)));
+        }
+        let room = self.config.room.clone();
+        let _ = self.join(now, conn, &room, 0, net);
+    }
+
+    // What is told.
+
+    fn tell(&mut self, conn: ConnId, response: &Response<'_>, net: &mut Net<Session>) {
+        response.put(&mut self.small);
+        let _ = net.send(conn, SessionCommand::Log(&self.small.split().freeze()));
+    }
+
+    fn tell_names(&mut self, conn: ConnId, at: usize, net: &mut Net<Session>) {
+        let Some(dialect) = self.member(conn).map(|member| member.dialect) else {
+            return;
+        };
+        let Some(room) = self.rooms.get(at).and_then(Option::as_ref) else {
+            return;
+        };
+        let names = room
+            .seats
+            .iter()
+            .filter_map(|seat| self.members.get(seat.conn.index as usize)?.as_ref())
+            .map(|member| &*member.nick);
+        match dialect {
+            Dialect::Framed => {
+                let total = u32::try_from(room.seats.len()).unwrap_or(u32::MAX);
+                put_names(room.log.newest(), total, &room.name, names, &mut self.small);
+            }
+            Dialect::Line => {
+                let mut text = format!("* in {}:", room.name);
+                for name in names.take(200) {
+                    text.push(' ');
+                    text.push_str(name);
+                }
+                text.push('\n');
+                self.small.extend_from_slice(text.as_bytes());
+            }
+            Dialect::Raw => return,
+        }
+        let _ = net.send(conn, SessionCommand::Log(&self.small.split().freeze()));
+    }
+
+    fn tell_history(
+        &mut self,
+        conn: ConnId,
+        at: usize,
+        from: u64,
+        count: u64,
+        net: &mut Net<Session>,
+    ) -> Result<(), (ErrorCode, String)> {
+        let seated = |m: &Member| m.seats.iter().any(|seat| seat.0 == at);
+        let dialect = match self.member(conn) {
+            Some(member) if seated(member) => member.dialect,
+            _ => {
+                return Err((
+                    ErrorCode::NotMember,
+                    "not in that room; join it first".into(),
+                ));
+            }
+        };
+        let Some(room) = self.rooms.get_mut(at).and_then(Option::as_mut) else {
+            return Ok(());
+        };
+        room.log.freeze();
+        let from = from.max(room.log.oldest());
+        let last = room
+            .log
+            .newest()
+            .min(from.saturating_add(count).saturating_sub(1));
+        let mut pieces = Vec::new();
+        let (mut to, mut bytes) = (from.saturating_sub(1), 0_usize);
+        let mut cursor = room.log.cursor_of(from);
+        while let Some(chunk) = room.log.chunk(cursor) {
+            if to >= last || bytes >= HISTORY_REPLY {
+                break;
+            }
+            let piece = chunk.between(from, last);
+            bytes = bytes.saturating_add(piece.len());
+            to = last.min(chunk.last);
+            cursor = cursor.saturating_add(1);
+            pieces.push(piece);
+        }
+        match dialect {
+            Dialect::Framed => {
+                let head = Response::History {
+                    from,
+                    to,
+                    room: &room.name,
+                };
+                head.put(&mut self.small);
+                let _ = net.send(conn, SessionCommand::Log(&self.small.split().freeze()));
+                for piece in &pieces {
+                    let _ = net.send(conn, SessionCommand::Log(piece));
+                }
+            }
+            Dialect::Line => {
+                let mut text = format!("* history of {}, from {from} to {to}:\n", room.name);
+                pieces
+                    .iter()
+                    .for_each(|piece| text.push_str(&crate::log::lines(piece)));
+                let _ = net.send(conn, SessionCommand::Log(&Bytes::from(text)));
+            }
+            Dialect::Raw => {}
+        }
+        Ok(())
+    }
+
+    fn ack(&mut self, conn: ConnId, tag: u32, seq: u64) {
+        let Some(member) = self.member_mut(conn) else {
+            return;
+        };
+        if member.ack.replace((tag, seq)).is_none() {
+            self.acks.push(conn);
+        }
+    }
+
+    /// Hands what the turn added to everybody in the rooms it was added to.
+    fn fan_out(&mut self, net: &mut Net<Session>) {
+        let mut dirty = core::mem::take(&mut self.dirty);
+        for at in dirty.drain(..) {
+            let Some(room) = self.rooms.get_mut(at).and_then(Option::as_mut) else {
+                continue;
+            };
+            room.dirty = false;
+            room.log.freeze();
+            for seat in &mut room.seats {
+                seat.catch_up(&mut room.log, net);
+                let slow = self.config.slow == SlowPolicy::Disconnect;
+                if slow && room.log.behind(seat.cursor) > self.config.lag {
+                    net.abort(seat.conn);
+                }
+            }
+        }
+        // Kept for its memory, unless something became dirty meanwhile.
+        if self.dirty.is_empty() {
+            self.dirty = dirty;
+        }
+        while let Some(conn) = self.acks.pop() {
+            let Some((tag, seq)) = self.member_mut(conn).and_then(|m| m.ack.take()) else {
+                continue;
+            };
+            self.tell(conn, &Response::Ack { tag, seq }, net);
+        }
+    }
+}
+
+impl Room {
+    fn append(
+        &mut self,
+        now: Now,
+        at: usize,
+        nick: &str,
+        what: What<'_>,
+        raw: Option<&[u8]>,
+        dirty: &mut Vec<usize>,
+    ) -> u64 {
+        if !self.dirty {
+            self.dirty = true;
+            dirty.push(at);
+        }
+        if let (Some(raw), true) = (raw, self.raw_seats > 0) {
+            match what {
+                What::Said(Manner::Action, text) => {
+                    self.log.keep_raw(format!("* {nick} {text}").as_bytes());
+                }
+                _ => self.log.keep_raw(raw),
+            }
+        }
+        self.log
+            .append(now.unix.as_millis(), &self.name, nick, what)
+    }
+}
+
+impl Seat {
+    /// Hands over what is kept from `from` on in the chunk where it lies, and says what is not kept.
+    fn start(&mut self, log: &mut Log, room: &str, from: u64, net: &mut Net<Session>) {
+        if from < log.oldest() {
+            self.tell_gap(
+                from,
+                log.oldest().saturating_sub(1),
+                log.oldest(),
+                room,
+                net,
+            );
+        }
+        let Some(chunk) = log.chunk(self.cursor) else {
+            return;
+        };
+        let piece = chunk.between(from, u64::MAX);
+        let piece = match self.dialect {
+            Dialect::Framed => piece,
+            Dialect::Line => Bytes::from(crate::log::lines(&piece)),
+            Dialect::Raw => return,
+        };
+        self.seen = chunk.last;
+        self.cursor = self.cursor.saturating_add(1);
+        let _ = net.send(self.conn, SessionCommand::Log(&piece));
+        self.catch_up(log, net);
+    }
+
+    /// Hands over chunks while there is room for them.
+    fn catch_up(&mut self, log: &mut Log, net: &mut Net<Session>) {
+        while self.cursor < log.end() && net.has_room(self.conn) {
+            let Some(chunk) = log.chunk(self.cursor) else {
+                // Forgotten while it was behind; `handle_room` tells the gap.
+                return;
+            };
+            let sent = match self.dialect {
+                Dialect::Framed => net.send(self.conn, SessionCommand::Log(chunk.framed())),
+                Dialect::Line => net.send(self.conn, SessionCommand::Log(chunk.lines())),
+                Dialect::Raw => chunk
+                    .raw
+                    .iter()
+                    .try_for_each(|piece| net.send(self.conn, SessionCommand::Piece(piece))),
+            };
+            if sent.is_err() {
+                return;
+            }
+            self.seen = chunk.last;
+            self.cursor = self.cursor.saturating_add(1);
+        }
+    }
+
+    /// Gives up what lies before the end, if that is too much or forgotten; how much it was.
+    fn skip(&mut self, log: &Log, lag: u64, room: &str, net: &mut Net<Session>) -> u64 {
+        let forgotten = self.cursor < log.base();
+        if !forgotten && log.behind(self.cursor) <= lag {
+            return 0;
+        }
+        let (from, to) = (self.seen.saturating_add(1), log.newest());
+        self.tell_gap(from, to, log.oldest(), room, net);
+        self.seen = to;
+        self.cursor = log.end();
+        to.saturating_sub(from).saturating_add(1)
+    }
+
+    fn tell_gap(&self, from: u64, to: u64, oldest: u64, room: &str, net: &mut Net<Session>) {
+        let bytes = match self.dialect {
+            Dialect::Framed => {
+                let mut frame = BytesMut::new();
+                Response::Gap {
+                    from,
+                    to,
+                    oldest,
+                    room,
+                }
+                .put(&mut frame);
+                frame.freeze()
+            }
+            Dialect::Line => {
+                let missed = to.saturating_sub(from).saturating_add(1);
+                let text = format!(
+                    "! {missed} entries of {room} left out, from {from} to {to}; /history {} shows what is kept\n",
+                    from.max(oldest)
+                );
+                Bytes::from(text)
+            }
+            Dialect::Raw => return,
+        };
+        let _ = net.send(self.conn, SessionCommand::Log(&bytes));
+    }
+}
+
+impl Service<Session> for Hub {
+    type Message = HubMessage;
+    type Report = HubReport;
+
+    fn accept(&mut self, _: Now, _: &Peer) -> Option<Session> {
+        Some(Session::new())
+    }
+
+    fn handle_opened(&mut self, _: Now, _: ConnId, _: &Peer, _: &mut Net<Session>) {}
+
+    fn handle_event(
+        &mut self,
+        now: Now,
+        from: ConnId,
+        event: SessionEvent<'_>,
+        net: &mut Net<Session>,
+    ) {
+        if let Some(member) = self.member_mut(from) {
+            member.heard = now.mono;
+            member.pinged = false;
+        }
+        match event {
+            SessionEvent::Spoke(dialect) => self.handle_spoke(now, from, dialect, net),
+            SessionEvent::Hello { session, nick } => {
+                self.handle_hello(now, from, session, nick, net);
+            }
+            SessionEvent::Request(request) => self.handle_request(now, from, request, net),
+            SessionEvent::Typed(typed) => self.handle_typed(now, from, typed, net),
+            SessionEvent::Raw(bytes) => {
+                let at = self.member(from).and_then(|member| member.present);
+                let text = sanitize(bytes);
+                // A raw peer is in its room until it leaves.
+                let _ = self.say(now, from, at, What::Said(Manner::Text, &text), bytes);
+            }
+            SessionEvent::Bye => self.leaving.push(from),
+        }
+    }
+
+    fn handle_room(&mut self, _: Now, conn: ConnId, net: &mut Net<Session>) {
+        let lag = self.config.lag;
+        let Some(member) = self
+            .members
+            .get(conn.index as usize)
+            .and_then(Option::as_ref)
+        else {
+            return;
+        };
+        for &(at, place) in &member.seats {
+            let Some(room) = self.rooms.get_mut(at).and_then(Option::as_mut) else {
+                continue;
+            };
+            let Some(seat) = room.seats.get_mut(place) else {
+                continue;
+            };
+            let missed = seat.skip(&room.log, lag, &room.name, net);
+            seat.catch_up(&mut room.log, net);
+            if missed > 0 && self.config.reports != Reports::None {
+                let (nick, room) = (member.nick.clone(), room.name.clone());
+                self.reports
+                    .push_back(HubReport::Gap { nick, room, missed });
+            }
+        }
+    }
+
+    fn handle_closed(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        why: Closed<SessionError>,
+        net: &mut Net<Session>,
+    ) {
+        if let Closed::Error(error) = why {
+            let address = net.peer(conn).map(|peer| peer.address);
+            if let (Some(address), true) = (address, self.config.reports != Reports::None) {
+                self.reports
+                    .push_back(HubReport::Refused { address, error });
+            }
+        }
+        self.dismiss(now, conn, || match why {
+            Closed::Done => "left".into(),
+            Closed::Error(error) => format!("{error}"),
+            Closed::Local => "dropped: it did not read or did not answer".into(),
+            Closed::Failed(failure) => format!("{failure}"),
+            Closed::Stalled => "stalled".into(),
+        });
+    }
+
+    fn handle_message(&mut self, _: Now, message: HubMessage, net: &mut Net<Session>) {
+        match message {
+            HubMessage::Stop => {
+                let all: Vec<ConnId> = net.connections().collect();
+                for conn in all {
+                    if net.send(conn, SessionCommand::Close).is_err() {
+                        net.close(conn);
+                    }
+                }
+                net.stop();
+            }
+        }
+    }
+
+    fn handle_turn(&mut self, now: Now, net: &mut Net<Session>) {
+        self.fan_out(net);
+        if self.leaving.is_empty() {
+            return;
+        }
+        // They have what they said, and what was said before; now they go, and the rest is told.
+        for conn in core::mem::take(&mut self.leaving) {
+            self.dismiss(now, conn, || "left".into());
+            let _ = net.send(conn, SessionCommand::Close);
+        }
+        self.fan_out(net);
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        self.sweep.map(|at| Deadline {
+            at,
+            why: "idle members",
+        })
+    }
+
+    fn handle_timeout(&mut self, now: Now, net: &mut Net<Session>) {
+        let idle = self.config.idle;
+        let mut silent = Vec::new();
+        for member in self.members.iter_mut().flatten() {
+            let quiet = now.mono.saturating_since(member.heard);
+            if member.dialect != Dialect::Framed || quiet < idle {
+                continue;
+            }
+            if member.pinged && quiet >= idle.saturating_mul(2) {
+                silent.push((member.conn, true));
+            } else if !member.pinged {
+                member.pinged = true;
+                silent.push((member.conn, false));
+            }
+        }
+        for (conn, gone) in silent {
+            if gone {
+                net.abort(conn);
+            } else {
+                self.tell(conn, &Response::Ping(now.mono.as_nanos()), net);
+            }
+        }
+        let next = now.mono.saturating_add(idle / 2);
+        self.sweep = if self.members.iter().flatten().next().is_some() {
+            Some(next)
+        } else {
+            None
+        };
+    }
+
+    fn poll_report(&mut self) -> Option<HubReport> {
+        self.reports.pop_front()
+    }
+}
+
+fn find(members: &[Option<Member>], conn: ConnId) -> Option<&Member> {
+    members
+        .get(conn.index as usize)?
+        .as_ref()
+        .filter(|member| member.conn == conn)
+}
+
+fn tell_entry(
+    small: &mut BytesMut,
+    conn: ConnId,
+    dialect: Dialect,
+    entry: &Entry<'_>,
+    net: &mut Net<Session>,
+) {
+    match dialect {
+        Dialect::Framed => entry.put(small),
+        Dialect::Line => {
+            let mut text = String::new();
+            line::put_entry(entry, &mut text);
+            small.extend_from_slice(text.as_bytes());
+        }
+        Dialect::Raw => {
+            if let What::Said(_, text) = entry.what {
+                let _ = net.send(
+                    conn,
+                    SessionCommand::Piece(&Bytes::copy_from_slice(text.as_bytes())),
+                );
+            }
+            return;
+        }
+    }
+    let _ = net.send(conn, SessionCommand::Log(&small.split().freeze()));
+}

@@ -1,0 +1,262 @@
+//! What was said in a room: one log, from which fan-out, history and gaps are all read.
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+use bytes::{Bytes, BytesMut};
+use semfio_frame::HEADER;
+
+use crate::line;
+use crate::text;
+use crate::wire::{Entry, Response, What};
+
+/// The longest raw message that leaves in one piece: what the course's programs read at once.
+pub const RAW_PIECE: usize = 1024;
+
+/// A turn's entries are frozen into a chunk once they reach this, so that no chunk is larger by
+/// more than one frame.
+const CHUNK: usize = 64 * 1024;
+
+/// How much a log keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogLimits {
+    /// Entries. Default 1,024: what people scroll back.
+    pub entries: usize,
+    /// Bytes of frames. Default 1 MiB.
+    pub bytes: usize,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self {
+            entries: 1024,
+            bytes: 1024 * 1024,
+        }
+    }
+}
+
+/// A room's log: entries with rising sequence numbers, encoded once.
+///
+/// Entries are appended to an open end and frozen into a [`Chunk`] by
+/// [`freeze`](Self::freeze), once a turn. A reader is a cursor: the number of the chunk it gets
+/// next.
+#[derive(Debug)]
+pub(crate) struct Log {
+    limits: LogLimits,
+    chunks: VecDeque<Chunk>,
+    /// The number of the first chunk that is kept.
+    base: u64,
+    entries: usize,
+    bytes: usize,
+    next_seq: u64,
+    open: BytesMut,
+    open_raw: Vec<Bytes>,
+    /// Bytes ever frozen.
+    offset: u64,
+}
+
+/// What one turn added.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    first: u64,
+    pub(crate) last: u64,
+    offset: u64,
+    framed: Bytes,
+    /// Made when the first reader of lines needs it.
+    lines: Option<Bytes>,
+    /// Texts only, a piece each, kept where a raw reader was there.
+    pub(crate) raw: Vec<Bytes>,
+}
+
+impl Log {
+    pub(crate) fn new(limits: LogLimits) -> Self {
+        Self {
+            limits,
+            chunks: VecDeque::new(),
+            base: 0,
+            entries: 0,
+            bytes: 0,
+            next_seq: 1,
+            open: BytesMut::new(),
+            open_raw: Vec::new(),
+            offset: 0,
+        }
+    }
+
+    /// The sequence number of the newest entry, 0 if there is none.
+    pub(crate) fn newest(&self) -> u64 {
+        self.next_seq.saturating_sub(1)
+    }
+
+    /// The sequence number of the oldest entry that is kept, one more than the newest if none is.
+    pub(crate) fn oldest(&self) -> u64 {
+        self.chunks
+            .front()
+            .map_or(self.next_seq, |chunk| chunk.first)
+    }
+
+    /// Appends an entry and gives its sequence number.
+    pub(crate) fn append(&mut self, time: u64, room: &str, nick: &str, what: What<'_>) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq = seq.saturating_add(1);
+        if self.open.capacity() < 1024 {
+            self.open.reserve(CHUNK);
+        }
+        Entry {
+            seq,
+            time,
+            room,
+            nick,
+            what,
+        }
+        .put(&mut self.open);
+        if self.open.len() >= CHUNK {
+            self.freeze();
+        }
+        seq
+    }
+
+    /// Keeps `text` for raw readers, in pieces of at most [`RAW_PIECE`] bytes. Called before the
+    /// entry is appended, so that both are frozen together.
+    pub(crate) fn keep_raw(&mut self, text: &[u8]) {
+        let mut rest = text;
+        while !rest.is_empty() {
+            let piece = text::head(rest, RAW_PIECE);
+            self.open_raw.push(Bytes::copy_from_slice(piece));
+            rest = rest.get(piece.len()..).unwrap_or_default();
+        }
+    }
+
+    /// Makes what was appended visible to readers, and forgets what is too old.
+    pub(crate) fn freeze(&mut self) {
+        if self.open.is_empty() {
+            return;
+        }
+        let framed = self.open.split().freeze();
+        let first = self
+            .chunks
+            .back()
+            .map_or(1, |chunk| chunk.last.saturating_add(1));
+        let last = self.newest();
+        let chunk = Chunk {
+            first,
+            last,
+            offset: self.offset,
+            lines: None,
+            raw: core::mem::take(&mut self.open_raw),
+            framed,
+        };
+        self.offset = self.offset.saturating_add(chunk.framed.len() as u64);
+        self.entries = self.entries.saturating_add(chunk.len());
+        self.bytes = self.bytes.saturating_add(chunk.framed.len());
+        self.chunks.push_back(chunk);
+        while let Some(front) = self.chunks.front() {
+            let (entries, bytes) = (
+                self.entries.saturating_sub(front.len()),
+                self.bytes.saturating_sub(front.framed.len()),
+            );
+            if self.chunks.len() == 1 || entries < self.limits.entries && bytes < self.limits.bytes
+            {
+                break;
+            }
+            (self.entries, self.bytes) = (entries, bytes);
+            self.chunks.pop_front();
+            self.base = self.base.saturating_add(1);
+        }
+    }
+
+    /// The cursor of a reader that has everything.
+    pub(crate) fn end(&self) -> u64 {
+        self.base.saturating_add(self.chunks.len() as u64)
+    }
+
+    /// The chunk at a cursor; `None` if it is forgotten or yet to come.
+    pub(crate) fn chunk(&mut self, cursor: u64) -> Option<&mut Chunk> {
+        let index = usize::try_from(cursor.checked_sub(self.base)?).ok()?;
+        self.chunks.get_mut(index)
+    }
+
+    /// The oldest cursor that still leads to a chunk.
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Bytes between a cursor and the end.
+    pub(crate) fn behind(&self, cursor: u64) -> u64 {
+        let index = usize::try_from(cursor.saturating_sub(self.base)).unwrap_or(usize::MAX);
+        self.chunks
+            .get(index)
+            .map_or(0, |chunk| self.offset.saturating_sub(chunk.offset))
+    }
+
+    /// The cursor of the chunk that holds `seq`, or of the next one that is kept.
+    pub(crate) fn cursor_of(&self, seq: u64) -> u64 {
+        let index = self.chunks.partition_point(|chunk| chunk.last < seq);
+        self.base.saturating_add(index as u64)
+    }
+}
+
+impl Chunk {
+    fn len(&self) -> usize {
+        usize::try_from(self.last.saturating_sub(self.first))
+            .unwrap_or(usize::MAX)
+            .saturating_add(1)
+    }
+
+    pub(crate) fn framed(&self) -> &Bytes {
+        &self.framed
+    }
+
+    /// The frames from `from` to `to`, as far as they are in this chunk.
+    pub(crate) fn between(&self, from: u64, to: u64) -> Bytes {
+        if from <= self.first && to >= self.last {
+            return self.framed.clone();
+        }
+        let start = self.offset_of(from);
+        let end = self.offset_of(to.saturating_add(1));
+        self.framed.slice(start..end.max(start))
+    }
+
+    /// Where in `framed` the first entry lies whose number is at least `seq`.
+    fn offset_of(&self, seq: u64) -> usize {
+        let mut at = 0_usize;
+        let mut present = self.first;
+        while present < seq {
+            let Some(&[_, a, b, c]) = self
+                .framed
+                .get(at..)
+                .and_then(|rest| rest.first_chunk::<HEADER>())
+            else {
+                break;
+            };
+            at = at
+                .saturating_add(HEADER)
+                .saturating_add(u32::from_be_bytes([0, a, b, c]) as usize);
+            present = present.saturating_add(1);
+        }
+        at.min(self.framed.len())
+    }
+
+    /// The entries as lines.
+    pub(crate) fn lines(&mut self) -> &Bytes {
+        let framed = &self.framed;
+        self.lines.get_or_insert_with(|| Bytes::from(lines(framed)))
+    }
+}
+
+/// Frames of a log as lines for people.
+pub(crate) fn lines(framed: &[u8]) -> String {
+    let mut text = String::new();
+    let mut rest = framed;
+    while let Some((&[kind, a, b, c], after)) = rest.split_first_chunk::<HEADER>() {
+        let len = u32::from_be_bytes([0, a, b, c]) as usize;
+        let Some((body, after)) = after.split_at_checked(len) else {
+            break;
+        };
+        rest = after;
+        if let Ok(Some(Response::Entry(entry))) = Response::parse(kind, body) {
+            line::put_entry(&entry, &mut text);
+        }
+    }
+    text
+}

@@ -1,0 +1,621 @@
+//! The server's side of one connection, in any dialect.
+//!
+//! A session finds out how its peer speaks, then turns what it says into [`SessionEvent`]s of one
+//! kind. It knows nothing of rooms: the [`Hub`](crate::Hub) does, and answers with commands.
+//!
+//! | state | input | becomes | tells |
+//! |---|---|---|---|
+//! | Detecting | 0xFF and no telnet command | AwaitHello | `Spoke(Framed)` |
+//! | Detecting | a line feed, or a telnet command | Line | `Spoke(Line)` |
+//! | Detecting | 200 ms after the first byte, or end of input | Raw | `Spoke(Raw)`, `Raw` |
+//! | Detecting | 200 ms of silence | Listening | `Spoke(Raw)` |
+//! | Listening | a first byte | Detecting | |
+//! | AwaitHello | HELLO | AwaitHello, until `Welcome` | `Hello` |
+//! | AwaitHello | command `Welcome` | Member | |
+//! | AwaitHello | 10 s | Failed | |
+//! | Member | a frame | Member | one event each; PING is answered |
+//! | Line | a line | Line | `Typed` |
+//! | Raw | a read | Raw | `Raw` |
+//! | Member, Line, Raw | BYE, `/quit`, end of input | Leaving | `Bye` |
+//! | any | command `Close` | Closed | |
+//! | any | a broken rule | Failed | |
+//!
+//! In the raw dialect a read is a message, the one named exception from the law that cuts do not
+//! matter; a character that a read cuts in two is waited for, 50 ms long.
+
+use alloc::vec::Vec;
+use bytes::{Bytes, BytesMut};
+use core::fmt::Write as _;
+use core::time::Duration;
+use semfio_frame::{Dialect, FrameError, HEADER, PREFACE, Read, detect, read_frame, strip_telnet};
+use semfio_machine::{Deadline, Input, Now, Outbox, Refused, Step, StreamMachine};
+
+use crate::command::{self, Typed};
+use crate::text::{self, BadText, MAX_TEXT};
+use crate::wire::{ErrorCode, MAX_FRAME, Manner, Request, Response, SessionKey, WireError};
+
+/// How long the dialect may stay open: after the connection stands, and after the first byte.
+pub const DETECT: Duration = Duration::from_millis(200);
+/// How long a framed peer may take from its first byte to HELLO.
+pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// How long half a character is held back from a raw message.
+pub const HOLD: Duration = Duration::from_millis(50);
+/// The longest line, its end included: a text and the longest command before it.
+pub const MAX_LINE: usize = MAX_TEXT + 128;
+/// Reads whose borders are remembered before the dialect is known; more are merged.
+const MAX_BORDERS: usize = 32;
+
+/// The server's side of one connection.
+#[derive(Debug)]
+pub struct Session {
+    state: State,
+    /// When the present wait ends.
+    until: Option<Deadline>,
+    /// The wait is over.
+    expired: bool,
+    /// Bytes of the present line known to hold no line feed; in Detecting, those seen.
+    scanned: usize,
+    /// In Detecting and Raw: where reads ended, for those that are not told yet.
+    borders: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Detecting { opened: bool },
+    Listening,
+    AwaitPreface,
+    AwaitHello { asked: bool },
+    Member,
+    Line,
+    Raw,
+    Leaving(Dialect),
+    Closed,
+    Failed(Dialect, SessionError),
+}
+
+/// What a peer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionEvent<'i> {
+    /// How it speaks. Said again if a silent peer, taken for raw, speaks otherwise.
+    Spoke(Dialect),
+    /// A framed peer asks to be let in; to be answered with [`SessionCommand::Welcome`] or `Fail`.
+    Hello {
+        /// From an earlier WELCOME, or zeros.
+        session: SessionKey,
+        /// The name it wants.
+        nick: &'i str,
+    },
+    /// A frame of a member, but HELLO, PING and BYE.
+    Request(Request<'i>),
+    /// A line, understood.
+    Typed(Typed<'i>),
+    /// A raw message: 1 to [`MAX_TEXT`] bytes of any value.
+    Raw(&'i [u8]),
+    /// It leaves; to be answered with [`SessionCommand::Close`] once it has got what is due.
+    Bye,
+}
+
+/// What the hub asks of a session.
+#[derive(Clone, Copy, Debug)]
+pub enum SessionCommand<'c> {
+    /// Bytes in the dialect of the peer, shared with others.
+    Log(&'c Bytes),
+    /// A raw message, which leaves in a write of its own.
+    Piece(&'c Bytes),
+    /// Lets a framed peer in; the body is [`Response::Welcome`].
+    Welcome(&'c Response<'c>),
+    /// Turns the peer away: an ERROR or a line, then the end.
+    Fail(ErrorCode, &'c str),
+    /// Ends the dialogue; a framed peer gets BYE.
+    Close,
+}
+
+/// How a peer broke the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// 0xFF, and then not the preface.
+    BadPreface,
+    /// The preface of another version.
+    BadVersion(u8),
+    /// A frame that is too large or cut off.
+    Frame(FrameError),
+    /// A frame that does not parse.
+    Wire(WireError),
+    /// A frame that must not come in this state: a second HELLO, anything before the first.
+    Unexpected(&'static str),
+    /// HELLO announced a largest body below [`MAX_FRAME`].
+    SmallFrames(u32),
+    /// No HELLO in time.
+    HelloTimeout,
+    /// A line longer than [`MAX_LINE`].
+    LineTooLong,
+    /// A line that is not UTF-8.
+    LineNotUtf8,
+}
+
+impl SessionError {
+    /// The code of the ERROR frame that tells the peer.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::BadVersion(_) => ErrorCode::Version,
+            Self::Frame(FrameError::TooLarge { .. }) | Self::LineTooLong => ErrorCode::TooLarge,
+            Self::Unexpected(_) => ErrorCode::Unexpected,
+            Self::HelloTimeout => ErrorCode::Timeout,
+            _ => ErrorCode::Malformed,
+        }
+    }
+}
+
+impl core::fmt::Display for SessionError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::BadPreface => f.write_str("the preface is wrong"),
+            Self::BadVersion(version) => write!(f, "version {version} is not spoken here, 1 is"),
+            Self::Frame(error) => error.fmt(f),
+            Self::Wire(error) => error.fmt(f),
+            Self::Unexpected(what) => write!(f, "{what} must not come now"),
+            Self::SmallFrames(limit) => {
+                write!(
+                    f,
+                    "frames of {MAX_FRAME} bytes must be taken, not only of {limit}"
+                )
+            }
+            Self::HelloTimeout => f.write_str("no HELLO in time"),
+            Self::LineTooLong => write!(f, "a line is longer than {MAX_LINE} bytes"),
+            Self::LineNotUtf8 => f.write_str("a line is not UTF-8"),
+        }
+    }
+}
+
+impl core::error::Error for SessionError {}
+
+type Verdict<'i> = Result<Step<SessionEvent<'i>>, SessionError>;
+
+impl Default for Session {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Session {
+    /// A session with a peer of whom nothing is known.
+    pub fn new() -> Self {
+        Self {
+            state: State::Detecting { opened: false },
+            until: None,
+            expired: false,
+            scanned: 0,
+            borders: Vec::new(),
+        }
+    }
+
+    fn wait(&mut self, now: Now, time: Duration, why: &'static str) {
+        self.until = Some(Deadline {
+            at: now.mono.saturating_add(time),
+            why,
+        });
+        self.expired = false;
+    }
+
+    fn stop_waiting(&mut self) {
+        self.until = None;
+        self.expired = false;
+    }
+
+    fn detect<'i>(&mut self, now: Now, input: &Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        let opened = self.state == State::Detecting { opened: true };
+        if !opened {
+            self.state = State::Detecting { opened: true };
+            self.wait(now, DETECT, "dialect");
+        }
+        let seen = input.len();
+        if seen > self.scanned {
+            if self.scanned == 0 {
+                self.wait(now, DETECT, "dialect");
+            } else if self.borders.len() < MAX_BORDERS {
+                self.borders.push(self.scanned);
+            }
+            self.scanned = seen;
+        }
+        // Judged on the longest line, so that a longer first one is raw however it was cut.
+        let first = input.peek();
+        let dialect = match detect(first.get(..MAX_LINE).unwrap_or(first)) {
+            Some(dialect) => dialect,
+            None if seen == 0 && input.at_eof() => return Ok(Step::Done),
+            None if seen == 0 && self.expired => {
+                self.stop_waiting();
+                self.state = State::Listening;
+                return Ok(Step::Event(SessionEvent::Spoke(Dialect::Raw)));
+            }
+            None if self.expired || input.at_eof() || seen >= MAX_LINE => Dialect::Raw,
+            None => return Ok(Step::NeedInput(1)),
+        };
+        self.stop_waiting();
+        self.scanned = 0;
+        match dialect {
+            Dialect::Framed => {
+                out.put(&PREFACE);
+                self.wait(now, HELLO_WITHIN, "hello");
+                self.state = State::AwaitPreface;
+            }
+            Dialect::Line => {
+                self.borders = Vec::new();
+                self.state = State::Line;
+            }
+            Dialect::Raw => self.state = State::Raw,
+        }
+        Ok(Step::Event(SessionEvent::Spoke(dialect)))
+    }
+
+    fn preface<'i>(&mut self, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        self.borders = Vec::new();
+        let seen = input.peek();
+        let [head @ .., version] = &PREFACE;
+        let common = seen.len().min(head.len());
+        if seen.get(..common) != head.get(..common) {
+            return Err(SessionError::BadPreface);
+        }
+        match seen.get(head.len()) {
+            None if input.at_eof() => Err(SessionError::BadPreface),
+            None => Ok(Step::NeedInput(PREFACE.len().saturating_sub(seen.len()))),
+            Some(byte) if byte == version => {
+                input.take(PREFACE.len());
+                self.state = State::AwaitHello { asked: false };
+                self.frame(input, out)
+            }
+            Some(&other) => Err(SessionError::BadVersion(other)),
+        }
+    }
+
+    fn frame<'i>(&mut self, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        loop {
+            if self.state == (State::AwaitHello { asked: true }) {
+                return Ok(Step::NeedCommand);
+            }
+            if self.state == State::Member && out.room() == 0 {
+                return Ok(Step::NeedRoom);
+            }
+            let frame = match read_frame(input, MAX_FRAME).map_err(SessionError::Frame)? {
+                Read::Frame(frame) => frame,
+                Read::NeedInput(n) => return Ok(Step::NeedInput(n)),
+                Read::End => return Ok(self.leave()),
+            };
+            let body: &'i [u8] = frame.body;
+            let Some(request) = Request::parse(frame.kind, body).map_err(SessionError::Wire)?
+            else {
+                continue;
+            };
+            match (self.state, request) {
+                (
+                    State::AwaitHello { .. },
+                    Request::Hello {
+                        max_frame,
+                        session,
+                        nick,
+                    },
+                ) => {
+                    if (max_frame as usize) < MAX_FRAME {
+                        return Err(SessionError::SmallFrames(max_frame));
+                    }
+                    self.state = State::AwaitHello { asked: true };
+                    self.stop_waiting();
+                    return Ok(Step::Event(SessionEvent::Hello { session, nick }));
+                }
+                (State::AwaitHello { .. }, _) => {
+                    return Err(SessionError::Unexpected("a frame before HELLO"));
+                }
+                (_, Request::Hello { .. }) => {
+                    return Err(SessionError::Unexpected("a second HELLO"));
+                }
+                (_, Request::Ping(number)) => put(out, &Response::Pong(number)),
+                (_, Request::Bye) => return Ok(self.leave()),
+                (
+                    _,
+                    Request::Msg {
+                        tag,
+                        manner,
+                        to,
+                        text,
+                    },
+                ) => {
+                    let named = match manner {
+                        Manner::Private => text::check_nick(to),
+                        Manner::Text | Manner::Action => text::check_room(to),
+                    };
+                    match named.and_then(|()| text::check_text(text)) {
+                        Ok(()) => return Ok(Step::Event(SessionEvent::Request(request))),
+                        Err(bad) => refuse(out, tag, bad),
+                    }
+                }
+                (_, Request::Join { room, .. }) => match text::check_room(room) {
+                    Ok(()) => return Ok(Step::Event(SessionEvent::Request(request))),
+                    Err(bad) => refuse(out, 0, bad),
+                },
+                (_, Request::Nick { nick }) => match text::check_nick(nick) {
+                    Ok(()) => return Ok(Step::Event(SessionEvent::Request(request))),
+                    Err(bad) => refuse(out, 0, bad),
+                },
+                (_, request) => return Ok(Step::Event(SessionEvent::Request(request))),
+            }
+        }
+    }
+
+    fn line<'i>(&mut self, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        loop {
+            if out.room() == 0 {
+                return Ok(Step::NeedRoom);
+            }
+            let seen = input.peek();
+            let end = memchr::memchr(b'\n', seen.get(self.scanned..).unwrap_or_default())
+                .map(|at| at.saturating_add(self.scanned).saturating_add(1));
+            let len = match end {
+                _ if end.unwrap_or(seen.len()) > MAX_LINE => return Err(SessionError::LineTooLong),
+                Some(end) => end,
+                None if !input.at_eof() => {
+                    self.scanned = seen.len();
+                    return Ok(Step::NeedInput(1));
+                }
+                None if seen.is_empty() => return Ok(self.leave()),
+                None => seen.len(),
+            };
+            self.scanned = 0;
+            let line: &'i [u8] = strip_telnet(input.take(len));
+            let line = core::str::from_utf8(line).map_err(|_| SessionError::LineNotUtf8)?;
+            match command::parse(line) {
+                Ok(Typed::Nothing) => {}
+                Ok(Typed::Quit) => return Ok(self.leave()),
+                Ok(typed) => return Ok(Step::Event(SessionEvent::Typed(typed))),
+                Err(bad) => put_line(out, format_args!("! {bad}")),
+            }
+        }
+    }
+
+    fn raw<'i>(&mut self, now: Now, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        if out.room() == 0 {
+            return Ok(Step::NeedRoom);
+        }
+        if input.is_empty() {
+            return Ok(if input.at_eof() {
+                self.leave()
+            } else {
+                Step::NeedInput(1)
+            });
+        }
+        let seen = input.peek();
+        let border = self.borders.first().copied().filter(|&at| at < seen.len());
+        let mut len = text::head(
+            seen.get(..border.unwrap_or(seen.len())).unwrap_or(seen),
+            MAX_TEXT,
+        )
+        .len();
+        if border.is_none() && !self.expired && !input.at_eof() && len == seen.len() {
+            let cut = cut_character(seen);
+            if cut > 0 && self.until.is_none() {
+                self.wait(now, HOLD, "character");
+            }
+            len = len.saturating_sub(cut);
+        }
+        if len == 0 {
+            return Ok(Step::NeedInput(1));
+        }
+        if len == seen.len() {
+            self.stop_waiting();
+        }
+        self.borders.retain_mut(|at| {
+            *at = at.saturating_sub(len);
+            *at > 0
+        });
+        if self.borders.is_empty() {
+            self.borders = Vec::new();
+        }
+        Ok(Step::Event(SessionEvent::Raw(input.take(len))))
+    }
+
+    fn leave<'i>(&mut self) -> Step<SessionEvent<'i>> {
+        let dialect = self.dialect();
+        self.stop_waiting();
+        if matches!(self.state, State::AwaitHello { .. }) {
+            self.state = State::Closed;
+            return Step::Done;
+        }
+        self.state = State::Leaving(dialect);
+        Step::Event(SessionEvent::Bye)
+    }
+
+    fn dialect(&self) -> Dialect {
+        match self.state {
+            State::AwaitPreface | State::AwaitHello { .. } | State::Member => Dialect::Framed,
+            State::Line => Dialect::Line,
+            State::Leaving(dialect) | State::Failed(dialect, _) => dialect,
+            _ => Dialect::Raw,
+        }
+    }
+}
+
+impl StreamMachine for Session {
+    type Event<'i> = SessionEvent<'i>;
+    type Command<'c> = SessionCommand<'c>;
+    type Error = SessionError;
+    const CARRIES_FILES: bool = false;
+
+    fn max_unit(&self) -> usize {
+        MAX_FRAME + HEADER
+    }
+
+    fn state(&self) -> &'static str {
+        match self.state {
+            State::Detecting { .. } => "Detecting",
+            State::Listening => "Listening",
+            State::AwaitPreface | State::AwaitHello { .. } => "AwaitHello",
+            State::Member => "Member",
+            State::Line => "Line",
+            State::Raw => "Raw",
+            State::Leaving(_) => "Leaving",
+            State::Closed => "Closed",
+            State::Failed(..) => "Failed",
+        }
+    }
+
+    fn handle_input<'i>(
+        &mut self,
+        now: Now,
+        input: &mut Input<'i>,
+        out: &mut Outbox,
+    ) -> Verdict<'i> {
+        let dialect = self.dialect();
+        if self.expired && dialect == Dialect::Framed {
+            self.stop_waiting();
+            return self.fail(dialect, SessionError::HelloTimeout, out);
+        }
+        if self.state == State::Listening {
+            if input.is_empty() {
+                return Ok(if input.at_eof() {
+                    self.leave()
+                } else {
+                    Step::NeedInput(1)
+                });
+            }
+            self.state = State::Detecting { opened: true };
+        }
+        let verdict = match self.state {
+            State::Detecting { .. } => self.detect(now, input, out),
+            State::AwaitPreface => self.preface(input, out),
+            State::AwaitHello { .. } | State::Member => self.frame(input, out),
+            State::Line => self.line(input, out),
+            State::Raw => self.raw(now, input, out),
+            State::Listening | State::Leaving(_) => Ok(Step::NeedCommand),
+            State::Closed => Ok(Step::Done),
+            State::Failed(_, error) => return Err(error),
+        };
+        match verdict {
+            Err(error) => self.fail(dialect, error, out),
+            step => step,
+        }
+    }
+
+    fn handle_command(
+        &mut self,
+        _: Now,
+        command: SessionCommand<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), Refused> {
+        match (command, self.state) {
+            (_, State::Closed | State::Failed(..)) => return Err(Refused::Closed),
+            (SessionCommand::Close, _) => {
+                if self.dialect() == Dialect::Framed {
+                    put(out, &Response::Bye);
+                }
+                self.stop_waiting();
+                self.state = State::Closed;
+            }
+            (SessionCommand::Fail(code, text), _) => {
+                put_error(self.dialect(), code, text, out);
+                self.stop_waiting();
+                self.state = State::Closed;
+            }
+            (SessionCommand::Welcome(welcome), State::AwaitHello { asked: true }) => {
+                put(out, welcome);
+                self.state = State::Member;
+            }
+            (_, State::Detecting { .. } | State::AwaitPreface | State::AwaitHello { .. })
+            | (SessionCommand::Welcome(_), _) => return Err(Refused::State(self.state())),
+            (SessionCommand::Log(bytes), _) => out.put_shared(bytes.clone()),
+            (SessionCommand::Piece(bytes), _) => {
+                out.boundary();
+                out.put_shared(bytes.clone());
+                out.boundary();
+            }
+        }
+        Ok(())
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        self.until
+    }
+
+    fn handle_timeout(&mut self, now: Now, _: &mut Outbox) {
+        let due = |until: Deadline| until.at <= now.mono;
+        if self.until.is_some_and(due) {
+            self.until = None;
+            self.expired = true;
+        }
+    }
+}
+
+impl Session {
+    fn fail<'i>(&mut self, dialect: Dialect, error: SessionError, out: &mut Outbox) -> Verdict<'i> {
+        let mut text = alloc::string::String::new();
+        let _ = write!(text, "{error}");
+        put_error(dialect, error.code(), &text, out);
+        self.stop_waiting();
+        self.state = State::Failed(dialect, error);
+        Err(error)
+    }
+}
+
+fn put(out: &mut Outbox, response: &Response<'_>) {
+    let mut frame = BytesMut::new();
+    response.put(&mut frame);
+    out.put(&frame);
+}
+
+fn put_error(dialect: Dialect, code: ErrorCode, text: &str, out: &mut Outbox) {
+    match dialect {
+        Dialect::Framed => put(
+            out,
+            &Response::Error {
+                code,
+                fatal: true,
+                tag: 0,
+                text,
+            },
+        ),
+        Dialect::Line => put_line(out, format_args!("! {text}")),
+        Dialect::Raw => {}
+    }
+}
+
+/// Refuses one request; the session goes on.
+fn refuse(out: &mut Outbox, tag: u32, bad: BadText) {
+    let mut text = alloc::string::String::new();
+    let _ = write!(text, "refused: {bad}");
+    put(
+        out,
+        &Response::Error {
+            code: bad.into(),
+            fatal: false,
+            tag,
+            text: &text,
+        },
+    );
+}
+
+fn put_line(out: &mut Outbox, line: core::fmt::Arguments<'_>) {
+    let mut text = alloc::string::String::new();
+    let _ = writeln!(text, "{line}");
+    out.put(text.as_bytes());
+}
+
+/// How many bytes at the end are the beginning of a UTF-8 character that is not whole.
+fn cut_character(bytes: &[u8]) -> usize {
+    let from = bytes.len().saturating_sub(3);
+    let tail = bytes.get(from..).unwrap_or_default();
+    let Some(back) = tail.iter().rev().position(|byte| byte & 0xC0 != 0x80) else {
+        return 0;
+    };
+    let len = back.saturating_add(1);
+    let lead = tail
+        .len()
+        .checked_sub(len)
+        .and_then(|at| tail.get(at))
+        .copied()
+        .unwrap_or(0);
+    let whole = match lead {
+        0xC2..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        0xF0..=0xF4 => 4,
+        _ => 1,
+    };
+    if len < whole { len } else { 0 }
+}
