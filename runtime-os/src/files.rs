@@ -132,7 +132,7 @@ impl Roots {
         mode: Mode,
     ) -> Result<OwnedFd, Errno> {
         let folder = self.folders.get(root.0 as usize).ok_or(Errno::NOENT)?;
-        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY;
+        let flags = flags | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         if path.is_empty() {
             return fs::openat(folder, ".", flags, mode);
         }
@@ -296,7 +296,12 @@ fn open(
         ),
     };
     let file = roots
-        .beneath(root, path, flags | OFlags::NONBLOCK, created)
+        .beneath(
+            root,
+            path,
+            flags | OFlags::NONBLOCK | OFlags::NOCTTY,
+            created,
+        )
         .map_err(refused)?;
     let metadata = metadata(&fs::fstat(&file).map_err(refused)?);
     if metadata.kind != FileKind::File {
@@ -430,4 +435,262 @@ fn done(result: io::Result<()>) -> Result<OwnedReply, Failure> {
 
 fn refused(errno: Errno) -> Failure {
     failure(&errno.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use tempfile::TempDir;
+
+    const ROOT: RootId = RootId(0);
+
+    struct Folder {
+        dir: TempDir,
+        roots: Roots,
+        files: Files,
+    }
+
+    impl Folder {
+        fn new(walk: Walk) -> Self {
+            let dir = TempDir::new().unwrap();
+            let inside = dir.path().join("inside");
+            std::fs::create_dir_all(inside.join("sub")).unwrap();
+            std::fs::write(dir.path().join("secret"), "secret").unwrap();
+            std::fs::write(inside.join("sub/plain"), "plain").unwrap();
+            let mut roots = Roots::open([&inside]).unwrap();
+            assert_eq!(roots.walk, Walk::Whole, "openat2 is there");
+            roots.walk = walk;
+            Self {
+                dir,
+                roots,
+                files: Files::new(3),
+            }
+        }
+
+        fn both(test: impl Fn(Self)) {
+            test(Self::new(Walk::Whole));
+            test(Self::new(Walk::Parts));
+        }
+
+        fn inside(&self, path: &str) -> std::path::PathBuf {
+            self.dir.path().join("inside").join(path)
+        }
+
+        fn perform(&self, effect: Effect) -> OwnedReply {
+            perform(&effect, &self.roots, &self.files)
+        }
+
+        fn open(&self, path: &str, mode: OpenMode) -> OwnedReply {
+            let path = path.into();
+            self.perform(Effect::Open {
+                root: ROOT,
+                path,
+                mode,
+            })
+        }
+
+        fn opened(&self, path: &str, mode: OpenMode) -> FileId {
+            match self.open(path, mode) {
+                OwnedReply::Opened { file, .. } => file,
+                other => panic!("{path}: {other:?}"),
+            }
+        }
+
+        fn stat(&self, path: &str) -> OwnedReply {
+            let path = path.into();
+            self.perform(Effect::Stat { root: ROOT, path })
+        }
+
+        fn list(&self, path: &str, after: &str) -> OwnedReply {
+            self.perform(Effect::List {
+                root: ROOT,
+                path: path.into(),
+                after: after.into(),
+            })
+        }
+
+        fn read(&self, file: FileId, offset: u64, len: u32) -> OwnedReply {
+            self.perform(Effect::Read { file, offset, len })
+        }
+
+        fn rename(&self, from: &str, to: &str, replace: bool) -> OwnedReply {
+            self.perform(Effect::Rename {
+                root: ROOT,
+                from: from.into(),
+                to: to.into(),
+                replace,
+            })
+        }
+
+        fn remove(&self, path: &str) -> OwnedReply {
+            let path = path.into();
+            self.perform(Effect::Remove { root: ROOT, path })
+        }
+    }
+
+    fn failed(failure: Failure) -> OwnedReply {
+        OwnedReply::Failed(failure)
+    }
+
+    #[test]
+    fn a_file_is_created_written_read_renamed_and_removed() {
+        Folder::both(|it| {
+            let file = it.opened("sub/new", OpenMode::CreateNew);
+            let again = it.open("sub/new", OpenMode::CreateNew);
+            assert_eq!(again, failed(Failure::Exists));
+            let bytes = "0123456789".into();
+            let write = Effect::Write {
+                file,
+                offset: 2,
+                bytes,
+            };
+            assert_eq!(it.perform(write), OwnedReply::Done);
+            assert_eq!(it.perform(Effect::Sync { file }), OwnedReply::Done);
+            let path = "sub".to_owned();
+            let sync = Effect::SyncFolder { root: ROOT, path };
+            assert_eq!(it.perform(sync), OwnedReply::Done);
+            assert_eq!(it.read(file, 0, 4), OwnedReply::Read(b"\0\x0001".to_vec()));
+            assert_eq!(it.read(file, 10, 99), OwnedReply::Read(b"89".to_vec()));
+            assert_eq!(it.read(file, 50, 99), OwnedReply::Read(Vec::new()));
+            let too_long = it.read(file, 0, READ_LIMIT + 1);
+            assert_eq!(too_long, failed(Failure::Exhausted));
+
+            let kept = it.rename("sub/new", "sub/plain", false);
+            assert_eq!(kept, failed(Failure::Exists));
+            assert_eq!(std::fs::read(it.inside("sub/plain")).unwrap(), b"plain");
+            assert_eq!(it.rename("sub/new", "other", false), OwnedReply::Done);
+            assert_eq!(it.rename("other", "sub/plain", true), OwnedReply::Done);
+            let OwnedReply::Found(found) = it.stat("sub/plain") else {
+                panic!("it was renamed");
+            };
+            assert_eq!((found.len, found.kind), (12, FileKind::File));
+
+            assert_eq!(it.remove("sub/plain"), OwnedReply::Done);
+            assert_eq!(it.remove("sub/plain"), failed(Failure::NotFound));
+            assert_eq!(it.remove("sub"), failed(Failure::WrongKind));
+            it.files.release(file);
+            assert!(it.files.is_empty());
+            assert_eq!(it.read(file, 0, 1), failed(Failure::NotFound));
+        });
+    }
+
+    #[test]
+    fn no_path_leads_out() {
+        Folder::both(|it| {
+            let outside = it.dir.path();
+            symlink(outside.join("secret"), it.inside("absolute")).unwrap();
+            symlink("../secret", it.inside("relative")).unwrap();
+            symlink("sub", it.inside("within")).unwrap();
+            symlink(outside, it.inside("folder")).unwrap();
+            symlink("/proc/self/fd", it.inside("magic")).unwrap();
+            for mode in [OpenMode::Read, OpenMode::Update, OpenMode::CreateNew] {
+                for path in ["", "../secret", "/etc/passwd", "sub/../../secret", "sub//a"] {
+                    assert_eq!(it.open(path, mode), failed(Failure::Denied), "{path}");
+                }
+                for path in ["within/plain", "folder/secret", "folder/new", "magic/0"] {
+                    assert_eq!(it.open(path, mode), failed(Failure::WrongKind), "{path}");
+                }
+            }
+            for path in ["absolute", "relative"] {
+                for mode in [OpenMode::Read, OpenMode::Update] {
+                    assert_eq!(it.open(path, mode), failed(Failure::WrongKind), "{path}");
+                }
+                // The link itself may be seen and removed, never what it leads to.
+                assert!(
+                    matches!(it.stat(path), OwnedReply::Found(found) if found.kind == FileKind::Other)
+                );
+                assert_eq!(it.remove(path), OwnedReply::Done);
+            }
+            assert_eq!(it.stat("folder/secret"), failed(Failure::WrongKind));
+            assert_eq!(it.list("folder", ""), failed(Failure::WrongKind));
+            assert_eq!(it.list("..", ""), failed(Failure::Denied));
+            assert_eq!(it.remove("folder/secret"), failed(Failure::WrongKind));
+            assert_eq!(it.remove("../secret"), failed(Failure::Denied));
+            let moved = it.rename("sub/plain", "folder/stolen", true);
+            assert_eq!(moved, failed(Failure::WrongKind));
+            let moved = it.rename("folder/secret", "stolen", true);
+            assert_eq!(moved, failed(Failure::WrongKind));
+            assert_eq!(std::fs::read(outside.join("secret")).unwrap(), b"secret");
+            assert!(!outside.join("new").exists());
+            assert!(it.files.is_empty());
+        });
+    }
+
+    #[test]
+    fn only_regular_files_are_opened_and_a_pipe_does_not_hang() {
+        Folder::both(|it| {
+            let pipe = it.inside("pipe");
+            fs::mknodat(fs::CWD, &pipe, FileType::Fifo, 0o600.into(), 0).unwrap();
+            for mode in [OpenMode::Read, OpenMode::Update] {
+                assert_eq!(it.open("pipe", mode), failed(Failure::WrongKind));
+                assert_eq!(it.open("sub", mode), failed(Failure::WrongKind));
+            }
+            assert_eq!(
+                it.open("sub/none", OpenMode::Update),
+                failed(Failure::NotFound)
+            );
+            assert_eq!(it.list("sub/plain", ""), failed(Failure::WrongKind));
+        });
+    }
+
+    #[test]
+    fn a_folder_is_listed_in_byte_order_in_pieces() {
+        Folder::both(|it| {
+            for number in 0..LIST_LIMIT + 5 {
+                std::fs::write(it.inside(&format!("sub/{number:05}")), [0; 3]).unwrap();
+            }
+            let odd = std::os::unix::ffi::OsStringExt::from_vec(b"sub/\xff".to_vec());
+            let odd: std::ffi::OsString = odd;
+            std::fs::write(it.inside("").join(odd), "").unwrap();
+            let OwnedReply::Listed(first) = it.list("sub", "") else {
+                panic!("not listed");
+            };
+            assert_eq!(first.len(), LIST_LIMIT);
+            assert!(first.is_sorted_by(|a, b| a.name < b.name));
+            assert_eq!(first[0].metadata.len, 3);
+            let OwnedReply::Listed(rest) = it.list("sub", &first[LIST_LIMIT - 1].name) else {
+                panic!("not listed");
+            };
+            let names: Vec<_> = rest.iter().map(|entry| entry.name.as_str()).collect();
+            assert_eq!(
+                names,
+                ["01000", "01001", "01002", "01003", "01004", "plain"]
+            );
+            assert_eq!(it.list("sub", "plain"), OwnedReply::Listed(Vec::new()));
+            assert!(matches!(it.list("", ""), OwnedReply::Listed(all) if all.len() == 1));
+            assert!(matches!(it.stat(""), OwnedReply::Found(at) if at.kind == FileKind::Folder));
+        });
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_numbers_are_not_used_twice() {
+        let it = Folder::new(Walk::Whole);
+        let first = it.opened("sub/plain", OpenMode::Read);
+        it.files.release(first);
+        for _ in 0..3 {
+            assert_ne!(it.opened("sub/plain", OpenMode::Read), first);
+        }
+        let full = it.open("sub/plain", OpenMode::Read);
+        assert_eq!(full, failed(Failure::Exhausted));
+        assert_eq!(it.files.len(), 3);
+        assert!(it.files.file(first).is_none());
+    }
+
+    #[test]
+    fn names_are_resolved() {
+        let it = Folder::new(Walk::Whole);
+        let resolve = |name: &str| {
+            let name = name.into();
+            it.perform(Effect::Resolve { name, port: 7 })
+        };
+        let expected = vec!["127.0.0.1:7".parse().unwrap()];
+        assert_eq!(resolve("127.0.0.1"), OwnedReply::Resolved(expected));
+        assert_eq!(resolve("no name at all"), failed(Failure::NotFound));
+        let unknown = Effect::Stat {
+            root: RootId(9),
+            path: "sub".into(),
+        };
+        assert_eq!(it.perform(unknown), failed(Failure::NotFound));
+    }
 }

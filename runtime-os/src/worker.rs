@@ -186,3 +186,96 @@ impl<K: Copy + Eq + Send> Shared<K> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use semfio_machine::{OpenMode, RootId};
+    use std::sync::mpsc;
+
+    fn fetch(worker: &mut Worker<u32>, notified: &mpsc::Receiver<()>) -> (u32, OwnedReply) {
+        loop {
+            if let Some(result) = worker.try_next() {
+                return result;
+            }
+            notified
+                .recv_timeout(std::time::Duration::from_secs(10))
+                .expect("the worker says when there is a result");
+        }
+    }
+
+    /// A folder with one file `f`, and a worker over it.
+    fn worker(
+        queue: usize,
+    ) -> (
+        tempfile::TempDir,
+        Arc<Files>,
+        Worker<u32>,
+        mpsc::Receiver<()>,
+    ) {
+        let dir = tempfile::TempDir::new().unwrap();
+        std::fs::write(dir.path().join("f"), "content").unwrap();
+        let roots = Arc::new(Roots::open([dir.path()]).unwrap());
+        let files = Arc::new(Files::default());
+        let (notify, notified) = mpsc::channel();
+        let worker = Worker::new(roots, Arc::clone(&files), queue, move || {
+            let _ = notify.send(());
+        });
+        (dir, files, worker, notified)
+    }
+
+    fn open() -> Effect {
+        Effect::Open {
+            root: RootId(0),
+            path: "f".into(),
+            mode: OpenMode::Read,
+        }
+    }
+
+    #[test]
+    fn results_come_in_order_and_each_once() {
+        let (_dir, files, mut worker, notified) = worker(100);
+        for key in 0..100 {
+            worker.submit(key, open());
+        }
+        for key in 0..100 {
+            let (got, reply) = fetch(&mut worker, &notified);
+            assert_eq!(got, key);
+            assert!(matches!(reply, OwnedReply::Opened { .. }));
+        }
+        assert!(worker.try_next().is_none());
+        assert_eq!(files.len(), 100);
+    }
+
+    #[test]
+    fn too_many_are_refused_and_results_that_nobody_fetches_hold_it_up() {
+        let (_dir, files, mut worker, notified) = worker(8);
+        let all = 200;
+        for key in 0..all {
+            worker.submit(key, open());
+        }
+        let mut refused = 0;
+        for _ in 0..all {
+            let (_, reply) = fetch(&mut worker, &notified);
+            refused += usize::from(reply == OwnedReply::Failed(Failure::Exhausted));
+        }
+        // Only the queue, the results and the one at work can have been accepted.
+        assert!(refused >= all as usize - 8 - RESULTS - 1, "{refused}");
+        assert_eq!(files.len(), all as usize - refused);
+    }
+
+    #[test]
+    fn what_is_cancelled_has_no_result_and_leaves_no_file_open() {
+        let (_dir, files, mut worker, notified) = worker(1000);
+        for key in 0..1000 {
+            worker.submit(key, open());
+        }
+        for key in 0..999 {
+            worker.cancel(key);
+        }
+        assert_eq!(fetch(&mut worker, &notified).0, 999);
+        assert!(worker.try_next().is_none());
+        drop(worker);
+        assert_eq!(files.len(), 1);
+    }
+}

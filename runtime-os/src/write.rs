@@ -66,3 +66,105 @@ fn write_span(
     }
     Ok(send(socket, &scratch[..n], SendFlags::NOSIGNAL)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use semfio_machine::FileId;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    fn file(files: &Files, content: &[u8]) -> FileId {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        files.insert(file).unwrap()
+    }
+
+    fn span(file: FileId, offset: u64, len: u64) -> FileSpan {
+        FileSpan { file, offset, len }
+    }
+
+    /// Writes until the outbox is empty and gives each write's size, and what came out.
+    fn drain(outbox: &mut Outbox, files: &Files) -> (Vec<usize>, Vec<u8>) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut sizes = Vec::new();
+        while !outbox.is_empty() {
+            let n = write_outbox(&ours, outbox, files, &mut [0; 8]).unwrap();
+            outbox.advance(n);
+            sizes.push(n);
+        }
+        drop(ours);
+        let mut all = Vec::new();
+        theirs.read_to_end(&mut all).unwrap();
+        (sizes, all)
+    }
+
+    #[test]
+    fn pieces_go_together_files_by_themselves_and_boundaries_part_them() {
+        let files = Files::default();
+        let file = file(&files, b"0123456789");
+        let mut outbox = Outbox::default();
+        outbox.put(b"one ");
+        outbox.put_shared("two ".into());
+        outbox.put_file(span(file, 1, 9));
+        outbox.put(b"three");
+        outbox.boundary();
+        outbox.put(b"four");
+        let (sizes, all) = drain(&mut outbox, &files);
+        assert_eq!(sizes, [8, 8, 1, 5, 4]);
+        assert_eq!(all, b"one two 123456789threefour");
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        assert_eq!(write_outbox(&ours, &outbox, &files, &mut []).unwrap(), 0);
+    }
+
+    #[test]
+    fn more_pieces_than_one_call_takes_all_leave() {
+        let mut outbox = Outbox::default();
+        for _ in 0..200 {
+            outbox.put_shared("ab".into());
+        }
+        let (sizes, all) = drain(&mut outbox, &Files::default());
+        assert_eq!(sizes, [128, 128, 128, 16]);
+        assert_eq!(all, b"ab".repeat(200));
+    }
+
+    #[test]
+    fn a_file_shorter_than_its_span_is_an_error_and_never_padded() {
+        let files = Files::default();
+        let short = file(&files, b"0123");
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut outbox = Outbox::default();
+        outbox.put_file(span(short, 0, 6));
+        let n = write_outbox(&ours, &outbox, &files, &mut [0; 8]).unwrap();
+        assert_eq!(n, 4);
+        outbox.advance(n);
+        let error = write_outbox(&ours, &outbox, &files, &mut [0; 8]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        files.release(short);
+        let error = write_outbox(&ours, &outbox, &files, &mut [0; 8]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        drop(ours);
+        let mut all = Vec::new();
+        theirs.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"0123");
+    }
+
+    #[test]
+    fn a_broken_connection_is_an_error_and_a_full_one_would_block() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut outbox = Outbox::default();
+        outbox.put(&[0; 100_000]);
+        let files = Files::default();
+        let error = loop {
+            match write_outbox(&ours, &outbox, &files, &mut []) {
+                Ok(n) => assert!(n > 0),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        drop(theirs);
+        let error = write_outbox(&ours, &outbox, &files, &mut []).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+}
