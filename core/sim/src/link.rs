@@ -257,11 +257,6 @@ impl Pipe {
         arrival.into_iter().chain(ack).min()
     }
 
-    /// When the newest parcel arrives.
-    pub(crate) fn last_arrival(&self) -> Instant {
-        self.last_arrival
-    }
-
     /// Takes what has arrived by `now`, and the news of room.
     pub(crate) fn advance(&mut self, now: Instant) {
         while self.flying.front().is_some_and(|&(at, _)| at <= now) {
@@ -290,6 +285,17 @@ impl Pipe {
     /// How it ends, once everything [`waiting`](Self::waiting) is read.
     pub(crate) fn end(&self) -> End {
         self.end
+    }
+
+    /// Forgets what waits to be read.
+    pub(crate) fn discard(&mut self) {
+        self.arrived.clear();
+        self.arrived_len = 0;
+    }
+
+    /// How every attempt to use it fails, if it does.
+    pub(crate) fn refuse(&self) -> Option<Failure> {
+        self.config.refuse
     }
 
     /// One read, cut by the plan, and when the sender will know of it.
@@ -332,7 +338,8 @@ impl Pipe {
             && self.dice.below(8) == 0
     }
 
-    fn arrival(&mut self, now: Instant, len: usize) -> Instant {
+    /// When what is sent now arrives, which is not before what was sent earlier.
+    pub(crate) fn arrival(&mut self, now: Instant, len: usize) -> Instant {
         let start = now.max(self.free_at);
         self.free_at = start.saturating_add(sending(&self.config, len));
         let mut at = self
