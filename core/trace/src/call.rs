@@ -85,10 +85,7 @@ impl<M: Recorded> Call<M> {
 impl Answer {
     pub(crate) fn as_reply(&self) -> Reply<'_> {
         match self {
-            Self::Opened(file, metadata) => Reply::Opened {
-                file: *file,
-                metadata: *metadata,
-            },
+            Self::Opened(file, metadata) => Reply::Opened { file: *file, metadata: *metadata },
             Self::Found(metadata) => Reply::Found(*metadata),
             Self::Listed(entries) => Reply::Listed(entries),
             Self::Read(bytes) => Reply::Read(bytes),
@@ -110,10 +107,7 @@ fn answer(event: &Event) -> Result<Answer, Malformed> {
         "Found" => Answer::Found(metadata(fields)?),
         "Listed" => Answer::Listed(list(fields, "entries", |value| {
             let fields = value.as_object().ok_or(Malformed::Field("entries"))?;
-            Ok(Entry {
-                name: text(fields, "path")?.to_string(),
-                metadata: metadata(fields)?,
-            })
+            Ok(Entry { name: text(fields, "path")?.to_string(), metadata: metadata(fields)? })
         })?),
         "Read" => Answer::Read(event.data()?),
         "Resolved" => Answer::Resolved(list(fields, "addresses", |value| {
@@ -145,10 +139,7 @@ fn metadata(fields: &Map<String, Value>) -> Result<Metadata, Malformed> {
 }
 
 fn peer(fields: &Map<String, Value>) -> Result<Peer, Malformed> {
-    Ok(Peer {
-        address: address(fields, "peer")?,
-        local: address(fields, "local")?,
-    })
+    Ok(Peer { address: address(fields, "peer")?, local: address(fields, "local")? })
 }
 
 fn address(fields: &Map<String, Value>, key: &'static str) -> Result<SocketAddr, Malformed> {
@@ -156,14 +147,10 @@ fn address(fields: &Map<String, Value>, key: &'static str) -> Result<SocketAddr,
 }
 
 pub(crate) fn conn(fields: &Map<String, Value>) -> Result<ConnId, Malformed> {
-    let (index, generation) = text(fields, "conn")?
-        .split_once('.')
-        .ok_or(Malformed::Field("conn"))?;
+    let (index, generation) =
+        text(fields, "conn")?.split_once('.').ok_or(Malformed::Field("conn"))?;
     let part = |text: &str| text.parse().map_err(|_| Malformed::Field("conn"));
-    Ok(ConnId {
-        index: part(index)?,
-        generation: part(generation)?,
-    })
+    Ok(ConnId { index: part(index)?, generation: part(generation)? })
 }
 
 /// Values without content are written as their `Debug` names them.
@@ -173,7 +160,56 @@ fn word<T: Debug + Copy, const N: usize>(
     all: [T; N],
 ) -> Result<T, Malformed> {
     let name = text(fields, key)?;
-    all.into_iter()
-        .find(|value| format!("{value:?}") == name)
-        .ok_or(Malformed::Field(key))
+    all.into_iter().find(|value| format!("{value:?}") == name).ok_or(Malformed::Field(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reader::{End, Reader};
+
+    /// Files of version 1 stay readable for ever: a change that fails here breaks people's traces.
+    #[test]
+    fn version_1_is_read() {
+        let trace = include_bytes!("../tests/corpus/v1-relay.trace");
+        let mut reader = Reader::new(trace).unwrap();
+        let header = reader.header();
+        assert_eq!(header.config.get("greeting").unwrap(), "none \u{1f600}");
+        assert_eq!(header.limits.mark, 4096);
+        assert_eq!(header.seed.as_ref().unwrap().as_bytes()[0], 7);
+        let mut calls = Vec::new();
+        for event in reader.by_ref() {
+            let event = event.unwrap();
+            if event.is_input() {
+                calls.push(Call::<Vec<u8>>::parse(&event).unwrap());
+            }
+        }
+        assert_eq!(reader.end(), Some(End::Whole));
+        let all = format!("{calls:?}");
+        for said in [
+            "Accepted(Peer { address: [2001:db8::1]:2000, local: 127.0.0.1:8000 })",
+            "Connected(ConnId { index: 3, generation: 0 }, Peer { address: [::1%3]:9, ",
+            "Received(ConnId { index: 1, generation: 0 }, [1, 2, 255, 32, 98, ",
+            "Eof(ConnId { index: 1, generation: 0 })",
+            "Failed(ConnId { index: 0, generation: 1 }, Reset)",
+            "Sent(ConnId { index: 0, generation: 0 }, 7)",
+            "Opened(FileId(1), Metadata { len: 100, modified: UnixTime(1700000000123456789), kind: File })",
+            "Found(Metadata { len: 100, ",
+            "Listed([Entry { name: \"ü \\\"quoted\\\"\\\\\", ",
+            "Read([0, 1, 114, 101, 97, 100])",
+            "Resolved([[::1%3]:9, 192.0.2.1:9])",
+            "Done",
+            "Failed(Denied)",
+            "Message([114, 97, 119, 32, 195, 40, 0])",
+            "Turn",
+            "Timeout",
+        ] {
+            assert!(all.contains(said), "{said}");
+        }
+        let flow = calls.iter().find_map(|call| match call {
+            Call::Connected(_, Peer { address: SocketAddr::V6(v6), .. }) => Some(v6.flowinfo()),
+            _ => None,
+        });
+        assert_eq!(flow, Some(77));
+    }
 }

@@ -59,7 +59,9 @@ impl Encoder {
             TapEntry::Sent(conn, n, outbox) => {
                 line.start(now, "in.sent").conn(*conn);
                 line.number("n", *n as u64);
-                to(line.end());
+                // Shows at once if a replay has put more, or less, than was put.
+                let left = outbox.queued().saturating_sub(*n as u64);
+                to(line.number("left", left).end());
                 self.put_sent(now, *conn, *n, outbox, to);
                 return Ok(());
             }
@@ -257,43 +259,92 @@ fn put_effect(line: &mut Line, effect: &Effect) {
             line.text("after", after);
         }
         Effect::Read { file, offset, len } => {
-            line.text("effect", "Read");
+            line.text("do", "Read");
             line.number("file", u64::from(file.0));
             line.number("offset", *offset);
             line.number("len", u64::from(*len));
         }
-        Effect::Write {
-            file,
-            offset,
-            bytes,
-        } => {
-            line.text("effect", "Write");
+        Effect::Write { file, offset, bytes } => {
+            line.text("do", "Write");
             line.number("file", u64::from(file.0));
             line.number("offset", *offset).data(bytes);
         }
         Effect::Sync { file } => {
-            line.text("effect", "Sync");
+            line.text("do", "Sync");
             line.number("file", u64::from(file.0));
         }
         Effect::SyncFolder { root, path } => put_path(line, "SyncFolder", root.0, path),
-        Effect::Rename {
-            root,
-            from,
-            to,
-            replace,
-        } => {
+        Effect::Rename { root, from, to, replace } => {
             put_path(line, "Rename", root.0, from);
             line.text("to", to).flag("replace", *replace);
         }
         Effect::Remove { root, path } => put_path(line, "Remove", root.0, path),
         Effect::Resolve { name, port } => {
-            line.text("effect", "Resolve").text("host", name);
+            line.text("do", "Resolve").text("host", name);
             line.number("port", u64::from(*port));
         }
     }
 }
 
 fn put_path(line: &mut Line, effect: &str, root: u32, path: &str) {
-    line.text("effect", effect);
+    line.text("do", effect);
     line.number("root", u64::from(root)).text("path", path);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::String;
+    use alloc::vec;
+    use bytes::Bytes;
+    use semfio_machine::{FileId, FileSpan};
+
+    fn sent(outbox: &Outbox, n: usize) -> Vec<String> {
+        let mut lines = Vec::new();
+        let conn = ConnId { index: 0, generation: 0 };
+        let entry = TapEntry::<()>::Sent(conn, n, outbox);
+        let mut encoder = Encoder::default();
+        let put = encoder.put(Now::default(), &entry, &mut |line| {
+            lines.push(String::from_utf8(line.into()).unwrap());
+        });
+        assert!(put.is_ok());
+        lines
+    }
+
+    #[test]
+    fn how_bytes_were_put_does_not_show() {
+        let content = vec![b'x'; PIECE * 2 + 100];
+        let mut whole = Outbox::default();
+        whole.put(&content);
+        let mut pieces = Outbox::default();
+        for piece in content.chunks(1000) {
+            pieces.put(piece);
+            pieces.put_shared(Bytes::copy_from_slice(b""));
+        }
+        let mut shared = Outbox::default();
+        for piece in content.chunks(PIECE + 1) {
+            shared.put_shared(Bytes::copy_from_slice(piece));
+        }
+        for n in [0, 1, PIECE - 1, PIECE, PIECE + 1, content.len()] {
+            let lines = sent(&whole, n);
+            assert_eq!(lines, sent(&pieces, n));
+            assert_eq!(lines, sent(&shared, n));
+            assert_eq!(lines.len(), 1 + n.div_ceil(PIECE));
+        }
+    }
+
+    #[test]
+    fn only_what_was_sent_is_written() {
+        let file = FileId(4);
+        let (offset, len) = (10, 20);
+        let mut outbox = Outbox::default();
+        outbox.put(b"head");
+        outbox.put_file(FileSpan { file, offset, len });
+        outbox.put(b"tail");
+        let of = |n| sent(&outbox, n).split_off(1).join("");
+        assert!(of(3).contains("\"len\":3,\"text\":\"hea\""));
+        assert!(!of(4).contains("out.file"));
+        assert!(of(5).ends_with("\"file\":4,\"offset\":10,\"len\":1}\n"));
+        assert!(of(25).ends_with("\"len\":1,\"text\":\"t\"}\n"));
+    }
 }

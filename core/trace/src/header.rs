@@ -127,10 +127,7 @@ impl Header {
                 linger: Duration::from_nanos(number(limits, "linger")?),
             },
             seed,
-            start: Now {
-                mono: Instant::from_nanos(mono),
-                unix: UnixTime::from_nanos(unix),
-            },
+            start: Now { mono: Instant::from_nanos(mono), unix: UnixTime::from_nanos(unix) },
         })
     }
 }
@@ -139,15 +136,11 @@ pub(crate) fn text<'a>(
     map: &'a Map<String, Value>,
     key: &'static str,
 ) -> Result<&'a str, Malformed> {
-    map.get(key)
-        .and_then(Value::as_str)
-        .ok_or(Malformed::Field(key))
+    map.get(key).and_then(Value::as_str).ok_or(Malformed::Field(key))
 }
 
 pub(crate) fn number(map: &Map<String, Value>, key: &'static str) -> Result<u64, Malformed> {
-    map.get(key)
-        .and_then(Value::as_u64)
-        .ok_or(Malformed::Field(key))
+    map.get(key).and_then(Value::as_u64).ok_or(Malformed::Field(key))
 }
 
 pub(crate) fn size(map: &Map<String, Value>, key: &'static str) -> Result<usize, Malformed> {
@@ -158,9 +151,7 @@ pub(crate) fn object<'a>(
     map: &'a Map<String, Value>,
     key: &'static str,
 ) -> Result<&'a Map<String, Value>, Malformed> {
-    map.get(key)
-        .and_then(Value::as_object)
-        .ok_or(Malformed::Field(key))
+    map.get(key).and_then(Value::as_object).ok_or(Malformed::Field(key))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -18,9 +18,7 @@ pub(crate) struct Line {
 impl Line {
     /// Starts a record that has no time: the header, the trailer.
     pub(crate) fn bare() -> Self {
-        Self {
-            json: Vec::from(b"{"),
-        }
+        Self { json: Vec::from(b"{") }
     }
 
     /// Starts an event in the memory of `self`.

@@ -162,6 +162,11 @@ where
         self.end
     }
 
+    /// How many events were read so far, those skipped included.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
     fn read(&mut self) -> Result<Option<Event>, Malformed> {
         loop {
             let Some(line) = self.lines.next() else {

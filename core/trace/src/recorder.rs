@@ -74,9 +74,7 @@ impl<W: FnMut(&[u8]), M: Recorded> Tap<M> for Recorder<W> {
         if self.phase != Phase::Recording {
             return;
         }
-        let Self {
-            sink, hash, events, ..
-        } = self;
+        let Self { sink, hash, events, .. } = self;
         let put = self.encoder.put(now, &entry, &mut |line| {
             *events = events.saturating_add(1);
             hash.update(line);

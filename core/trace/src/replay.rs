@@ -151,10 +151,7 @@ where
     /// Makes all steps that are left.
     pub fn run(mut self) -> Result<Agreement, ReplayError> {
         while self.step()?.is_some() {}
-        Ok(Agreement {
-            events: self.position,
-            end: self.reader.end().unwrap_or(End::Cut),
-        })
+        Ok(Agreement { events: self.reader.events(), end: self.reader.end().unwrap_or(End::Cut) })
     }
 
     fn feed(&mut self, event: &Event) -> Result<(), ReplayError> {
@@ -249,11 +246,7 @@ where
     }
 
     fn diverged(&self, recorded: Option<Event>, replayed: Option<Event>) -> ReplayError {
-        ReplayError::Diverged(Box::new(Divergence {
-            recorded,
-            replayed,
-            after: self.position,
-        }))
+        ReplayError::Diverged(Box::new(Divergence { recorded, replayed, after: self.position }))
     }
 }
 
@@ -276,11 +269,7 @@ impl fmt::Display for ReplayError {
                 write!(f, "line {}: of nothing there was: {event}", event.line)
             }
             Self::Oversent(event) => {
-                write!(
-                    f,
-                    "line {}: more than waited to be sent: {event}",
-                    event.line
-                )
+                write!(f, "line {}: more than waited to be sent: {event}", event.line)
             }
         }
     }
@@ -312,11 +301,7 @@ impl fmt::Display for Divergence {
             return Ok(());
         }
         if recorded.now != replayed.now {
-            return write!(
-                f,
-                "\n  differs in time: {:?}, not {:?}",
-                recorded.now, replayed.now
-            );
+            return write!(f, "\n  differs in time: {:?}, not {:?}", recorded.now, replayed.now);
         }
         let keys = recorded.fields.keys().chain(replayed.fields.keys());
         for key in keys {
@@ -368,9 +353,7 @@ struct Gather {
 impl<M: Recorded> Tap<M> for Gather {
     fn record(&mut self, now: Now, entry: TapEntry<'_, M>) {
         let lines = &mut self.lines;
-        let put = self
-            .encoder
-            .put(now, &entry, &mut |line| lines.extend_from_slice(line));
+        let put = self.encoder.put(now, &entry, &mut |line| lines.extend_from_slice(line));
         // A line without an end cannot be read: the replay stops, as the recording had to.
         if let Err(TooLarge) = put {
             self.failed = true;
