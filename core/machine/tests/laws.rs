@@ -58,6 +58,7 @@ struct Lines {
     chatter: usize,
     held: Vec<u8>,
     muted: bool,
+    kept: bool,
     deadline: Option<Instant>,
 }
 
@@ -84,6 +85,7 @@ impl Lines {
             chatter: 0,
             held: Vec::new(),
             muted: false,
+            kept: false,
             deadline: None,
         }
     }
@@ -168,9 +170,11 @@ impl StreamMachine for Lines {
             Fault::NeedsRoomForNothing if input.len() == 3 => return Ok(Step::NeedRoom),
             _ => {}
         }
-        let keeps = fault == Fault::KeepsLineEnd && input.peek().starts_with(b"\n");
-        if keeps && input.len() > 1 {
+        if self.kept && (input.len() > 1 || input.at_eof()) {
+            self.kept = false;
             input.take(1);
+        } else if self.kept {
+            return Ok(Step::NeedInput(1));
         }
         let Some(end) = self.scan(input.peek()) else {
             if input.len() > LIMIT {
@@ -198,9 +202,6 @@ impl StreamMachine for Lines {
         if end > LIMIT + 1 && fault != Fault::BufferLimit {
             return Err(self.fail(out));
         }
-        if keeps && end == 1 {
-            return Ok(Step::NeedInput(1));
-        }
         if out.room() == 0 && fault != Fault::PutsWithoutRoom {
             if fault == Fault::TakesBeforeRoom {
                 input.take(end);
@@ -211,7 +212,10 @@ impl StreamMachine for Lines {
             self.scanned = 0;
         }
         let line: &[u8] = match fault {
-            Fault::KeepsLineEnd => input.take(end - 1),
+            Fault::KeepsLineEnd => {
+                self.kept = true;
+                input.take(end - 1)
+            }
             _ => input.take(end),
         };
         self.deadline = Some(now.mono.saturating_add(PATIENCE));
