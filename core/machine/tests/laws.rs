@@ -170,6 +170,9 @@ impl StreamMachine for Lines {
             Fault::NeedsRoomForNothing if input.len() == 3 => return Ok(Step::NeedRoom),
             _ => {}
         }
+        if self.kept && out.room() == 0 {
+            return Ok(Step::NeedRoom);
+        }
         if self.kept && (input.len() > 1 || input.at_eof()) {
             self.kept = false;
             input.take(1);
