@@ -58,6 +58,7 @@ struct Lines {
     chatter: usize,
     held: Vec<u8>,
     muted: bool,
+    chattered: usize,
     kept: bool,
     deadline: Option<Instant>,
 }
@@ -85,6 +86,7 @@ impl Lines {
             chatter: 0,
             held: Vec::new(),
             muted: false,
+            chattered: 0,
             kept: false,
             deadline: None,
         }
@@ -187,8 +189,9 @@ impl StreamMachine for Lines {
                 self.over = true;
                 return Ok(Step::Event(input.take(LIMIT)));
             }
-            if fault == Fault::Chatters && self.calls != input.len() {
-                self.calls = input.len();
+            let news = self.chattered != input.len() && self.deadline.is_some();
+            if fault == Fault::Chatters && news {
+                self.chattered = input.len();
                 self.chatter = input.len() * 20;
                 return self.handle_input(now, input, out);
             }
@@ -280,7 +283,7 @@ fn subject(fault: Fault) -> Texts {
         (3, Act::Command(b"more")),
     ];
     Subject::new(move || Lines::new(fault), |line: &[u8]| line.to_vec())
-        .with_merge(|last, next| last == b"chatter" && next == b"chatter")
+        .with_merge(|_, next| next == b"chatter")
         .with_work(|lines| lines.looked)
         .with_memory(|lines| lines.held.capacity())
         .with_script(|text: &&'static [u8]| *text, script)
