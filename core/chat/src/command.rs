@@ -95,9 +95,7 @@ pub fn parse(line: &str) -> Result<Typed<'_>, BadCommand> {
             Ok(Typed::Action(rest))
         }
         "msg" => {
-            let (nick, text) = rest
-                .split_once(' ')
-                .ok_or(BadCommand::Usage("/msg NICK TEXT"))?;
+            let (nick, text) = rest.split_once(' ').ok_or(BadCommand::Usage("/msg NICK TEXT"))?;
             check_nick(nick)?;
             let text = text.trim_start();
             check_text(text)?;
@@ -131,11 +129,7 @@ pub fn parse(line: &str) -> Result<Typed<'_>, BadCommand> {
 }
 
 fn usage_if_empty(bad: BadText, usage: &'static str) -> BadCommand {
-    if bad == BadText::Empty {
-        BadCommand::Usage(usage)
-    } else {
-        BadCommand::Text(bad)
-    }
+    if bad == BadText::Empty { BadCommand::Usage(usage) } else { BadCommand::Text(bad) }
 }
 
 #[cfg(test)]

@@ -184,7 +184,6 @@ struct Seat {
 #[derive(Debug)]
 struct Member {
     conn: ConnId,
-    address: SocketAddr,
     dialect: Dialect,
     nick: String,
     session: SessionKey,
@@ -236,17 +235,11 @@ impl Hub {
     }
 
     fn member(&self, conn: ConnId) -> Option<&Member> {
-        self.members
-            .get(conn.index as usize)?
-            .as_ref()
-            .filter(|member| member.conn == conn)
+        self.members.get(conn.index as usize)?.as_ref().filter(|member| member.conn == conn)
     }
 
     fn member_mut(&mut self, conn: ConnId) -> Option<&mut Member> {
-        self.members
-            .get_mut(conn.index as usize)?
-            .as_mut()
-            .filter(|member| member.conn == conn)
+        self.members.get_mut(conn.index as usize)?.as_mut().filter(|member| member.conn == conn)
     }
 
     fn room_mut(&mut self, at: usize) -> Option<&mut Room> {
@@ -264,7 +257,6 @@ impl Hub {
         self.rng.fill_bytes(&mut session);
         let member = Member {
             conn,
-            address,
             dialect,
             nick: nick.to_owned(),
             session,
@@ -283,15 +275,10 @@ impl Hub {
         }
         self.nicks.insert(Folded::new(nick), conn);
         self.sessions.insert(session, conn);
-        self.sweep
-            .get_or_insert(now.mono.saturating_add(self.config.idle));
+        self.sweep.get_or_insert(now.mono.saturating_add(self.config.idle));
         if self.config.reports != Reports::None {
             let nick = nick.to_owned();
-            self.reports.push_back(HubReport::Joined {
-                address,
-                dialect,
-                nick,
-            });
+            self.reports.push_back(HubReport::Joined { address, dialect, nick });
         }
     }
 
@@ -299,38 +286,23 @@ impl Hub {
         if self.member(conn).is_none() {
             return;
         }
-        let Some(member) = self
-            .members
-            .get_mut(conn.index as usize)
-            .and_then(Option::take)
-        else {
+        let Some(member) = self.members.get_mut(conn.index as usize).and_then(Option::take) else {
             return;
         };
         self.nicks.remove(&Folded::new(&member.nick));
         self.sessions.remove(&member.session);
         for &(room, _) in member.seats.iter().rev() {
             // Each removal may move another member's place, never one of this member's.
-            let place = member
-                .seats
-                .iter()
-                .find(|seat| seat.0 == room)
-                .map_or(0, |seat| seat.1);
+            let place = member.seats.iter().find(|seat| seat.0 == room).map_or(0, |seat| seat.1);
             self.unseat(now, room, place, &member.nick);
         }
         if self.config.reports != Reports::None {
-            self.reports.push_back(HubReport::Left {
-                nick: member.nick,
-                why: why(),
-            });
+            self.reports.push_back(HubReport::Left { nick: member.nick, why: why() });
         }
     }
 
     fn guest(&mut self, dialect: Dialect) -> String {
-        let kind = if dialect == Dialect::Raw {
-            "raw"
-        } else {
-            "guest"
-        };
+        let kind = if dialect == Dialect::Raw { "raw" } else { "guest" };
         loop {
             self.guests = self.guests.wrapping_add(1);
             let nick = format!("{kind}-{}", self.guests);
@@ -342,11 +314,7 @@ impl Hub {
 
     fn rename(&mut self, now: Now, conn: ConnId, nick: &str) -> Result<(), (ErrorCode, String)> {
         let folded = Folded::new(nick);
-        if self
-            .nicks
-            .get(&folded)
-            .is_some_and(|&holder| holder != conn)
-        {
+        if self.nicks.get(&folded).is_some_and(|&holder| holder != conn) {
             return Err((ErrorCode::NickInUse, format!("the name {nick} is in use")));
         }
         let Some(member) = self.member_mut(conn) else {
@@ -372,8 +340,7 @@ impl Hub {
         if taken >= self.config.rooms {
             let home = Folded::new(&self.config.room);
             let empty = |room: &Option<Room>| {
-                room.as_ref()
-                    .is_some_and(|r| r.seats.is_empty() && Folded::new(&r.name) != home)
+                room.as_ref().is_some_and(|r| r.seats.is_empty() && Folded::new(&r.name) != home)
             };
             let at = self.rooms.iter().position(empty)?;
             let room = self.rooms.get_mut(at)?.take()?;
@@ -411,16 +378,14 @@ impl Hub {
         let Some(member) = self.member(conn) else {
             return Ok(());
         };
-        let (dialect, nick, full) = (
-            member.dialect,
-            member.nick.clone(),
-            member.seats.len() >= limit,
-        );
+        let (dialect, nick, full) =
+            (member.dialect, member.nick.clone(), member.seats.len() >= limit);
         let known = self.find_room(name);
         if let Some(at) = known {
             if member.seats.iter().any(|seat| seat.0 == at) {
-                self.member_mut(conn)
-                    .map(|member| member.present = Some(at));
+                if let Some(member) = self.member_mut(conn) {
+                    member.present = Some(at);
+                }
                 self.tell_names(conn, at, net);
                 return Ok(());
             }
@@ -429,16 +394,9 @@ impl Hub {
             return Err((ErrorCode::TooManyRooms, format!("in {limit} rooms already")));
         }
         let Some(at) = self.open_room(name) else {
-            return Err((
-                ErrorCode::TooManyRooms,
-                "the server has no room left for rooms".into(),
-            ));
+            return Err((ErrorCode::TooManyRooms, "the server has no room left for rooms".into()));
         };
-        let backlog = if dialect == Dialect::Raw {
-            0
-        } else {
-            self.config.backlog
-        };
+        let backlog = if dialect == Dialect::Raw { 0 } else { self.config.backlog };
         let Some(room) = self.room_mut(at) else {
             return Ok(());
         };
@@ -448,22 +406,12 @@ impl Hub {
         let from = if since > 0 && since <= newest {
             since.saturating_add(1)
         } else {
-            newest
-                .saturating_add(1)
-                .saturating_sub(backlog)
-                .max(room.log.oldest())
+            newest.saturating_add(1).saturating_sub(backlog).max(room.log.oldest())
         };
         let cursor = room.log.cursor_of(from);
-        let mut seat = Seat {
-            conn,
-            dialect,
-            cursor,
-            seen: from.saturating_sub(1),
-        };
+        let mut seat = Seat { conn, dialect, cursor, seen: from.saturating_sub(1) };
         seat.start(&mut room.log, &room.name, from, net);
-        room.raw_seats = room
-            .raw_seats
-            .saturating_add(usize::from(dialect == Dialect::Raw));
+        room.raw_seats = room.raw_seats.saturating_add(usize::from(dialect == Dialect::Raw));
         let place = room.seats.len();
         room.seats.push(seat);
         if let Some(member) = self.member_mut(conn) {
@@ -484,11 +432,7 @@ impl Hub {
     ) -> Result<(), (ErrorCode, String)> {
         let not_there = || (ErrorCode::NotMember, "not in that room".into());
         let member = self.member_mut(conn).ok_or_else(not_there)?;
-        let index = member
-            .seats
-            .iter()
-            .position(|seat| seat.0 == at)
-            .ok_or_else(not_there)?;
+        let index = member.seats.iter().position(|seat| seat.0 == at).ok_or_else(not_there)?;
         let (_, place) = member.seats.remove(index);
         if member.present == Some(at) {
             member.present = member.seats.last().map(|seat| seat.0);
@@ -499,13 +443,7 @@ impl Hub {
             return Ok(());
         };
         let time = now.unix.as_millis();
-        let entry = Entry {
-            seq,
-            time,
-            room: &room.name,
-            nick: &nick,
-            what: What::Part,
-        };
+        let entry = Entry { seq, time, room: &room.name, nick: &nick, what: What::Part };
         tell_entry(&mut self.small, conn, dialect, &entry, net);
         Ok(())
     }
@@ -519,9 +457,7 @@ impl Hub {
             return 0;
         }
         let seat = room.seats.swap_remove(place);
-        room.raw_seats = room
-            .raw_seats
-            .saturating_sub(usize::from(seat.dialect == Dialect::Raw));
+        room.raw_seats = room.raw_seats.saturating_sub(usize::from(seat.dialect == Dialect::Raw));
         let moved = room.seats.get(place).map(|seat| seat.conn);
         if let Some(moved) = moved.and_then(|conn| self.member_mut(conn)) {
             if let Some(seat) = moved.seats.iter_mut().find(|seat| seat.0 == at) {
@@ -534,9 +470,7 @@ impl Hub {
     /// Appends to a room's log; members get it when the turn ends.
     fn append(&mut self, now: Now, at: usize, nick: &str, what: What<'_>) -> u64 {
         let room = self.rooms.get_mut(at).and_then(Option::as_mut);
-        room.map_or(0, |room| {
-            room.append(now, at, nick, what, None, &mut self.dirty)
-        })
+        room.map_or(0, |room| room.append(now, at, nick, what, None, &mut self.dirty))
     }
 
     /// Appends what a member says, if it is in the room. `raw` are the bytes for raw readers.
@@ -550,10 +484,7 @@ impl Hub {
     ) -> Result<u64, (ErrorCode, String)> {
         let seated = |m: &&Member| at.is_some_and(|at| m.seats.iter().any(|seat| seat.0 == at));
         let (Some(member), Some(at)) = (find(&self.members, conn).filter(seated), at) else {
-            return Err((
-                ErrorCode::NotMember,
-                "not in that room; join it first".into(),
-            ));
+            return Err((ErrorCode::NotMember, "not in that room; join it first".into()));
         };
         let Some(room) = self.rooms.get_mut(at).and_then(Option::as_mut) else {
             return Ok(0);
@@ -561,11 +492,7 @@ impl Hub {
         let seq = room.append(now, at, &member.nick, what, Some(raw), &mut self.dirty);
         if let (Reports::All, What::Said(_, text)) = (self.config.reports, what) {
             let (room, nick) = (room.name.clone(), member.nick.clone());
-            self.reports.push_back(HubReport::Said {
-                room,
-                nick,
-                text: text.to_owned(),
-            });
+            self.reports.push_back(HubReport::Said { room, nick, text: text.to_owned() });
         }
         Ok(seq)
     }
@@ -585,21 +512,12 @@ impl Hub {
             return Ok(());
         };
         if !net.has_room(target) {
-            return Err((
-                ErrorCode::TooSlow,
-                format!("{to} does not read at the moment"),
-            ));
+            return Err((ErrorCode::TooSlow, format!("{to} does not read at the moment")));
         }
         let (nick, dialect, room) = (from.nick.clone(), whom.dialect, whom.nick.clone());
         let own = from.dialect;
         let what = What::Said(Manner::Private, text);
-        let entry = Entry {
-            seq: 0,
-            time: now.unix.as_millis(),
-            room: &room,
-            nick: &nick,
-            what,
-        };
+        let entry = Entry { seq: 0, time: now.unix.as_millis(), room: &room, nick: &nick, what };
         tell_entry(&mut self.small, target, dialect, &entry, net);
         if own == Dialect::Line && target != conn {
             tell_entry(&mut self.small, conn, own, &entry, net);
@@ -625,26 +543,14 @@ impl Hub {
                 None => Err(no_room()),
             },
             Request::Nick { nick } => self.rename(now, conn, nick),
-            Request::Msg {
-                tag,
-                manner: Manner::Private,
-                to,
-                text,
-            } => {
+            Request::Msg { tag, manner: Manner::Private, to, text } => {
                 refused_tag = tag;
-                self.whisper(now, conn, to, text, net)
-                    .map(|()| self.ack(conn, tag, 0))
+                self.whisper(now, conn, to, text, net).map(|()| self.ack(conn, tag, 0))
             }
-            Request::Msg {
-                tag,
-                manner,
-                to,
-                text,
-            } => {
+            Request::Msg { tag, manner, to, text } => {
                 refused_tag = tag;
-                let at = self.find_room(to);
-                self.say(now, conn, at, manner, text)
-                    .map(|seq| self.ack(conn, tag, seq))
+                let (at, what) = (self.find_room(to), What::Said(manner, text));
+                self.say(now, conn, at, what, text.as_bytes()).map(|seq| self.ack(conn, tag, seq))
             }
             Request::Who { room } => match self.find_room(room) {
                 Some(at) => {
@@ -661,16 +567,7 @@ impl Hub {
         };
         if let Err((code, text)) = result {
             let text = &text;
-            self.tell(
-                conn,
-                &Response::Error {
-                    code,
-                    fatal: false,
-                    tag: refused_tag,
-                    text,
-                },
-                net,
-            );
+            self.tell(conn, &Response::Error { code, fatal: false, tag: refused_tag, text }, net);
         }
     }
 
@@ -682,14 +579,11 @@ impl Hub {
         };
         let no_room = || (ErrorCode::NotMember, String::from("there is no such room"));
         let said = |hub: &mut Self, what, text: &str| {
-            hub.say(now, conn, present, what, text.as_bytes())
-                .map(|_| ())
+            hub.say(now, conn, present, what, text.as_bytes()).map(|_| ())
         };
         let result = match typed {
-            Typed::Text(text) => self.say(now, conn, present, Manner::Text, text).map(|_| ()),
-            Typed::Action(text) => self
-                .say(now, conn, present, Manner::Action, text)
-                .map(|_| ()),
+            Typed::Text(text) => said(self, What::Said(Manner::Text, text), text),
+            Typed::Action(text) => said(self, What::Said(Manner::Action, text), text),
             Typed::Private(nick, text) => self.whisper(now, conn, nick, text, net),
             Typed::Nick(nick) => self.rename(now, conn, nick),
             Typed::Join(room) => self.join(now, conn, room, 0, net),
@@ -720,10 +614,7 @@ impl Hub {
             Typed::Nothing | Typed::Quit => Ok(()),
         };
         if let Err((_, text)) = result {
-            let _ = net.send(
-                conn,
-                SessionCommand::Log(&Bytes::from(format!("! {text}\n"))),
-            );
+            let _ = net.send(conn, SessionCommand::Log(&Bytes::from(format!("! {text}\n"))));
         }
     }
 
@@ -839,10 +730,7 @@ impl Hub {
         let dialect = match self.member(conn) {
             Some(member) if seated(member) => member.dialect,
             _ => {
-                return Err((
-                    ErrorCode::NotMember,
-                    "not in that room; join it first".into(),
-                ));
+                return Err((ErrorCode::NotMember, "not in that room; join it first".into()));
             }
         };
         let Some(room) = self.rooms.get_mut(at).and_then(Option::as_mut) else {
@@ -850,10 +738,7 @@ impl Hub {
         };
         room.log.freeze();
         let from = from.max(room.log.oldest());
-        let last = room
-            .log
-            .newest()
-            .min(from.saturating_add(count).saturating_sub(1));
+        let last = room.log.newest().min(from.saturating_add(count).saturating_sub(1));
         let mut pieces = Vec::new();
         let (mut to, mut bytes) = (from.saturating_sub(1), 0_usize);
         let mut cursor = room.log.cursor_of(from);
@@ -869,11 +754,7 @@ impl Hub {
         }
         match dialect {
             Dialect::Framed => {
-                let head = Response::History {
-                    from,
-                    to,
-                    room: &room.name,
-                };
+                let head = Response::History { from, to, room: &room.name };
                 head.put(&mut self.small);
                 let _ = net.send(conn, SessionCommand::Log(&self.small.split().freeze()));
                 for piece in &pieces {
@@ -882,9 +763,7 @@ impl Hub {
             }
             Dialect::Line => {
                 let mut text = format!("* history of {}, from {from} to {to}:\n", room.name);
-                pieces
-                    .iter()
-                    .for_each(|piece| text.push_str(&crate::log::lines(piece)));
+                pieces.iter().for_each(|piece| text.push_str(&crate::log::lines(piece)));
                 let _ = net.send(conn, SessionCommand::Log(&Bytes::from(text)));
             }
             Dialect::Raw => {}
@@ -953,8 +832,7 @@ impl Room {
                 _ => self.log.keep_raw(raw),
             }
         }
-        self.log
-            .append(now.unix.as_millis(), &self.name, nick, what)
+        self.log.append(now.unix.as_millis(), &self.name, nick, what)
     }
 }
 
@@ -962,13 +840,7 @@ impl Seat {
     /// Hands over what is kept from `from` on in the chunk where it lies, and says what is not kept.
     fn start(&mut self, log: &mut Log, room: &str, from: u64, net: &mut Net<Session>) {
         if from < log.oldest() {
-            self.tell_gap(
-                from,
-                log.oldest().saturating_sub(1),
-                log.oldest(),
-                room,
-                net,
-            );
+            self.tell_gap(from, log.oldest().saturating_sub(1), log.oldest(), room, net);
         }
         let Some(chunk) = log.chunk(self.cursor) else {
             return;
@@ -1025,13 +897,7 @@ impl Seat {
         let bytes = match self.dialect {
             Dialect::Framed => {
                 let mut frame = BytesMut::new();
-                Response::Gap {
-                    from,
-                    to,
-                    oldest,
-                    room,
-                }
-                .put(&mut frame);
+                Response::Gap { from, to, oldest, room }.put(&mut frame);
                 frame.freeze()
             }
             Dialect::Line => {
@@ -1088,11 +954,7 @@ impl Service<Session> for Hub {
 
     fn handle_room(&mut self, _: Now, conn: ConnId, net: &mut Net<Session>) {
         let lag = self.config.lag;
-        let Some(member) = self
-            .members
-            .get(conn.index as usize)
-            .and_then(Option::as_ref)
-        else {
+        let Some(member) = self.members.get(conn.index as usize).and_then(Option::as_ref) else {
             return;
         };
         for &(at, place) in &member.seats {
@@ -1106,8 +968,7 @@ impl Service<Session> for Hub {
             seat.catch_up(&mut room.log, net);
             if missed > 0 && self.config.reports != Reports::None {
                 let (nick, room) = (member.nick.clone(), room.name.clone());
-                self.reports
-                    .push_back(HubReport::Gap { nick, room, missed });
+                self.reports.push_back(HubReport::Gap { nick, room, missed });
             }
         }
     }
@@ -1122,8 +983,7 @@ impl Service<Session> for Hub {
         if let Closed::Error(error) = why {
             let address = net.peer(conn).map(|peer| peer.address);
             if let (Some(address), true) = (address, self.config.reports != Reports::None) {
-                self.reports
-                    .push_back(HubReport::Refused { address, error });
+                self.reports.push_back(HubReport::Refused { address, error });
             }
         }
         self.dismiss(now, conn, || match why {
@@ -1163,10 +1023,7 @@ impl Service<Session> for Hub {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        self.sweep.map(|at| Deadline {
-            at,
-            why: "idle members",
-        })
+        self.sweep.map(|at| Deadline { at, why: "idle members" })
     }
 
     fn handle_timeout(&mut self, now: Now, net: &mut Net<Session>) {
@@ -1191,12 +1048,8 @@ impl Service<Session> for Hub {
                 self.tell(conn, &Response::Ping(now.mono.as_nanos()), net);
             }
         }
-        let next = now.mono.saturating_add(idle / 2);
-        self.sweep = if self.members.iter().flatten().next().is_some() {
-            Some(next)
-        } else {
-            None
-        };
+        let next = now.mono.saturating_add(idle.checked_div(2).unwrap_or(idle));
+        self.sweep = if self.members.iter().flatten().next().is_some() { Some(next) } else { None };
     }
 
     fn poll_report(&mut self) -> Option<HubReport> {
@@ -1205,10 +1058,7 @@ impl Service<Session> for Hub {
 }
 
 fn find(members: &[Option<Member>], conn: ConnId) -> Option<&Member> {
-    members
-        .get(conn.index as usize)?
-        .as_ref()
-        .filter(|member| member.conn == conn)
+    members.get(conn.index as usize)?.as_ref().filter(|member| member.conn == conn)
 }
 
 fn tell_entry(
@@ -1227,10 +1077,8 @@ fn tell_entry(
         }
         Dialect::Raw => {
             if let What::Said(_, text) = entry.what {
-                let _ = net.send(
-                    conn,
-                    SessionCommand::Piece(&Bytes::copy_from_slice(text.as_bytes())),
-                );
+                let _ =
+                    net.send(conn, SessionCommand::Piece(&Bytes::copy_from_slice(text.as_bytes())));
             }
             return;
         }

@@ -7,33 +7,34 @@
 //! breaks.
 #![no_std]
 #![forbid(unsafe_code)]
-#![deny(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::unwrap_used
-)]
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 #![deny(clippy::expect_used, clippy::panic)]
-#![warn(
-    clippy::alloc_instead_of_core,
-    clippy::std_instead_of_core,
-    clippy::std_instead_of_alloc
-)]
+#![warn(clippy::alloc_instead_of_core, clippy::std_instead_of_core, clippy::std_instead_of_alloc)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 extern crate alloc;
 
+mod client;
 mod command;
 mod hub;
 mod line;
 mod log;
+mod participant;
 mod session;
 pub mod text;
 pub mod wire;
 
+pub use client::{
+    Client, ClientCommand, ClientError, ClientEvent, ECHO_WITHIN, MAX_WAITING, WELCOME_WITHIN,
+};
 pub use command::{BadCommand, HELP, Typed, parse};
 pub use hub::{Hub, HubConfig, HubMessage, HubReport, Reports, SlowPolicy};
 pub use line::put_entry;
 pub use log::{LogLimits, RAW_PIECE};
+pub use participant::{
+    Happened, MAX_UNSENT, Outcome, Participant, ParticipantConfig, ParticipantMessage,
+    ParticipantReport,
+};
 pub use session::{
     DETECT, HELLO_WITHIN, HOLD, MAX_LINE, Session, SessionCommand, SessionError, SessionEvent,
 };

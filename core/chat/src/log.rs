@@ -28,10 +28,7 @@ pub struct LogLimits {
 
 impl Default for LogLimits {
     fn default() -> Self {
-        Self {
-            entries: 1024,
-            bytes: 1024 * 1024,
-        }
+        Self { entries: 1024, bytes: 1024 * 1024 }
     }
 }
 
@@ -90,9 +87,7 @@ impl Log {
 
     /// The sequence number of the oldest entry that is kept, one more than the newest if none is.
     pub(crate) fn oldest(&self) -> u64 {
-        self.chunks
-            .front()
-            .map_or(self.next_seq, |chunk| chunk.first)
+        self.chunks.front().map_or(self.next_seq, |chunk| chunk.first)
     }
 
     /// Appends an entry and gives its sequence number.
@@ -102,14 +97,7 @@ impl Log {
         if self.open.capacity() < 1024 {
             self.open.reserve(CHUNK);
         }
-        Entry {
-            seq,
-            time,
-            room,
-            nick,
-            what,
-        }
-        .put(&mut self.open);
+        Entry { seq, time, room, nick, what }.put(&mut self.open);
         if self.open.len() >= CHUNK {
             self.freeze();
         }
@@ -133,10 +121,7 @@ impl Log {
             return;
         }
         let framed = self.open.split().freeze();
-        let first = self
-            .chunks
-            .back()
-            .map_or(1, |chunk| chunk.last.saturating_add(1));
+        let first = self.chunks.back().map_or(1, |chunk| chunk.last.saturating_add(1));
         let last = self.newest();
         let chunk = Chunk {
             first,
@@ -184,9 +169,7 @@ impl Log {
     /// Bytes between a cursor and the end.
     pub(crate) fn behind(&self, cursor: u64) -> u64 {
         let index = usize::try_from(cursor.saturating_sub(self.base)).unwrap_or(usize::MAX);
-        self.chunks
-            .get(index)
-            .map_or(0, |chunk| self.offset.saturating_sub(chunk.offset))
+        self.chunks.get(index).map_or(0, |chunk| self.offset.saturating_sub(chunk.offset))
     }
 
     /// The cursor of the chunk that holds `seq`, or of the next one that is kept.
@@ -222,16 +205,13 @@ impl Chunk {
         let mut at = 0_usize;
         let mut present = self.first;
         while present < seq {
-            let Some(&[_, a, b, c]) = self
-                .framed
-                .get(at..)
-                .and_then(|rest| rest.first_chunk::<HEADER>())
+            let Some(&[_, a, b, c]) =
+                self.framed.get(at..).and_then(|rest| rest.first_chunk::<HEADER>())
             else {
                 break;
             };
-            at = at
-                .saturating_add(HEADER)
-                .saturating_add(u32::from_be_bytes([0, a, b, c]) as usize);
+            at =
+                at.saturating_add(HEADER).saturating_add(u32::from_be_bytes([0, a, b, c]) as usize);
             present = present.saturating_add(1);
         }
         at.min(self.framed.len())

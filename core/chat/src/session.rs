@@ -156,10 +156,7 @@ impl core::fmt::Display for SessionError {
             Self::Wire(error) => error.fmt(f),
             Self::Unexpected(what) => write!(f, "{what} must not come now"),
             Self::SmallFrames(limit) => {
-                write!(
-                    f,
-                    "frames of {MAX_FRAME} bytes must be taken, not only of {limit}"
-                )
+                write!(f, "frames of {MAX_FRAME} bytes must be taken, not only of {limit}")
             }
             Self::HelloTimeout => f.write_str("no HELLO in time"),
             Self::LineTooLong => write!(f, "a line is longer than {MAX_LINE} bytes"),
@@ -191,10 +188,7 @@ impl Session {
     }
 
     fn wait(&mut self, now: Now, time: Duration, why: &'static str) {
-        self.until = Some(Deadline {
-            at: now.mono.saturating_add(time),
-            why,
-        });
+        self.until = Some(Deadline { at: now.mono.saturating_add(time), why });
         self.expired = false;
     }
 
@@ -287,14 +281,7 @@ impl Session {
                 continue;
             };
             match (self.state, request) {
-                (
-                    State::AwaitHello { .. },
-                    Request::Hello {
-                        max_frame,
-                        session,
-                        nick,
-                    },
-                ) => {
+                (State::AwaitHello { .. }, Request::Hello { max_frame, session, nick }) => {
                     if (max_frame as usize) < MAX_FRAME {
                         return Err(SessionError::SmallFrames(max_frame));
                     }
@@ -310,15 +297,7 @@ impl Session {
                 }
                 (_, Request::Ping(number)) => put(out, &Response::Pong(number)),
                 (_, Request::Bye) => return Ok(self.leave()),
-                (
-                    _,
-                    Request::Msg {
-                        tag,
-                        manner,
-                        to,
-                        text,
-                    },
-                ) => {
+                (_, Request::Msg { tag, manner, to, text }) => {
                     let named = match manner {
                         Manner::Private => text::check_nick(to),
                         Manner::Text | Manner::Action => text::check_room(to),
@@ -376,19 +355,12 @@ impl Session {
             return Ok(Step::NeedRoom);
         }
         if input.is_empty() {
-            return Ok(if input.at_eof() {
-                self.leave()
-            } else {
-                Step::NeedInput(1)
-            });
+            return Ok(if input.at_eof() { self.leave() } else { Step::NeedInput(1) });
         }
         let seen = input.peek();
         let border = self.borders.first().copied().filter(|&at| at < seen.len());
-        let mut len = text::head(
-            seen.get(..border.unwrap_or(seen.len())).unwrap_or(seen),
-            MAX_TEXT,
-        )
-        .len();
+        let mut len =
+            text::head(seen.get(..border.unwrap_or(seen.len())).unwrap_or(seen), MAX_TEXT).len();
         if border.is_none() && !self.expired && !input.at_eof() && len == seen.len() {
             let cut = cut_character(seen);
             if cut > 0 && self.until.is_none() {
@@ -470,11 +442,7 @@ impl StreamMachine for Session {
         }
         if self.state == State::Listening {
             if input.is_empty() {
-                return Ok(if input.at_eof() {
-                    self.leave()
-                } else {
-                    Step::NeedInput(1)
-                });
+                return Ok(if input.at_eof() { self.leave() } else { Step::NeedInput(1) });
             }
             self.state = State::Detecting { opened: true };
         }
@@ -562,15 +530,7 @@ fn put(out: &mut Outbox, response: &Response<'_>) {
 
 fn put_error(dialect: Dialect, code: ErrorCode, text: &str, out: &mut Outbox) {
     match dialect {
-        Dialect::Framed => put(
-            out,
-            &Response::Error {
-                code,
-                fatal: true,
-                tag: 0,
-                text,
-            },
-        ),
+        Dialect::Framed => put(out, &Response::Error { code, fatal: true, tag: 0, text }),
         Dialect::Line => put_line(out, format_args!("! {text}")),
         Dialect::Raw => {}
     }
@@ -580,15 +540,7 @@ fn put_error(dialect: Dialect, code: ErrorCode, text: &str, out: &mut Outbox) {
 fn refuse(out: &mut Outbox, tag: u32, bad: BadText) {
     let mut text = alloc::string::String::new();
     let _ = write!(text, "refused: {bad}");
-    put(
-        out,
-        &Response::Error {
-            code: bad.into(),
-            fatal: false,
-            tag,
-            text: &text,
-        },
-    );
+    put(out, &Response::Error { code: bad.into(), fatal: false, tag, text: &text });
 }
 
 fn put_line(out: &mut Outbox, line: core::fmt::Arguments<'_>) {
@@ -605,12 +557,7 @@ fn cut_character(bytes: &[u8]) -> usize {
         return 0;
     };
     let len = back.saturating_add(1);
-    let lead = tail
-        .len()
-        .checked_sub(len)
-        .and_then(|at| tail.get(at))
-        .copied()
-        .unwrap_or(0);
+    let lead = tail.len().checked_sub(len).and_then(|at| tail.get(at)).copied().unwrap_or(0);
     let whole = match lead {
         0xC2..=0xDF => 2,
         0xE0..=0xEF => 3,

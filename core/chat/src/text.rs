@@ -100,15 +100,8 @@ pub fn is_control(c: char) -> bool {
 /// a control becomes U+FFFD, and the end is cut at [`MAX_TEXT`].
 pub fn sanitize(bytes: &[u8]) -> String {
     let mut text = String::new();
-    for c in String::from_utf8_lossy(bytes)
-        .trim_end_matches(['\r', '\n'])
-        .chars()
-    {
-        let c = if c != '\t' && is_control(c) {
-            char::REPLACEMENT_CHARACTER
-        } else {
-            c
-        };
+    for c in String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n']).chars() {
+        let c = if c != '\t' && is_control(c) { char::REPLACEMENT_CHARACTER } else { c };
         if text.len().saturating_add(c.len_utf8()) > MAX_TEXT {
             break;
         }
@@ -129,11 +122,7 @@ pub fn head(bytes: &[u8], limit: usize) -> &[u8] {
     }
     let tails = first.iter().rev().take_while(|byte| is_tail(byte)).count();
     let whole = first.len().saturating_sub(tails).saturating_sub(1);
-    if tails > 2 || whole == 0 {
-        first
-    } else {
-        first.get(..whole).unwrap_or(first)
-    }
+    if tails > 2 || whole == 0 { first } else { first.get(..whole).unwrap_or(first) }
 }
 
 #[cfg(test)]
@@ -155,15 +144,7 @@ mod tests {
 
     #[test]
     fn controls_are_refused() {
-        for bad in [
-            "a\x1b[31m",
-            "a\nb",
-            "\u{9b}31m",
-            "a\u{202E}b",
-            "a\u{2066}b",
-            "\x7f",
-            "a\0",
-        ] {
+        for bad in ["a\x1b[31m", "a\nb", "\u{9b}31m", "a\u{202E}b", "a\u{2066}b", "\x7f", "a\0"] {
             assert_eq!(check_text(bad), Err(BadText::Control), "{bad:?}");
             assert_eq!(check_nick(bad), Err(BadText::Control), "{bad:?}");
             assert!(!sanitize(bad.as_bytes()).chars().any(is_control), "{bad:?}");

@@ -240,11 +240,7 @@ impl<'a> Iterator for Names<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
-        if self.0.is_empty() {
-            None
-        } else {
-            self.0.str8().ok()
-        }
+        if self.0.is_empty() { None } else { self.0.str8().ok() }
     }
 }
 
@@ -302,20 +298,13 @@ impl ErrorCode {
         if let Self::Other(number) = self {
             return number;
         }
-        Self::TABLE
-            .iter()
-            .find(|(_, code)| *code == self)
-            .map_or(0, |&(n, _)| n)
+        Self::TABLE.iter().find(|(_, code)| *code == self).map_or(0, |&(n, _)| n)
     }
 }
 
 impl From<BadText> for ErrorCode {
     fn from(bad: BadText) -> Self {
-        if bad == BadText::TooLong {
-            Self::TooLarge
-        } else {
-            Self::BadText
-        }
+        if bad == BadText::TooLong { Self::TooLarge } else { Self::BadText }
     }
 }
 
@@ -359,33 +348,17 @@ impl<'a> Request<'a> {
     #[allow(clippy::type_complexity)]
     fn fields(kind: u8, mut f: Fields<'a>) -> Result<Option<Result<Self, ()>>, Malformed> {
         let request = match kind {
-            HELLO => Self::Hello {
-                max_frame: f.u32()?,
-                session: f.array()?,
-                nick: f.str8()?,
-            },
-            JOIN => Self::Join {
-                since: f.u64()?,
-                room: f.str8()?,
-            },
+            HELLO => Self::Hello { max_frame: f.u32()?, session: f.array()?, nick: f.str8()? },
+            JOIN => Self::Join { since: f.u64()?, room: f.str8()? },
             PART => Self::Part { room: f.str8()? },
             NICK => Self::Nick { nick: f.str8()? },
             MSG => {
                 let (tag, manner, to) = (f.u32()?, manner(f.u8()?), f.str8()?);
                 let text = f.text()?;
-                return Ok(Some(manner.map(|manner| Self::Msg {
-                    tag,
-                    manner,
-                    to,
-                    text,
-                })));
+                return Ok(Some(manner.map(|manner| Self::Msg { tag, manner, to, text })));
             }
             WHO => Self::Who { room: f.str8()? },
-            HISTORY => Self::History {
-                from: f.u64()?,
-                count: f.u32()?,
-                room: f.str8()?,
-            },
+            HISTORY => Self::History { from: f.u64()?, count: f.u32()?, room: f.str8()? },
             PING => Self::Ping(f.u64()?),
             PONG => Self::Pong(f.u64()?),
             BYE => Self::Bye,
@@ -411,11 +384,7 @@ impl<'a> Request<'a> {
         };
         let mut w = Writer::begin(out, kind);
         match *self {
-            Self::Hello {
-                max_frame,
-                ref session,
-                nick,
-            } => {
+            Self::Hello { max_frame, ref session, nick } => {
                 w.put_u32(max_frame);
                 w.put_array(session);
                 w.put_str8(nick);
@@ -426,12 +395,7 @@ impl<'a> Request<'a> {
             }
             Self::Part { room } | Self::Who { room } => w.put_str8(room),
             Self::Nick { nick } => w.put_str8(nick),
-            Self::Msg {
-                tag,
-                manner,
-                to,
-                text,
-            } => {
+            Self::Msg { tag, manner, to, text } => {
                 w.put_u32(tag);
                 w.put_u8(manner as u8);
                 w.put_str8(to);
@@ -479,45 +443,21 @@ impl<'a> Response<'a> {
                     PART => What::Part,
                     _ => What::Nick(f.str8()?),
                 };
-                Self::Entry(Entry {
-                    seq,
-                    time,
-                    room,
-                    nick,
-                    what,
-                })
+                Self::Entry(Entry { seq, time, room, nick, what })
             }
             MSG => {
                 let (seq, time, manner) = (f.u64()?, f.u64()?, manner(f.u8()?));
                 let (room, nick, text) = (f.str8()?, f.str8()?, f.text()?);
                 return Ok(Some(manner.map(|manner| {
                     let what = What::Said(manner, text);
-                    Self::Entry(Entry {
-                        seq,
-                        time,
-                        room,
-                        nick,
-                        what,
-                    })
+                    Self::Entry(Entry { seq, time, room, nick, what })
                 })));
             }
-            ACK => Self::Ack {
-                tag: f.u32()?,
-                seq: f.u64()?,
-            },
-            HISTORY => Self::History {
-                from: f.u64()?,
-                to: f.u64()?,
-                room: f.str8()?,
-            },
+            ACK => Self::Ack { tag: f.u32()?, seq: f.u64()? },
+            HISTORY => Self::History { from: f.u64()?, to: f.u64()?, room: f.str8()? },
             GAP => {
                 let (from, to, oldest) = (f.u64()?, f.u64()?, f.u64()?);
-                Self::Gap {
-                    from,
-                    to,
-                    oldest,
-                    room: f.str8()?,
-                }
+                Self::Gap { from, to, oldest, room: f.str8()? }
             }
             NAMES => {
                 let (newest, total, room) = (f.u64()?, f.u32()?, f.str8()?);
@@ -525,22 +465,12 @@ impl<'a> Response<'a> {
                 while !f.is_empty() {
                     f.str8()?;
                 }
-                Self::Names {
-                    newest,
-                    total,
-                    room,
-                    names,
-                }
+                Self::Names { newest, total, room, names }
             }
             ERROR => {
                 let code = ErrorCode::from_number(f.u16()?);
                 let (fatal, tag) = (f.u8()? != 0, f.u32()?);
-                return Ok(Some(Ok(Self::Error {
-                    code,
-                    fatal,
-                    tag,
-                    text: f.text()?,
-                })));
+                return Ok(Some(Ok(Self::Error { code, fatal, tag, text: f.text()? })));
             }
             PING => Self::Ping(f.u64()?),
             PONG => Self::Pong(f.u64()?),
@@ -567,13 +497,7 @@ impl<'a> Response<'a> {
         };
         let mut w = Writer::begin(out, kind);
         match *self {
-            Self::Welcome {
-                max_frame,
-                ref session,
-                epoch,
-                time,
-                nick,
-            } => {
+            Self::Welcome { max_frame, ref session, epoch, time, nick } => {
                 w.put_u32(max_frame);
                 w.put_array(session);
                 w.put_u64(epoch);
@@ -589,32 +513,17 @@ impl<'a> Response<'a> {
                 w.put_u64(to);
                 w.put_str8(room);
             }
-            Self::Gap {
-                from,
-                to,
-                oldest,
-                room,
-            } => {
+            Self::Gap { from, to, oldest, room } => {
                 w.put_u64(from);
                 w.put_u64(to);
                 w.put_u64(oldest);
                 w.put_str8(room);
             }
-            Self::Names {
-                newest,
-                total,
-                room,
-                ref names,
-            } => {
+            Self::Names { newest, total, room, ref names } => {
                 put_names_head(&mut w, newest, total, room);
                 names.clone().for_each(|name| w.put_str8(name));
             }
-            Self::Error {
-                code,
-                fatal,
-                tag,
-                text,
-            } => {
+            Self::Error { code, fatal, tag, text } => {
                 w.put_u16(code.number());
                 w.put_u8(fatal.into());
                 w.put_u32(tag);

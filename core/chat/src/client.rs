@@ -1,0 +1,391 @@
+//! The member's side of one connection, in the dialect it chose.
+//!
+//! | state | input | becomes | tells |
+//! |---|---|---|---|
+//! | Start | (the connection stands) | AwaitPreface, or Open unless framed | |
+//! | AwaitPreface | text before a 0xFF | AwaitPreface | skipped: a server takes a late framed peer for raw |
+//! | AwaitPreface | the preface | AwaitWelcome | |
+//! | AwaitWelcome | WELCOME | Joined | `Response` |
+//! | AwaitPreface, AwaitWelcome | 10 s | Failed | |
+//! | AwaitWelcome, Joined | a frame | the same | `Response`; PING is answered |
+//! | AwaitWelcome, Joined | BYE, a fatal ERROR | Closed | `Response` |
+//! | Open | bytes | Open | `Text`, one a read; `Sent` for each text that came back (raw) |
+//! | any | command `Finish` | sending half closed | |
+//! | any | end of input | Closed | |
+//!
+//! In the raw dialect of the course's chat there are no borders, so the client makes them: the
+//! next text leaves once the last has come back.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use bytes::BytesMut;
+use core::time::Duration;
+use semfio_frame::{Dialect, FrameError, HEADER, PREFACE, Read, read_frame};
+use semfio_machine::{Deadline, Input, Now, Outbox, Refused, Step, StreamMachine};
+
+use crate::text::MAX_TEXT;
+use crate::wire::{MAX_FRAME, Request, Response, SessionKey, WireError};
+
+/// How long a server may take to say WELCOME.
+pub const WELCOME_WITHIN: Duration = Duration::from_secs(10);
+/// How long a raw text may take to come back before the next is sent all the same.
+pub const ECHO_WITHIN: Duration = Duration::from_secs(2);
+/// Raw texts that may wait for their turn.
+pub const MAX_WAITING: usize = 1024;
+
+/// The member's side of one connection.
+#[derive(Debug)]
+pub struct Client {
+    dialect: Dialect,
+    state: State,
+    hello: Option<(SessionKey, alloc::string::String)>,
+    until: Option<Deadline>,
+    expired: bool,
+    /// Raw texts that wait for their turn, the one that was sent last at the front.
+    waiting: VecDeque<Vec<u8>>,
+    in_flight: bool,
+    /// The end of what came, in which the beginning of the text in flight may lie.
+    tail: Vec<u8>,
+    /// Texts that came back and are not told yet.
+    sent: usize,
+    finishing: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Start,
+    AwaitPreface,
+    AwaitWelcome,
+    Joined,
+    Open,
+    Closed,
+    Failed(ClientError),
+}
+
+/// What a server says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClientEvent<'i> {
+    /// A frame, but PING.
+    Response(Response<'i>),
+    /// Line and raw: bytes as they came, one event a read.
+    Text(&'i [u8]),
+    /// Raw: so many texts have come back, in the order they were sent.
+    Sent(usize),
+}
+
+/// What a participant asks of its client.
+#[derive(Clone, Copy, Debug)]
+pub enum ClientCommand<'c> {
+    /// Framed: sends a request.
+    Request(Request<'c>),
+    /// Line: sends the text and a line feed. Raw: sends the text, after the one before has come back.
+    Text(&'c str),
+    /// Nothing more will be sent.
+    Finish,
+}
+
+/// How a server broke the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// It sent our own HELLO back, as a server without frames does.
+    Mirrored,
+    /// 0xFF, and then not the preface.
+    BadPreface,
+    /// No WELCOME in time.
+    WelcomeTimeout,
+    /// It closed before WELCOME.
+    ClosedEarly,
+    /// A frame that is too large or cut off.
+    Frame(FrameError),
+    /// A frame that does not parse.
+    Wire(WireError),
+    /// A frame that must not come before WELCOME, or a second WELCOME.
+    Unexpected,
+}
+
+impl core::fmt::Display for ClientError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Mirrored => f.write_str("the server sends our HELLO back: it speaks no frames"),
+            Self::BadPreface => f.write_str("the server's preface is wrong"),
+            Self::WelcomeTimeout => f.write_str("the server did not answer HELLO"),
+            Self::ClosedEarly => f.write_str("the server closed before it answered HELLO"),
+            Self::Frame(error) => error.fmt(f),
+            Self::Wire(error) => error.fmt(f),
+            Self::Unexpected => f.write_str("a frame came that must not come now"),
+        }
+    }
+}
+
+impl core::error::Error for ClientError {}
+
+type Verdict<'i> = Result<Step<ClientEvent<'i>>, ClientError>;
+
+impl Client {
+    /// A framed member that wants to be called `nick`; `session` from an earlier WELCOME, or zeros.
+    pub fn framed(nick: &str, session: SessionKey) -> Self {
+        Self { hello: Some((session, nick.into())), ..Self::plain(Dialect::Framed) }
+    }
+
+    /// A member that sends lines.
+    pub fn line() -> Self {
+        Self::plain(Dialect::Line)
+    }
+
+    /// A member that sends raw texts, as the course's client.
+    pub fn raw() -> Self {
+        Self::plain(Dialect::Raw)
+    }
+
+    fn plain(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            state: State::Start,
+            hello: None,
+            until: None,
+            expired: false,
+            waiting: VecDeque::new(),
+            in_flight: false,
+            tail: Vec::new(),
+            sent: 0,
+            finishing: false,
+        }
+    }
+
+    fn start(&mut self, now: Now, out: &mut Outbox) {
+        let Some((session, nick)) = self.hello.take() else {
+            self.state = State::Open;
+            return;
+        };
+        out.put(&PREFACE);
+        put(out, &Request::Hello { max_frame: MAX_FRAME as u32, session, nick: &nick });
+        self.until = Some(Deadline { at: now.mono.saturating_add(WELCOME_WITHIN), why: "welcome" });
+        self.state = State::AwaitPreface;
+    }
+
+    fn preface<'i>(&mut self, input: &mut Input<'i>) -> Verdict<'i> {
+        let noise = memchr::memchr(0xFF, input.peek()).unwrap_or(input.len());
+        input.take(noise);
+        let seen = input.peek();
+        let common = seen.len().min(PREFACE.len());
+        if seen.get(..common) != PREFACE.get(..common) {
+            return Err(ClientError::BadPreface);
+        }
+        if common < PREFACE.len() {
+            let missing = PREFACE.len().saturating_sub(common);
+            return if input.at_eof() {
+                Err(ClientError::ClosedEarly)
+            } else {
+                Ok(Step::NeedInput(missing))
+            };
+        }
+        input.take(PREFACE.len());
+        self.state = State::AwaitWelcome;
+        Ok(Step::NeedInput(0))
+    }
+
+    fn frame<'i>(&mut self, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        loop {
+            if out.room() == 0 {
+                return Ok(Step::NeedRoom);
+            }
+            let frame = match read_frame(input, MAX_FRAME).map_err(ClientError::Frame)? {
+                Read::Frame(frame) => frame,
+                Read::NeedInput(n) => return Ok(Step::NeedInput(n)),
+                Read::End if self.state == State::AwaitWelcome => {
+                    return Err(ClientError::ClosedEarly);
+                }
+                Read::End => {
+                    self.state = State::Closed;
+                    return Ok(Step::Done);
+                }
+            };
+            let (kind, body): (u8, &'i [u8]) = (frame.kind, frame.body);
+            if kind == 0x81 {
+                return Err(ClientError::Mirrored);
+            }
+            let Some(response) = Response::parse(kind, body).map_err(ClientError::Wire)? else {
+                continue;
+            };
+            match (self.state, &response) {
+                (_, Response::Ping(number)) => {
+                    put(out, &Request::Pong(*number));
+                    continue;
+                }
+                (_, Response::Bye | Response::Error { fatal: true, .. }) => {
+                    self.state = State::Closed;
+                }
+                (State::AwaitWelcome, Response::Welcome { .. }) => {
+                    self.until = None;
+                    self.state = State::Joined;
+                }
+                (State::AwaitWelcome, _) | (_, Response::Welcome { .. }) => {
+                    return Err(ClientError::Unexpected);
+                }
+                _ => {}
+            }
+            return Ok(Step::Event(ClientEvent::Response(response)));
+        }
+    }
+
+    fn text<'i>(&mut self, now: Now, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        if self.expired {
+            self.expired = false;
+            self.came_back(now, out);
+        }
+        if self.sent > 0 {
+            return Ok(Step::Event(ClientEvent::Sent(core::mem::take(&mut self.sent))));
+        }
+        if input.is_empty() {
+            if input.at_eof() {
+                self.state = State::Closed;
+                return Ok(Step::Done);
+            }
+            return Ok(Step::NeedInput(1));
+        }
+        let text: &'i [u8] = input.take(MAX_TEXT);
+        self.look_for_echo(now, text, out);
+        Ok(Step::Event(ClientEvent::Text(text)))
+    }
+
+    /// Looks for the text in flight in what came, across reads.
+    fn look_for_echo(&mut self, now: Now, new: &[u8], out: &mut Outbox) {
+        self.tail.extend_from_slice(new);
+        while self.in_flight {
+            let Some(text) = self.waiting.front() else { break };
+            let Some(at) = memchr::memmem::find(&self.tail, text) else {
+                let keep = text.len().saturating_sub(1).min(self.tail.len());
+                self.tail.drain(..self.tail.len().saturating_sub(keep));
+                return;
+            };
+            self.tail.drain(..at.saturating_add(text.len()));
+            self.came_back(now, out);
+        }
+        self.tail = Vec::new();
+    }
+
+    fn came_back(&mut self, now: Now, out: &mut Outbox) {
+        self.waiting.pop_front();
+        self.in_flight = false;
+        self.until = None;
+        self.sent = self.sent.saturating_add(1);
+        self.send_next(now, out);
+    }
+
+    fn send_next(&mut self, now: Now, out: &mut Outbox) {
+        match self.waiting.front() {
+            Some(text) if !self.in_flight => {
+                out.put(text);
+                self.in_flight = true;
+                self.until =
+                    Some(Deadline { at: now.mono.saturating_add(ECHO_WITHIN), why: "echo" });
+            }
+            None if self.finishing => out.finish(),
+            _ => {}
+        }
+    }
+}
+
+impl StreamMachine for Client {
+    type Event<'i> = ClientEvent<'i>;
+    type Command<'c> = ClientCommand<'c>;
+    type Error = ClientError;
+    const CARRIES_FILES: bool = false;
+
+    fn max_unit(&self) -> usize {
+        MAX_FRAME + HEADER
+    }
+
+    fn state(&self) -> &'static str {
+        match self.state {
+            State::Start => "Start",
+            State::AwaitPreface => "AwaitPreface",
+            State::AwaitWelcome => "AwaitWelcome",
+            State::Joined => "Joined",
+            State::Open => "Open",
+            State::Closed => "Closed",
+            State::Failed(_) => "Failed",
+        }
+    }
+
+    fn handle_input<'i>(
+        &mut self,
+        now: Now,
+        input: &mut Input<'i>,
+        out: &mut Outbox,
+    ) -> Verdict<'i> {
+        if self.state == State::Start {
+            self.start(now, out);
+        }
+        let waits = matches!(self.state, State::AwaitPreface | State::AwaitWelcome);
+        let mut verdict = match self.state {
+            _ if self.expired && waits => Err(ClientError::WelcomeTimeout),
+            State::AwaitPreface => self.preface(input),
+            State::Closed => Ok(Step::Done),
+            State::Failed(error) => return Err(error),
+            State::Open => self.text(now, input, out),
+            _ => self.frame(input, out),
+        };
+        if verdict == Ok(Step::NeedInput(0)) {
+            verdict = self.frame(input, out);
+        }
+        if let Err(error) = verdict {
+            self.until = None;
+            self.state = State::Failed(error);
+        }
+        verdict
+    }
+
+    fn handle_command(
+        &mut self,
+        now: Now,
+        command: ClientCommand<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), Refused> {
+        match (command, self.state, self.dialect) {
+            (_, State::Closed | State::Failed(_), _) => return Err(Refused::Closed),
+            (ClientCommand::Finish, ..) => {
+                self.finishing = true;
+                if self.waiting.is_empty() {
+                    out.finish();
+                }
+            }
+            _ if self.finishing => return Err(Refused::State("Finishing")),
+            (ClientCommand::Request(request), State::Joined, _) => put(out, &request),
+            (ClientCommand::Text(text), State::Open, Dialect::Line) => {
+                out.put(text.as_bytes());
+                out.put(b"\n");
+            }
+            (ClientCommand::Text(""), State::Open, _) => {
+                return Err(Refused::Invalid("an empty text"));
+            }
+            (ClientCommand::Text(text), State::Open, _) => {
+                if self.waiting.len() >= MAX_WAITING {
+                    return Err(Refused::Full);
+                }
+                self.waiting.push_back(text.as_bytes().to_vec());
+                self.send_next(now, out);
+            }
+            _ => return Err(Refused::State(self.state())),
+        }
+        Ok(())
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        self.until
+    }
+
+    fn handle_timeout(&mut self, now: Now, _: &mut Outbox) {
+        if self.until.is_some_and(|until| until.at <= now.mono) {
+            self.until = None;
+            self.expired = true;
+        }
+    }
+}
+
+fn put(out: &mut Outbox, request: &Request<'_>) {
+    let mut frame = BytesMut::new();
+    request.put(&mut frame);
+    out.put(&frame);
+}

@@ -1,0 +1,692 @@
+//! One member of a chat: what is typed goes in, what happens comes out.
+//!
+//! A framed participant comes back by itself when the connection breaks: with its session key, so
+//! that it keeps its name, and with the last sequence number of each room, so that it misses
+//! nothing the server still keeps. What was typed meanwhile, and what was not acknowledged, is sent then.
+
+use alloc::borrow::ToOwned;
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::time::Duration;
+use rand_core::RngCore;
+use semfio_frame::Dialect;
+use semfio_machine::{
+    Closed, ConnId, Deadline, Failure, Instant, Net, Now, Peer, Rng, Seed, Service, Target,
+};
+
+use crate::client::{Client, ClientCommand, ClientError, ClientEvent};
+use crate::command::{HELP, Typed, parse};
+use crate::text::Folded;
+use crate::wire::{Entry, ErrorCode, Manner, Request, Response, SessionKey, What};
+
+/// Texts that may wait to be sent or acknowledged; more are refused.
+pub const MAX_UNSENT: usize = 4096;
+
+/// What a [`Participant`] wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParticipantConfig {
+    /// The server.
+    pub target: Target,
+    /// How to speak with it.
+    pub dialect: Dialect,
+    /// The name, for a framed one.
+    pub nick: String,
+    /// The first room, for a framed one.
+    pub room: String,
+    /// How often in a row it tries to come back. Default 10, about a minute and a half.
+    pub retries: u32,
+}
+
+impl ParticipantConfig {
+    /// The usual configuration.
+    pub fn new(target: Target, dialect: Dialect, nick: &str, room: &str) -> Self {
+        Self { target, dialect, nick: nick.to_owned(), room: room.to_owned(), retries: 10 }
+    }
+}
+
+/// The first pause before it tries to come back; doubled each time.
+const BACK_OFF: Duration = Duration::from_millis(500);
+/// The longest pause.
+const BACK_OFF_MAX: Duration = Duration::from_secs(15);
+/// How long it waits for the server's end after BYE.
+const BYE_WITHIN: Duration = Duration::from_secs(5);
+/// Silence after which it asks whether the server is there; after as much again it comes back.
+const IDLE: Duration = Duration::from_secs(30);
+/// Entries asked for by `/history`.
+const HISTORY_COUNT: u32 = 1000;
+
+/// What an application tells a [`Participant`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParticipantMessage {
+    /// A typed line without its end.
+    Line(String),
+    /// Nothing more will be typed: leave once everything is acknowledged.
+    Eof,
+    /// Leave now.
+    Interrupt,
+}
+
+/// What a [`Participant`] tells its application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParticipantReport {
+    /// The server let it in.
+    Welcome {
+        /// The name it has.
+        nick: String,
+        /// Not for the first time.
+        again: bool,
+    },
+    /// The connection stands (line and raw).
+    Connected,
+    /// Something happened in a room, or a private message.
+    Entry {
+        /// 0 for a private message.
+        seq: u64,
+        /// Milliseconds since 1970.
+        time: u64,
+        /// Which room; whom, if private.
+        room: String,
+        /// Who.
+        nick: String,
+        /// What.
+        what: Happened,
+        /// Whether it is from before: backlog or history.
+        old: bool,
+        /// Whether it is one's own.
+        own: bool,
+    },
+    /// Who is in a room.
+    Names {
+        /// Which room.
+        room: String,
+        /// How many.
+        total: u32,
+        /// Their names, maybe not all.
+        names: Vec<String>,
+    },
+    /// Entries that will not come by themselves.
+    Gap {
+        /// Which room.
+        room: String,
+        /// The first.
+        from: u64,
+        /// The last.
+        to: u64,
+        /// The oldest that `/history` can still give.
+        oldest: u64,
+    },
+    /// Line and raw: bytes as they came.
+    Text(Vec<u8>),
+    /// So many more typed lines are done with: in the log, carried out, or refused.
+    Done(usize),
+    /// Something typed was refused.
+    Refused(String),
+    /// A line for the person who types.
+    Note(String),
+    /// The connection broke; it tries again.
+    Lost {
+        /// Why.
+        why: String,
+        /// After this pause.
+        retry_in: Duration,
+    },
+    /// It is over.
+    Over(Outcome),
+}
+
+/// What an [`Entry`](ParticipantReport::Entry) tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// A text to the room.
+    Text(String),
+    /// An action.
+    Action(String),
+    /// A text to one member.
+    Private(String),
+    /// Entered.
+    Join,
+    /// Left.
+    Part,
+    /// Is called so now.
+    Nick(String),
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It left as it wanted, everything acknowledged.
+    Left,
+    /// The server ended the dialogue (line and raw).
+    Ended,
+    /// The server does not let it in.
+    TurnedAway(ErrorCode, String),
+    /// There was no connection, or it broke and did not come back.
+    Failed(Failure),
+    /// The server broke the protocol.
+    Protocol(ClientError),
+    /// It left with so many lines unsent or unacknowledged.
+    Unsent(usize),
+}
+
+/// One member: a [`Service`] over one [`Client`].
+#[derive(Debug)]
+pub struct Participant {
+    config: ParticipantConfig,
+    rng: Rng,
+    nick: String,
+    session: SessionKey,
+    epoch: u64,
+    conn: Option<ConnId>,
+    /// Let in, or connected if there is no such thing.
+    ready: bool,
+    welcomed: bool,
+    rooms: Vec<Seen>,
+    present: usize,
+    /// Texts not acknowledged; the first `in_flight` were sent on this connection.
+    unsent: VecDeque<Unsent>,
+    in_flight: usize,
+    next_tag: u32,
+    /// The last entry of a history that is coming, with its room.
+    history: Option<(Folded, u64)>,
+    leaving: Leaving,
+    timer: Option<Deadline>,
+    tries: u32,
+    heard: Instant,
+    pinged: bool,
+    turned_away: Option<Outcome>,
+    reports: VecDeque<ParticipantReport>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    Not,
+    /// Once everything is acknowledged.
+    WhenDone,
+    /// BYE was sent.
+    Now,
+    Gone,
+}
+
+#[derive(Debug)]
+struct Seen {
+    name: String,
+    seq: u64,
+    /// Own JOIN has come: what comes now is new.
+    live: bool,
+}
+
+#[derive(Debug)]
+struct Unsent {
+    tag: u32,
+    manner: Manner,
+    to: String,
+    text: String,
+}
+
+impl Participant {
+    /// A participant that dials when it gets its first call; see [`start`](Self::start).
+    pub fn new(config: ParticipantConfig, seed: &Seed) -> Self {
+        let first = Seen { name: config.room.clone(), seq: 0, live: false };
+        Self {
+            rng: seed.stream(0),
+            nick: config.nick.clone(),
+            config,
+            session: SessionKey::default(),
+            epoch: 0,
+            conn: None,
+            ready: false,
+            welcomed: false,
+            rooms: alloc::vec![first],
+            present: 0,
+            unsent: VecDeque::new(),
+            in_flight: 0,
+            next_tag: 1,
+            history: None,
+            leaving: Leaving::Not,
+            // Due at once: the host's first call dials.
+            timer: Some(Deadline { at: Instant::default(), why: "dial" }),
+            tries: 0,
+            heard: Instant::default(),
+            pinged: false,
+            turned_away: None,
+            reports: VecDeque::new(),
+        }
+    }
+
+    /// The name it has now.
+    pub fn nick(&self) -> &str {
+        &self.nick
+    }
+
+    fn dial(&mut self, net: &mut Net<Client>) {
+        let machine = match self.config.dialect {
+            Dialect::Framed => Client::framed(&self.nick, self.session),
+            Dialect::Line => Client::line(),
+            Dialect::Raw => Client::raw(),
+        };
+        self.conn = Some(net.dial(self.config.target.clone(), machine));
+    }
+
+    fn over(&mut self, outcome: Outcome, net: &mut Net<Client>) {
+        if self.leaving != Leaving::Gone {
+            self.leaving = Leaving::Gone;
+            self.timer = None;
+            self.report(ParticipantReport::Over(outcome));
+            net.stop();
+        }
+    }
+
+    fn report(&mut self, report: ParticipantReport) {
+        self.reports.push_back(report);
+    }
+
+    fn request(&self, request: Request<'_>, net: &mut Net<Client>) {
+        if let (Some(conn), true) = (self.conn, self.ready) {
+            // Refused only while it breaks; what matters is kept until it is acknowledged.
+            let _ = net.send(conn, ClientCommand::Request(request));
+        }
+    }
+
+    fn done(&mut self, lines: usize) {
+        self.report(ParticipantReport::Done(lines));
+    }
+
+    // What is typed.
+
+    fn handle_line(&mut self, now: Now, line: &str, net: &mut Net<Client>) {
+        if self.config.dialect != Dialect::Framed {
+            self.queue(Manner::Text, "", line.trim_end_matches(['\r', '\n']), net);
+            return;
+        }
+        let typed = match parse(line) {
+            Ok(typed) => typed,
+            Err(bad) => {
+                self.report(ParticipantReport::Refused(bad.to_string()));
+                return self.done(1);
+            }
+        };
+        let room = self.rooms.get(self.present).map(|room| room.name.clone()).unwrap_or_default();
+        match typed {
+            Typed::Text(text) => return self.queue(Manner::Text, &room, text, net),
+            Typed::Action(text) => return self.queue(Manner::Action, &room, text, net),
+            Typed::Private(nick, text) => return self.queue(Manner::Private, nick, text, net),
+            Typed::Nick(nick) => self.request(Request::Nick { nick }, net),
+            Typed::Join(name) => self.join(name, net),
+            Typed::Part(name) => {
+                let name = name.unwrap_or(&room);
+                self.request(Request::Part { room: name }, net);
+                self.rooms.retain(|room| Folded::new(&room.name) != Folded::new(name));
+                self.present = self.rooms.len().saturating_sub(1);
+            }
+            Typed::Who(name) => self.request(Request::Who { room: name.unwrap_or(&room) }, net),
+            Typed::History(from) => {
+                self.request(Request::History { from, count: HISTORY_COUNT, room: &room }, net);
+            }
+            Typed::Help => {
+                HELP.iter().for_each(|line| self.report(ParticipantReport::Note((*line).into())));
+            }
+            Typed::Quit => self.leave(now, net),
+            Typed::Nothing => {}
+        }
+        self.done(1);
+    }
+
+    fn join(&mut self, name: &str, net: &mut Net<Client>) {
+        let folded = Folded::new(name);
+        if let Some(at) = self.rooms.iter().position(|room| Folded::new(&room.name) == folded) {
+            self.present = at;
+        } else {
+            self.present = self.rooms.len();
+            self.rooms.push(Seen { name: name.to_owned(), seq: 0, live: false });
+        }
+        self.request(Request::Join { since: 0, room: name }, net);
+    }
+
+    fn queue(&mut self, manner: Manner, to: &str, text: &str, net: &mut Net<Client>) {
+        let refusal = if to.is_empty() && self.config.dialect == Dialect::Framed {
+            Some("in no room; /join one")
+        } else if text.is_empty() {
+            return self.done(1);
+        } else if self.unsent.len() >= MAX_UNSENT {
+            Some("too much waits to be sent")
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            self.report(ParticipantReport::Refused(refusal.into()));
+            return self.done(1);
+        }
+        let tag = self.next_tag;
+        self.next_tag = tag.checked_add(1).unwrap_or(1);
+        self.unsent.push_back(Unsent { tag, manner, to: to.to_owned(), text: text.to_owned() });
+        self.send_unsent(net);
+    }
+
+    /// Sends what is not in flight, as far as the connection takes it.
+    fn send_unsent(&mut self, net: &mut Net<Client>) {
+        let (Some(conn), true) = (self.conn, self.ready) else { return };
+        while let Some(unsent) = self.unsent.get(self.in_flight) {
+            if !net.has_room(conn) {
+                return;
+            }
+            let Unsent { tag, manner, to, text } = unsent;
+            let command = match self.config.dialect {
+                Dialect::Framed => {
+                    ClientCommand::Request(Request::Msg { tag: *tag, manner: *manner, to, text })
+                }
+                _ => ClientCommand::Text(text),
+            };
+            if net.send(conn, command).is_err() {
+                return;
+            }
+            if self.config.dialect == Dialect::Line {
+                // A line is not acknowledged; sent is done.
+                self.unsent.pop_front();
+                self.done(1);
+            } else {
+                self.in_flight = self.in_flight.saturating_add(1);
+            }
+        }
+    }
+
+    /// The first `n` texts are done with.
+    fn acknowledged(&mut self, now: Now, n: usize, net: &mut Net<Client>) {
+        let n = n.min(self.unsent.len());
+        if n == 0 {
+            return;
+        }
+        self.unsent.drain(..n);
+        self.in_flight = self.in_flight.saturating_sub(n);
+        self.done(n);
+        self.send_unsent(net);
+        self.leave_if_done(now, net);
+    }
+
+    fn leave_if_done(&mut self, now: Now, net: &mut Net<Client>) {
+        let settled =
+            self.rooms.iter().all(|room| room.live) || self.config.dialect != Dialect::Framed;
+        if self.leaving == Leaving::WhenDone && self.ready && self.unsent.is_empty() && settled {
+            self.leave(now, net);
+        }
+    }
+
+    fn leave(&mut self, now: Now, net: &mut Net<Client>) {
+        let Some(conn) = self.conn.filter(|_| self.ready) else {
+            let outcome = self.farewell();
+            return self.over(outcome, net);
+        };
+        self.leaving = Leaving::Now;
+        self.timer = Some(Deadline { at: now.mono.saturating_add(BYE_WITHIN), why: "bye" });
+        match self.config.dialect {
+            Dialect::Framed => self.request(Request::Bye, net),
+            Dialect::Line => drop(net.send(conn, ClientCommand::Finish)),
+            Dialect::Raw => net.close(conn),
+        }
+    }
+
+    fn farewell(&self) -> Outcome {
+        if self.unsent.is_empty() { Outcome::Left } else { Outcome::Unsent(self.unsent.len()) }
+    }
+
+    // What happens.
+
+    fn handle_response(&mut self, now: Now, response: Response<'_>, net: &mut Net<Client>) {
+        match response {
+            Response::Welcome { session, epoch, nick, .. } => {
+                let again = core::mem::replace(&mut self.welcomed, true);
+                (self.session, self.ready, self.tries) = (session, true, 0);
+                self.nick = nick.to_owned();
+                self.report(ParticipantReport::Welcome { nick: nick.to_owned(), again });
+                let restarted = core::mem::replace(&mut self.epoch, epoch) != epoch;
+                for room in &mut self.rooms {
+                    room.live = false;
+                    room.seq = if restarted { 0 } else { room.seq };
+                }
+                for room in &self.rooms {
+                    self.request(Request::Join { since: room.seq, room: &room.name }, net);
+                }
+                self.timer = Some(Deadline { at: now.mono.saturating_add(IDLE), why: "idle" });
+                if !again {
+                    self.send_unsent(net);
+                }
+            }
+            Response::Entry(entry) => self.handle_entry(now, entry, net),
+            Response::Ack { tag, .. } => {
+                let n =
+                    self.unsent.iter().take(self.in_flight).position(|unsent| unsent.tag == tag);
+                self.acknowledged(now, n.map_or(0, |n| n.saturating_add(1)), net);
+            }
+            Response::History { from, to, room } => {
+                self.history = (from <= to).then(|| (Folded::new(room), to));
+                if from > to {
+                    self.report(ParticipantReport::Note(format!(
+                        "{room} keeps nothing from there on"
+                    )));
+                }
+            }
+            Response::Gap { from, to, oldest, room } => {
+                self.saw(room, to);
+                self.report(ParticipantReport::Gap { room: room.to_owned(), from, to, oldest });
+            }
+            Response::Names { total, room, names, .. } => {
+                let names = names.map(str::to_owned).collect();
+                self.report(ParticipantReport::Names { room: room.to_owned(), total, names });
+            }
+            Response::Error { code, fatal: true, text, .. } => {
+                let gone = self.welcomed && code == ErrorCode::Timeout;
+                if !gone {
+                    self.turned_away = Some(Outcome::TurnedAway(code, text.to_owned()));
+                }
+            }
+            Response::Error { tag, text, .. } => {
+                self.report(ParticipantReport::Refused(text.to_owned()));
+                if let Some(at) = self.unsent.iter().take(self.in_flight).position(|u| u.tag == tag)
+                {
+                    // Those before it are acknowledged by their own ACK.
+                    self.unsent.remove(at);
+                    self.in_flight = self.in_flight.saturating_sub(1);
+                    self.done(1);
+                    self.leave_if_done(now, net);
+                }
+            }
+            Response::Ping(_) | Response::Pong(_) | Response::Bye => {}
+        }
+    }
+
+    fn handle_entry(&mut self, now: Now, entry: Entry<'_>, net: &mut Net<Client>) {
+        let Entry { seq, time, room, nick, what } = entry;
+        let own = Folded::new(nick) == Folded::new(&self.nick);
+        let folded = Folded::new(room);
+        let history = self.history.as_ref().is_some_and(|(name, _)| *name == folded);
+        if history && self.history.as_ref().is_some_and(|&(_, to)| seq >= to) {
+            self.history = None;
+        }
+        let place = self.rooms.iter().position(|room| Folded::new(&room.name) == folded);
+        let live = place.and_then(|at| self.rooms.get(at)).is_none_or(|room| room.live);
+        let entered = own && what == What::Join && !history;
+        let old = history || !live && !entered;
+        if !history && seq > 0 {
+            self.saw(room, seq);
+        }
+        let happened = match what {
+            What::Said(Manner::Text, text) => Happened::Text(text.to_owned()),
+            What::Said(Manner::Action, text) => Happened::Action(text.to_owned()),
+            What::Said(Manner::Private, text) => Happened::Private(text.to_owned()),
+            What::Join => Happened::Join,
+            What::Part => Happened::Part,
+            What::Nick(new) => {
+                if own && !old {
+                    self.nick = new.to_owned();
+                }
+                Happened::Nick(new.to_owned())
+            }
+        };
+        // After a broken connection: it was logged, only the ACK was lost.
+        let logged = old && own && !history && self.in_flight == 0;
+        let front = self.unsent.front().map(|unsent| (&*unsent.text, &*unsent.to));
+        let acknowledged = match what {
+            What::Said(Manner::Text | Manner::Action, text) => {
+                logged && front == Some((text, room))
+            }
+            _ => false,
+        };
+        let (room, nick) = (room.to_owned(), nick.to_owned());
+        self.report(ParticipantReport::Entry { seq, time, room, nick, what: happened, old, own });
+        if acknowledged {
+            self.unsent.pop_front();
+            self.done(1);
+        }
+        if entered {
+            if let Some(room) = place.and_then(|at| self.rooms.get_mut(at)) {
+                room.live = true;
+            }
+            if self.rooms.iter().all(|room| room.live) {
+                self.send_unsent(net);
+            }
+            self.leave_if_done(now, net);
+        }
+    }
+
+    fn saw(&mut self, name: &str, seq: u64) {
+        let folded = Folded::new(name);
+        if let Some(room) = self.rooms.iter_mut().find(|room| Folded::new(&room.name) == folded) {
+            room.seq = room.seq.max(seq);
+        }
+    }
+
+    fn lost(&mut self, now: Now, why: &str, outcome: Outcome, net: &mut Net<Client>) {
+        let come_back =
+            self.welcomed && self.leaving != Leaving::Now && self.tries < self.config.retries;
+        if !come_back {
+            return self.over(outcome, net);
+        }
+        let doubled = BACK_OFF.saturating_mul(1_u32.checked_shl(self.tries).unwrap_or(u32::MAX));
+        let pause = doubled.min(BACK_OFF_MAX);
+        // Up to a quarter more, so that those who were cut off together do not come back together.
+        let jitter = u64::from(self.rng.next_u32() % 256);
+        let pause = pause.saturating_add(
+            pause
+                .saturating_mul(u32::try_from(jitter).unwrap_or(0))
+                .checked_div(1024)
+                .unwrap_or_default(),
+        );
+        self.tries = self.tries.saturating_add(1);
+        self.timer = Some(Deadline { at: now.mono.saturating_add(pause), why: "come back" });
+        self.report(ParticipantReport::Lost { why: why.to_owned(), retry_in: pause });
+    }
+}
+
+impl Service<Client> for Participant {
+    type Message = ParticipantMessage;
+    type Report = ParticipantReport;
+
+    fn accept(&mut self, _: Now, _: &Peer) -> Option<Client> {
+        None
+    }
+
+    fn handle_opened(&mut self, now: Now, _: ConnId, _: &Peer, net: &mut Net<Client>) {
+        self.heard = now.mono;
+        if self.config.dialect != Dialect::Framed {
+            self.ready = true;
+            self.report(ParticipantReport::Connected);
+        }
+        let _ = net;
+    }
+
+    fn handle_event(&mut self, now: Now, _: ConnId, event: ClientEvent<'_>, net: &mut Net<Client>) {
+        (self.heard, self.pinged) = (now.mono, false);
+        match event {
+            ClientEvent::Response(response) => self.handle_response(now, response, net),
+            ClientEvent::Text(text) => self.report(ParticipantReport::Text(text.to_vec())),
+            ClientEvent::Sent(n) => self.acknowledged(now, n, net),
+        }
+    }
+
+    fn handle_room(&mut self, _: Now, _: ConnId, net: &mut Net<Client>) {
+        self.send_unsent(net);
+    }
+
+    fn handle_closed(
+        &mut self,
+        now: Now,
+        _: ConnId,
+        why: Closed<ClientError>,
+        net: &mut Net<Client>,
+    ) {
+        (self.conn, self.ready, self.in_flight) = (None, false, 0);
+        self.timer = None;
+        self.history = None;
+        if self.leaving == Leaving::Now {
+            let outcome = self.farewell();
+            return self.over(outcome, net);
+        }
+        if let Some(outcome) = self.turned_away.take() {
+            return self.over(outcome, net);
+        }
+        match why {
+            Closed::Error(error) if !self.welcomed => self.over(Outcome::Protocol(error), net),
+            Closed::Error(error) => {
+                self.lost(now, &error.to_string(), Outcome::Protocol(error), net)
+            }
+            Closed::Failed(failure) => {
+                self.lost(now, &failure.to_string(), Outcome::Failed(failure), net)
+            }
+            Closed::Done | Closed::Local | Closed::Stalled if self.welcomed => {
+                self.lost(
+                    now,
+                    "the server ended the connection",
+                    Outcome::Failed(Failure::Reset),
+                    net,
+                );
+            }
+            _ => self.over(Outcome::Ended, net),
+        }
+    }
+
+    fn handle_message(&mut self, now: Now, message: ParticipantMessage, net: &mut Net<Client>) {
+        match message {
+            ParticipantMessage::Line(line) => self.handle_line(now, &line, net),
+            ParticipantMessage::Eof => {
+                self.leaving =
+                    if self.leaving == Leaving::Not { Leaving::WhenDone } else { self.leaving };
+                self.leave_if_done(now, net);
+            }
+            ParticipantMessage::Interrupt => self.leave(now, net),
+        }
+    }
+
+    fn handle_turn(&mut self, now: Now, net: &mut Net<Client>) {
+        self.send_unsent(net);
+        self.leave_if_done(now, net);
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        self.timer
+    }
+
+    fn handle_timeout(&mut self, now: Now, net: &mut Net<Client>) {
+        let Some(timer) = self.timer.take() else { return };
+        match (timer.why, self.conn) {
+            ("dial" | "come back", None) => self.dial(net),
+            ("bye", Some(conn)) => net.abort(conn),
+            ("idle", Some(conn)) => {
+                let silent = now.mono.saturating_since(self.heard);
+                if silent >= IDLE.saturating_mul(2) {
+                    return net.abort(conn);
+                }
+                if silent >= IDLE && !self.pinged {
+                    self.pinged = true;
+                    self.request(Request::Ping(now.mono.as_nanos()), net);
+                }
+                self.timer = Some(Deadline { at: now.mono.saturating_add(IDLE), why: "idle" });
+            }
+            _ => {}
+        }
+    }
+
+    fn poll_report(&mut self) -> Option<ParticipantReport> {
+        self.reports.pop_front()
+    }
+}
