@@ -7,6 +7,7 @@ use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SendError, SyncSender, TrySendError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -18,7 +19,6 @@ use semfio_machine::{
 use semfio_runtime_os::tcp::{self, Port};
 use semfio_runtime_os::{Clock, Files, OwnedReply, Roots, Worker, failure, write_outbox};
 
-use crate::mailbox::{Handle, Mailbox};
 use crate::ready::{Ready, Source};
 
 /// Turns in one poll of the future, before the executor and the reactor get their share.
@@ -38,11 +38,41 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// cannot wait for errors alone.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
+/// What a [`Host`] may use. The default serves no folder.
+#[derive(Debug)]
+pub struct HostConfig {
+    /// Bytes read at once, into one buffer for all connections. Default 64 KiB: what a socket
+    /// usually holds.
+    pub scratch: usize,
+    /// Connections read from before timers, messages and writes have their turn. Default 256.
+    pub reads_per_turn: usize,
+    /// Messages that may wait before [`Handle::send`] blocks, and effects before they fail.
+    /// Default 1,024.
+    pub queue: usize,
+    /// Files open at once for the service. Default 256.
+    pub files: usize,
+    /// The folders the service may ask for.
+    pub roots: Roots,
+    /// What time it is. Default: the run starts as the configuration is made.
+    pub clock: Clock,
+}
+
+/// Speaks to the service of a running [`Host`], from any thread or task.
+#[derive(Debug)]
+pub struct Handle<T> {
+    messages: SyncSender<T>,
+    waker: Waker,
+}
+
 /// Drives a shard over TCP, in one future.
 ///
 /// [`listen`](Self::listen) as often as needed, then await [`run`](Self::run). A turn reads each
 /// ready connection once, then does what is due, hands over messages and replies, calls
 /// `handle_turn` once, and then writes: at once, waiting for the socket only if it is full.
+/// After each call the shard's actions are carried out, only writes wait for their time.
+///
+/// It stops reading where the shard says so, and notices a reset there within a quarter of a
+/// second. Whatever `accept` says, it goes on listening.
 pub struct Host<M: StreamMachine, S: Service<M>> {
     shard: Shard<M, S>,
     clock: Clock,
@@ -53,8 +83,8 @@ pub struct Host<M: StreamMachine, S: Service<M>> {
     accept_again: Option<Instant>,
     sockets: Vec<Option<Socket>>,
     /// To be read in the next turn; each at most once.
-    reads: Vec<ConnId>,
-    reading: Vec<ConnId>,
+    reads: VecDeque<ConnId>,
+    reads_per_turn: usize,
     /// To be written in this turn; each at most once.
     writes: VecDeque<ConnId>,
     /// Neither read nor waited for, since the shard wants nothing from them.
@@ -70,40 +100,12 @@ pub struct Host<M: StreamMachine, S: Service<M>> {
     files: Arc<Files>,
     file_worker: Worker<RequestId>,
     name_worker: Worker<Lookup>,
-    mailbox: Mailbox<S::Message>,
+    handle: Handle<S::Message>,
+    messages: Receiver<S::Message>,
+    /// As many messages as this are handed over in a turn.
+    queue: usize,
     /// Whether the service was called since the last `handle_turn`.
     touched: bool,
-}
-
-/// What a host is given beside its shard.
-#[derive(Debug)]
-pub struct Config {
-    /// The clocks of the run.
-    pub clock: Clock,
-    /// The folders file effects work beneath.
-    pub roots: Roots,
-    /// Files open at once. Default 256: most of the usual 1,024 descriptors are for connections.
-    pub files: usize,
-    /// Effects that may wait. Default 1,024.
-    pub effects: usize,
-    /// Messages that may wait. Default 1,024.
-    pub messages: usize,
-    /// Bytes of the one read buffer. Default 64 KiB, what a loopback read gives at most in
-    /// practice.
-    pub scratch: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            clock: Clock::start(),
-            roots: Roots::default(),
-            files: 256,
-            effects: 1024,
-            messages: 1024,
-            scratch: 64 * 1024,
-        }
-    }
 }
 
 struct Listener {
@@ -130,23 +132,26 @@ enum Lookup {
 }
 
 impl<M: StreamMachine, S: Service<M>> Host<M, S> {
-    /// A host for `shard`, which has no connections yet.
-    pub fn new(shard: Shard<M, S>, config: Config) -> Self {
+    /// A host that is ready to listen and to run.
+    pub fn new(shard: Shard<M, S>, config: HostConfig) -> io::Result<Self> {
+        let (sender, messages) = mpsc::sync_channel(config.queue.max(1));
         let ready = Arc::new(Ready::default());
         let (roots, files) = (Arc::new(config.roots), Arc::new(Files::new(config.files)));
         let notify = || {
             let waker = ready.waker(Source::Outside);
             move || waker.wake_by_ref()
         };
-        Self {
+        Ok(Self {
             file_worker: Worker::new(
                 Arc::clone(&roots),
                 Arc::clone(&files),
-                config.effects,
+                config.queue,
                 notify(),
             ),
-            name_worker: Worker::new(roots, Arc::clone(&files), config.effects, notify()),
-            mailbox: Mailbox::new(config.messages, ready.waker(Source::Outside)),
+            name_worker: Worker::new(roots, Arc::clone(&files), config.queue, notify()),
+            handle: Handle { messages: sender, waker: ready.waker(Source::Outside) },
+            messages,
+            queue: config.queue,
             shard,
             now: config.clock.now(),
             clock: config.clock,
@@ -155,8 +160,8 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             listeners: Vec::new(),
             accept_again: None,
             sockets: Vec::new(),
-            reads: Vec::new(),
-            reading: Vec::new(),
+            reads: VecDeque::new(),
+            reads_per_turn: config.reads_per_turn.max(1),
             writes: VecDeque::new(),
             parked: BTreeSet::new(),
             check_at: None,
@@ -166,16 +171,18 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             timer_at: None,
             files,
             touched: false,
-        }
+        })
     }
 
-    /// Accepts peers at `address`; gives the address with the port the system picked.
+    /// Listens on an address, and says on which: port 0 lets the system choose. May be called
+    /// more than once.
     pub fn listen(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
-        self.listen_on(tcp::listen(address, Port::Alone)?)
+        self.serve(tcp::listen(address, Port::Alone)?)
     }
 
-    /// Accepts peers from a socket that listens already.
-    pub fn listen_on(&mut self, listener: TcpListener) -> io::Result<SocketAddr> {
+    /// Accepts from a socket that listens already: one that shares its port with other shards,
+    /// or was inherited.
+    pub fn serve(&mut self, listener: TcpListener) -> io::Result<SocketAddr> {
         let address = listener.local_addr()?;
         self.listeners.push(Listener {
             socket: Async::new(listener)?,
@@ -185,15 +192,24 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
         Ok(address)
     }
 
-    /// The way to speak to the service from anywhere, while the host runs.
+    /// A way to send messages to the service.
     pub fn handle(&self) -> Handle<S::Message> {
-        self.mailbox.handle()
+        self.handle.clone()
+    }
+
+    /// The clock of the run.
+    pub fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// Runs until the service has asked to stop and no connection is left; gives it back.
     /// `on_report` is told what the service reports, between turns.
     ///
-    /// Dropped before its end, it cuts all connections.
+    /// Dropped before its end, it closes all connections.
+    ///
+    /// # Errors
+    ///
+    /// None today. What befalls a connection is told to the service.
     pub async fn run(mut self, mut on_report: impl FnMut(S::Report)) -> io::Result<S> {
         poll_fn(|cx| self.poll(cx, &mut on_report)).await;
         Ok(self.shard.into_service())
@@ -227,7 +243,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
                         listener.ready = true;
                     }
                 }
-                Source::Read(id) => self.reads.push(id),
+                Source::Read(id) => self.reads.push_back(id),
                 Source::Write(id) => self.writes.push_back(id),
                 Source::Outside => {}
             }
@@ -344,11 +360,11 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
     }
 
     fn read(&mut self) {
-        mem::swap(&mut self.reads, &mut self.reading);
-        for place in 0..self.reading.len() {
-            self.read_one(self.reading[place]);
+        for _ in 0..self.reads.len().min(self.reads_per_turn) {
+            if let Some(id) = self.reads.pop_front() {
+                self.read_one(id);
+            }
         }
-        self.reading.clear();
     }
 
     fn read_one(&mut self, id: ConnId) {
@@ -371,11 +387,11 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
                 let bytes = self.scratch.get_mut(..n).unwrap_or_default();
                 self.shard.handle_received(self.now, id, bytes);
                 // Before the reactor is asked: while this turn writes, more may come.
-                self.reads.push(id);
+                self.reads.push_back(id);
                 self.carry_out();
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_to_read(id),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.reads.push(id),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.reads.push_back(id),
             Err(error) => self.fail(id, failure(&error)),
         }
     }
@@ -401,7 +417,10 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
 
     /// Messages and replies.
     fn hand_over(&mut self) {
-        for message in self.mailbox.take() {
+        for _ in 0..self.queue {
+            let Ok(message) = self.messages.try_recv() else {
+                break;
+            };
             self.touched = true;
             self.shard.handle_message(self.now, message);
             self.carry_out();
@@ -475,7 +494,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
                 }
                 Action::Read(id) => {
                     if self.parked.remove(&id) {
-                        self.reads.push(id);
+                        self.reads.push_back(id);
                     }
                 }
                 Action::Close { conn, reset } => self.close(conn, reset),
@@ -586,9 +605,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
         let Some(socket) = slot(&mut self.sockets, id) else {
             return;
         };
-        let waker = socket
-            .write_waker
-            .get_or_insert_with(|| self.ready.waker(Source::Write(id)));
+        let waker = socket.write_waker.get_or_insert_with(|| self.ready.waker(Source::Write(id)));
         let cx = &mut Context::from_waker(waker);
         if let Err(error) = arm(|| socket.stream.poll_writable(cx)) {
             self.failed.push((id, failure(&error)));
@@ -605,6 +622,46 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
     fn plan_check(&mut self) {
         if self.check_at.is_none() && !self.parked.is_empty() {
             self.check_at = Some(self.now.mono.saturating_add(CHECK_INTERVAL));
+        }
+    }
+}
+
+impl<T> Handle<T> {
+    /// Sends a message; waits while the queue is full. It blocks its thread: tasks take
+    /// [`try_send`](Self::try_send).
+    ///
+    /// # Errors
+    ///
+    /// The host is gone; the message comes back.
+    pub fn send(&self, message: T) -> Result<(), SendError<T>> {
+        self.messages.send(message)?;
+        self.waker.wake_by_ref();
+        Ok(())
+    }
+
+    /// Sends a message, if there is room for it.
+    pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
+        self.messages.try_send(message)?;
+        self.waker.wake_by_ref();
+        Ok(())
+    }
+}
+
+impl<T> Clone for Handle<T> {
+    fn clone(&self) -> Self {
+        Self { messages: self.messages.clone(), waker: self.waker.clone() }
+    }
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            scratch: 64 * 1024,
+            reads_per_turn: 256,
+            queue: 1024,
+            files: 256,
+            roots: Roots::default(),
+            clock: Clock::start(),
         }
     }
 }
@@ -628,8 +685,5 @@ fn arm(mut poll: impl FnMut() -> Poll<io::Result<()>>) -> io::Result<()> {
 /// Whether a failed accept says nothing about the next.
 fn is_of_one_peer(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Interrupted
-        || matches!(
-            failure(error),
-            Failure::Reset | Failure::TimedOut | Failure::Unreachable
-        )
+        || matches!(failure(error), Failure::Reset | Failure::TimedOut | Failure::Unreachable)
 }

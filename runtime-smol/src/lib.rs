@@ -8,8 +8,6 @@
 //! It knows no protocol.
 
 mod host;
-mod mailbox;
 mod ready;
 
-pub use host::{Config, Host};
-pub use mailbox::{Handle, SendError};
+pub use host::{Handle, Host, HostConfig};

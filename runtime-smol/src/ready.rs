@@ -34,10 +34,7 @@ pub(crate) enum Source {
 impl Ready {
     /// A waker for `source`.
     pub(crate) fn waker(self: &Arc<Self>, source: Source) -> Waker {
-        Waker::from(Arc::new(Wakeup {
-            source,
-            ready: Arc::clone(self),
-        }))
+        Waker::from(Arc::new(Wakeup { source, ready: Arc::clone(self) }))
     }
 
     /// Moves what was woken to the empty `into`; from now on `parent` is told of more.
