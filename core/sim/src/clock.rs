@@ -35,10 +35,7 @@ impl Clock {
 
 impl Default for Clock {
     fn default() -> Self {
-        Self {
-            mono: Instant::default(),
-            origin: UnixTime::from_secs(946_684_800),
-        }
+        Self { mono: Instant::default(), origin: UnixTime::from_secs(946_684_800) }
     }
 }
 

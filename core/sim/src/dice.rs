@@ -17,11 +17,7 @@ impl Chance {
 
     /// `parts` of a million; more than a million is always.
     pub const fn per_million(parts: u32) -> Self {
-        if parts > Self::ALWAYS.0 {
-            Self::ALWAYS
-        } else {
-            Self(parts)
-        }
+        if parts > Self::ALWAYS.0 { Self::ALWAYS } else { Self(parts) }
     }
 
     /// `parts` of a hundred; more than a hundred is always.

@@ -101,10 +101,7 @@ impl Answer {
     /// As a service is told.
     pub fn as_reply(&self) -> Reply<'_> {
         match self {
-            Self::Opened(file, metadata) => Reply::Opened {
-                file: *file,
-                metadata: *metadata,
-            },
+            Self::Opened(file, metadata) => Reply::Opened { file: *file, metadata: *metadata },
             Self::Found(metadata) => Reply::Found(*metadata),
             Self::Listed(entries) => Reply::Listed(entries),
             Self::Read(bytes) => Reply::Read(bytes),
@@ -155,11 +152,7 @@ impl Disk {
         self.put(
             root,
             path,
-            Inode::File(File {
-                durable: content.clone(),
-                content,
-                modified: UnixTime::default(),
-            }),
+            Inode::File(File { durable: content.clone(), content, modified: UnixTime::default() }),
         );
     }
 
@@ -209,9 +202,7 @@ impl Disk {
 
     /// Carries out an effect, at once.
     pub fn perform(&mut self, now: Now, effect: &Effect) -> Answer {
-        self.operate()
-            .and_then(|()| self.try_perform(now, effect))
-            .unwrap_or_else(Answer::Failed)
+        self.operate().and_then(|()| self.try_perform(now, effect)).unwrap_or_else(Answer::Failed)
     }
 
     /// Reads the beginning of a span, at most `most` bytes: what one system call gives. A span that
@@ -319,11 +310,7 @@ impl Disk {
                 }
                 Ok(Answer::Read(bytes))
             }
-            Effect::Write {
-                file,
-                offset,
-                bytes,
-            } => self.write(now, *file, *offset, bytes),
+            Effect::Write { file, offset, bytes } => self.write(now, *file, *offset, bytes),
             Effect::Sync { file } => {
                 let inode = self.handle(*file)?.inode;
                 if let Some(Inode::File(file)) = self.inodes.get_mut(inode) {
@@ -338,12 +325,7 @@ impl Disk {
                 folder.changes.clear();
                 Ok(Answer::Done)
             }
-            Effect::Rename {
-                root,
-                from,
-                to,
-                replace,
-            } => self.rename(*root, from, to, *replace),
+            Effect::Rename { root, from, to, replace } => self.rename(*root, from, to, *replace),
             Effect::Remove { root, path } => {
                 let (folder, name) = self.parent(*root, path)?;
                 let inode = self.find(*root, path)?;
@@ -413,9 +395,7 @@ impl Disk {
         let from = usize::try_from(offset).map_err(|_| Failure::Full)?;
         // As much as there is space for is written before the disk says that it is full.
         let end = from.saturating_add(bytes.len());
-        let most = usize::try_from(free)
-            .unwrap_or(usize::MAX)
-            .saturating_add(file.content.len());
+        let most = usize::try_from(free).unwrap_or(usize::MAX).saturating_add(file.content.len());
         let fits = end.min(most).saturating_sub(from);
         let bytes_fit = bytes.get(..fits).unwrap_or(bytes);
         if !bytes_fit.is_empty() {
@@ -519,9 +499,7 @@ impl Disk {
         }
         live.sort_unstable();
         live.dedup();
-        live.iter()
-            .map(|&inode| self.metadata(inode).len)
-            .fold(0, u64::saturating_add)
+        live.iter().map(|&inode| self.metadata(inode).len).fold(0, u64::saturating_add)
     }
 
     fn find(&self, root: RootId, path: &str) -> Result<usize, Failure> {

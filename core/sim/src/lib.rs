@@ -70,21 +70,15 @@
 //! ```
 #![no_std]
 #![forbid(unsafe_code)]
-#![deny(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::unwrap_used
-)]
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 #![deny(clippy::expect_used, clippy::panic)]
-#![warn(
-    clippy::alloc_instead_of_core,
-    clippy::std_instead_of_core,
-    clippy::std_instead_of_alloc
-)]
+#![warn(clippy::alloc_instead_of_core, clippy::std_instead_of_core, clippy::std_instead_of_alloc)]
 
 extern crate alloc;
 
+mod check;
 mod clock;
+mod datagram;
 mod dice;
 mod disk;
 pub mod laws;
@@ -94,10 +88,14 @@ mod network;
 mod node;
 mod pair;
 mod peer;
+#[cfg(feature = "proptest")]
+pub mod strategies;
+mod turn;
 mod wire;
 
-use clock::Clock;
+pub use check::{Catch, Seeds, check};
 pub use clock::{STEP_LIMIT, Stuck};
+pub use datagram::{DatagramId, RawDatagram};
 pub use dice::Chance;
 pub use disk::{Answer, Disk, DiskConfig};
 pub use link::{LinkConfig, SplitPlan};

@@ -58,9 +58,7 @@ impl LinkConfig {
             0 => SplitPlan::Whole,
             1 => SplitPlan::Joined,
             2 => SplitPlan::EveryByte,
-            3 => SplitPlan::Random {
-                most: dice.below_usize(100).saturating_add(1),
-            },
+            3 => SplitPlan::Random { most: dice.below_usize(100).saturating_add(1) },
             _ => SplitPlan::Sizes(vec![
                 dice.below_usize(9).saturating_add(1),
                 dice.below_usize(99).saturating_add(1),

@@ -10,7 +10,7 @@ use semfio_machine::{Closed, ConnId, Net, Now, Peer, Service, StreamMachine};
 /// Its messages are closures that do what an application would: dial, send commands, close. What
 /// happens is reported as [`Told`], an event as the `T` it was mapped to.
 pub struct Machines<M: StreamMachine, T> {
-    make: Box<dyn FnMut(&Peer) -> Option<M>>,
+    make: Make<M>,
     see: See<M, T>,
     told: VecDeque<Told<T, M::Error>>,
 }
@@ -32,11 +32,7 @@ impl<M: StreamMachine, T> Machines<M, T> {
         make: impl FnMut(&Peer) -> Option<M> + 'static,
         see: impl for<'i> FnMut(M::Event<'i>) -> T + 'static,
     ) -> Self {
-        Self {
-            make: Box::new(make),
-            see: Box::new(see),
-            told: VecDeque::new(),
-        }
+        Self { make: Box::new(make), see: Box::new(see), told: VecDeque::new() }
     }
 }
 
@@ -70,4 +66,5 @@ impl<M: StreamMachine, T: Debug> Service<M> for Machines<M, T> {
     }
 }
 
+type Make<M> = Box<dyn FnMut(&Peer) -> Option<M>>;
 type See<M, T> = Box<dyn for<'i> FnMut(<M as StreamMachine>::Event<'i>) -> T>;

@@ -18,10 +18,7 @@ pub struct ShardId<M, S> {
 
 impl<M, S> ShardId<M, S> {
     pub(crate) fn new(index: usize) -> Self {
-        Self {
-            index,
-            types: PhantomData,
-        }
+        Self { index, types: PhantomData }
     }
 }
 
@@ -71,11 +68,7 @@ pub(crate) struct ShardNode<M: StreamMachine, S: Service<M>> {
 
 impl<M: StreamMachine, S: Service<M>> ShardNode<M, S> {
     pub(crate) fn new(shard: Shard<M, S>) -> Box<Self> {
-        Box::new(Self {
-            shard,
-            messages: VecDeque::new(),
-            reports: Vec::new(),
-        })
+        Box::new(Self { shard, messages: VecDeque::new(), reports: Vec::new() })
     }
 
     pub(crate) fn push_message(&mut self, at: Instant, message: S::Message) {

@@ -9,9 +9,10 @@ use semfio_machine::{
     Step, StreamMachine,
 };
 
+use crate::Stuck;
+use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::link::{self, End, LinkConfig, Pipe};
-use crate::{Clock, Stuck};
 
 /// Two [`StreamMachine`]s, `a` and `b`, over one link, without services.
 ///
@@ -218,10 +219,7 @@ impl<A: StreamMachine, B: StreamMachine, T> Pair<A, B, T> {
 
     /// What one machine told, in order.
     pub fn events(&self, side: Side) -> impl Iterator<Item = &T> {
-        self.log
-            .iter()
-            .filter(move |said| said.side == side)
-            .map(|said| &said.what)
+        self.log.iter().filter(move |said| said.side == side).map(|said| &said.what)
     }
 
     /// Empties the log.
@@ -272,10 +270,8 @@ impl<A: StreamMachine, B: StreamMachine, T> Pair<A, B, T> {
         self.to_a.advance(now.mono);
         self.to_b.advance(now.mono);
         let log = &mut self.log;
-        self.a
-            .turn(now, Side::A, &mut self.to_a, &mut self.to_b, log);
-        self.b
-            .turn(now, Side::B, &mut self.to_b, &mut self.to_a, log);
+        self.a.turn(now, Side::A, &mut self.to_a, &mut self.to_b, log);
+        self.b.turn(now, Side::B, &mut self.to_b, &mut self.to_a, log);
         true
     }
 
@@ -303,10 +299,7 @@ impl<A: StreamMachine, B: StreamMachine, T> Pair<A, B, T> {
     }
 
     fn livelock(&self) -> Stuck {
-        Stuck::Livelock {
-            at: self.clock.now().mono,
-            steps: self.step_limit,
-        }
+        Stuck::Livelock { at: self.clock.now().mono, steps: self.step_limit }
     }
 }
 
@@ -358,8 +351,7 @@ impl<M: StreamMachine, T> Half<M, T> {
         if self.ended.is_some() {
             return Err(Refused::Closed);
         }
-        self.machine
-            .handle_command(now, command, &mut self.outbox)?;
+        self.machine.handle_command(now, command, &mut self.outbox)?;
         self.touched = true;
         Ok(())
     }
@@ -392,11 +384,7 @@ impl<M: StreamMachine, T> Half<M, T> {
         log: &mut Vec<Said<T>>,
     ) {
         let mut say = |what| {
-            log.push(Said {
-                at: now.mono,
-                side,
-                what,
-            });
+            log.push(Said { at: now.mono, side, what });
         };
         if core::mem::take(&mut self.touched) {
             self.pump(now, &mut [], &mut say);
@@ -423,10 +411,7 @@ impl<M: StreamMachine, T> Half<M, T> {
             }
             _ => {}
         }
-        if self
-            .timeout()
-            .is_some_and(|deadline| deadline.at <= now.mono)
-        {
+        if self.timeout().is_some_and(|deadline| deadline.at <= now.mono) {
             self.machine.handle_timeout(now, &mut self.outbox);
             self.pump(now, &mut [], &mut say);
         }

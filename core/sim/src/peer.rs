@@ -85,9 +85,6 @@ impl RawPeer {
 
     /// Bytes it was told to write that the link has not taken yet.
     pub fn queued(&self) -> usize {
-        self.outgoing
-            .iter()
-            .map(Bytes::len)
-            .fold(0, usize::saturating_add)
+        self.outgoing.iter().map(Bytes::len).fold(0, usize::saturating_add)
     }
 }
