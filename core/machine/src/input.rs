@@ -34,13 +34,7 @@ impl<'i> Input<'i> {
     /// finished, nothing follows.
     pub fn new(bytes: &'i mut [u8], fresh: usize, eof: bool) -> Self {
         let visible = bytes.len();
-        Self {
-            bytes,
-            visible,
-            fresh: fresh.min(visible),
-            eof,
-            passed: 0,
-        }
+        Self { bytes, visible, fresh: fresh.min(visible), eof, passed: 0 }
     }
 
     /// The untaken bytes.
@@ -89,10 +83,8 @@ impl<'i> Input<'i> {
     /// the inner machine's end of input.
     pub fn narrow(&mut self, n: usize, eof: bool) -> Hidden {
         let n = n.min(self.visible);
-        let hidden = Hidden {
-            behind: self.bytes.len().saturating_sub(self.visible),
-            eof: self.eof,
-        };
+        let hidden =
+            Hidden { behind: self.bytes.len().saturating_sub(self.visible), eof: self.eof };
         self.visible = n;
         self.eof = eof;
         hidden
@@ -111,20 +103,14 @@ impl<'i> Input<'i> {
         let n = n.min(self.visible.saturating_sub(at));
         let gap_end = at.saturating_add(n);
         let behind = self.bytes.len().saturating_sub(gap_end);
-        let fresh = if self.fresh > at {
-            self.fresh.saturating_sub(n).max(at)
-        } else {
-            self.fresh
-        };
+        let fresh = if self.fresh > at { self.fresh.saturating_sub(n).max(at) } else { self.fresh };
         if at <= behind {
             self.bytes.copy_within(..at, n);
             self.take(n);
         } else {
             self.bytes.copy_within(gap_end.., at);
             let len = self.bytes.len().saturating_sub(n);
-            self.bytes = mem::take(&mut self.bytes)
-                .get_mut(..len)
-                .unwrap_or_default();
+            self.bytes = mem::take(&mut self.bytes).get_mut(..len).unwrap_or_default();
             self.visible = self.visible.saturating_sub(n);
         }
         self.fresh = fresh;

@@ -175,8 +175,7 @@ impl<M: StreamMachine> Net<M> {
             conn.full = true;
             return Err(Refused::Full);
         }
-        conn.machine
-            .handle_command(now, command, &mut conn.outbox)?;
+        conn.machine.handle_command(now, command, &mut conn.outbox)?;
         self.touch(to);
         Ok(())
     }
@@ -188,8 +187,7 @@ impl<M: StreamMachine> Net<M> {
 
     /// Whether its outbox is below the mark; if not, `handle_room` will follow.
     pub fn has_room(&self, of: ConnId) -> bool {
-        self.conn(of)
-            .is_some_and(|conn| conn.phase == Phase::Open && conn.outbox.room() > 0)
+        self.conn(of).is_some_and(|conn| conn.phase == Phase::Open && conn.outbox.room() > 0)
     }
 
     /// No more events from it until [`resume`](Self::resume): the host stops reading, so that
@@ -308,21 +306,12 @@ impl<M: StreamMachine> Net<M> {
         if let Some(index) = self.free.pop() {
             if let Some(slot) = self.slots.get_mut(index as usize) {
                 slot.conn = Some(conn);
-                return ConnId {
-                    index,
-                    generation: slot.generation,
-                };
+                return ConnId { index, generation: slot.generation };
             }
         }
         let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        self.slots.push(Slot {
-            generation: 0,
-            conn: Some(conn),
-        });
-        ConnId {
-            index,
-            generation: 0,
-        }
+        self.slots.push(Slot { generation: 0, conn: Some(conn) });
+        ConnId { index, generation: 0 }
     }
 
     pub(crate) fn remove(&mut self, id: ConnId) -> Option<Conn<M>> {
@@ -352,11 +341,7 @@ impl<M: StreamMachine> Net<M> {
 
     pub(crate) fn conn(&self, id: ConnId) -> Option<&Conn<M>> {
         let slot = self.slots.get(id.index as usize)?;
-        if slot.generation == id.generation {
-            slot.conn.as_ref()
-        } else {
-            None
-        }
+        if slot.generation == id.generation { slot.conn.as_ref() } else { None }
     }
 
     pub(crate) fn conn_mut(&mut self, id: ConnId) -> Option<&mut Conn<M>> {
@@ -365,22 +350,16 @@ impl<M: StreamMachine> Net<M> {
 
     /// All connections, those that are dialled or closing included, in the order of their index.
     pub fn connections(&self) -> impl Iterator<Item = ConnId> {
-        self.slots
-            .iter()
-            .enumerate()
-            .filter(|(_, slot)| slot.conn.is_some())
-            .map(|(index, slot)| ConnId {
+        self.slots.iter().enumerate().filter(|(_, slot)| slot.conn.is_some()).map(
+            |(index, slot)| ConnId {
                 index: u32::try_from(index).unwrap_or(u32::MAX),
                 generation: slot.generation,
-            })
+            },
+        )
     }
 }
 
 fn get<M>(slots: &mut [Slot<M>], id: ConnId) -> Option<&mut Conn<M>> {
     let slot = slots.get_mut(id.index as usize)?;
-    if slot.generation == id.generation {
-        slot.conn.as_mut()
-    } else {
-        None
-    }
+    if slot.generation == id.generation { slot.conn.as_mut() } else { None }
 }

@@ -82,13 +82,7 @@ pub enum TapEntry<'a, Message> {
 impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
     /// A shard without connections.
     pub fn new(service: S, limits: NetLimits) -> Self {
-        Self {
-            service,
-            net: Net::new(limits),
-            reports: VecDeque::new(),
-            tap: None,
-            tapped: 0,
-        }
+        Self { service, net: Net::new(limits), reports: VecDeque::new(), tap: None, tapped: 0 }
     }
 
     /// Has everything seen by `tap` from here on.
@@ -200,9 +194,8 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         }
         let sent = conn.outbox.total().saturating_sub(conn.outbox.queued());
         if conn.releases.first().is_some_and(|&(at, _)| at <= sent) {
-            let (done, later): (Vec<_>, Vec<_>) = mem::take(&mut conn.releases)
-                .into_iter()
-                .partition(|&(at, _)| at <= sent);
+            let (done, later): (Vec<_>, Vec<_>) =
+                mem::take(&mut conn.releases).into_iter().partition(|&(at, _)| at <= sent);
             conn.releases = later;
             for (_, file) in done {
                 self.act(Action::Release(file));
@@ -254,10 +247,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
     /// When [`handle_timeout`](Self::handle_timeout) is wanted: the earliest deadline of the
     /// service, of all machines, and of the connections that linger.
     pub fn poll_timeout(&self) -> Option<Deadline> {
-        let net = self.net.timers.first().map(|&(at, _)| Deadline {
-            at,
-            why: "connection",
-        });
+        let net = self.net.timers.first().map(|&(at, _)| Deadline { at, why: "connection" });
         Deadline::earlier(self.service.poll_timeout(), net)
     }
 
@@ -288,11 +278,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
                 Phase::Dialling | Phase::Ended => {}
             }
         }
-        if self
-            .service
-            .poll_timeout()
-            .is_some_and(|deadline| deadline.at <= now.mono)
-        {
+        if self.service.poll_timeout().is_some_and(|deadline| deadline.at <= now.mono) {
             self.service.handle_timeout(now, &mut self.net);
         }
         self.settle();
@@ -341,14 +327,11 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
 
     /// The memory a connection holds in carry and outbox beside its table entry, in bytes.
     pub fn buffered(&self, id: ConnId) -> usize {
-        self.net
-            .conn(id)
-            .map_or(0, |c| c.carry.capacity().saturating_add(c.outbox.held()))
+        self.net.conn(id).map_or(0, |c| c.carry.capacity().saturating_add(c.outbox.held()))
     }
 
     fn open(&mut self, id: ConnId, peer: &Peer) {
-        self.service
-            .handle_opened(self.net.now, id, peer, &mut self.net);
+        self.service.handle_opened(self.net.now, id, peer, &mut self.net);
         self.pump(id, &mut []);
     }
 
@@ -364,11 +347,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         }
         let mut carry = mem::take(&mut conn.carry);
         let in_place = carry.is_empty();
-        let (bytes, fresh) = if in_place {
-            (&mut *new, 0)
-        } else {
-            carry.append(new)
-        };
+        let (bytes, fresh) = if in_place { (&mut *new, 0) } else { carry.append(new) };
         let mut input = Input::new(bytes, fresh, conn.eof);
         let closed = self.run(id, &mut input);
         let untaken = input.untaken();
@@ -435,10 +414,12 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         let never_stood = conn.peer.is_none();
         conn.phase = Phase::Closing;
         conn.carry = Carry::default();
-        conn.outbox.finish();
         if conn.aborted {
             conn.outbox = Outbox::new(0);
+        } else if why == Closed::Local && !never_stood {
+            conn.machine.handle_close(now, &mut conn.outbox);
         }
+        conn.outbox.finish();
         self.linger(id);
         self.tap(now, TapEntry::Closed(id, &why));
         let gone = never_stood || matches!(why, Closed::Failed(_));
@@ -511,10 +492,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         if let Some(at) = conn.timer {
             self.net.timers.remove(&(at, id));
         }
-        self.act(Action::Close {
-            conn: id,
-            reset: conn.aborted || !conn.outbox.is_empty(),
-        });
+        self.act(Action::Close { conn: id, reset: conn.aborted || !conn.outbox.is_empty() });
         for (_, file) in conn.releases {
             self.act(Action::Release(file));
         }

@@ -58,6 +58,12 @@ pub trait StreamMachine {
         out: &mut Outbox,
     ) -> Result<(), Refused>;
 
+    /// The application ends the dialogue ([`Net::close`](crate::Net::close)): the last call, to put
+    /// the farewell. The host sends it and closes the sending half.
+    fn handle_close(&mut self, now: Now, out: &mut Outbox) {
+        let _ = (now, out);
+    }
+
     /// When it wants [`handle_timeout`](Self::handle_timeout).
     fn poll_timeout(&self) -> Option<Deadline>;
 
