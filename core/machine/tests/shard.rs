@@ -263,7 +263,6 @@ fn reset(conn: ConnId) -> Action {
 }
 
 const A: ConnId = ConnId { index: 0, generation: 0 };
-const B: ConnId = ConnId { index: 1, generation: 0 };
 
 #[test]
 fn a_dialogue_that_ends_is_told_flushed_shut_and_closed_in_this_order() {
