@@ -2,3 +2,6 @@
 
 #[cfg(feature = "blocking")]
 pub mod blocking;
+mod host;
+
+pub use host::{Handle, Host, HostConfig};

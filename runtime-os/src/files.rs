@@ -412,6 +412,7 @@ fn resolve(name: &str, port: u16) -> Result<OwnedReply, Failure> {
     }
 }
 
+#[allow(clippy::useless_conversion)] // the field is narrower on other architectures
 fn metadata(stat: &fs::Stat) -> Metadata {
     let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
     let nanos = u64::try_from(stat.st_mtime_nsec).unwrap_or(0);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use semfio_machine::Peer;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 /// Connections that may wait to be accepted; the system may hold it lower.
 const BACKLOG: i32 = 1024;
@@ -40,8 +40,8 @@ pub fn listen(address: SocketAddr, port: Port) -> io::Result<TcpListener> {
 
 /// Takes the next peer, and sets up its socket: blocking, without Nagle's delay.
 pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Peer)> {
-    let (stream, _) = listener.accept()?;
-    let peer = established(&stream)?;
+    let (stream, address) = listener.accept()?;
+    let peer = established(&stream, address)?;
     Ok((stream, peer))
 }
 
@@ -55,26 +55,29 @@ pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
-/// How a [`connect`] stands: `None` if there is no answer yet.
-pub fn connected(stream: &TcpStream) -> io::Result<Option<Peer>> {
+/// How a [`connect`] stands, and once it stands, sets up the socket; `None` if there is no
+/// answer yet.
+pub fn connected(socket: impl AsFd) -> io::Result<Option<Peer>> {
+    let stream = SockRef::from(&socket);
     if let Some(error) = stream.take_error()? {
         return Err(error);
     }
-    match established(stream) {
-        Ok(peer) => Ok(Some(peer)),
+    match stream.peer_addr() {
+        Ok(address) => established(&socket, of_socket(&address)?).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Both ends of a connection that stands, and what is set for it: small writes leave at once.
-pub fn established(stream: &TcpStream) -> io::Result<Peer> {
-    let peer = Peer {
-        address: stream.peer_addr()?,
-        local: stream.local_addr()?,
-    };
-    stream.set_nodelay(true)?;
-    Ok(peer)
+/// Sets up a connection with `address` so that small writes leave at once, and gives both ends.
+pub fn established(socket: impl AsFd, address: SocketAddr) -> io::Result<Peer> {
+    let socket = SockRef::from(&socket);
+    // It may fail for a connection that is gone already, which reading will tell.
+    let _ = socket.set_tcp_nodelay(true);
+    Ok(Peer {
+        address,
+        local: of_socket(&socket.local_addr()?)?,
+    })
 }
 
 /// Makes the closing of this socket a reset: what it still holds is thrown away, and the peer
@@ -87,6 +90,12 @@ pub fn set_reset(socket: impl AsFd) {
 /// Cuts a connection. Another handle on the same socket puts it off until it is closed too.
 pub fn reset(stream: impl Into<OwnedFd>) {
     set_reset(stream.into());
+}
+
+fn of_socket(address: &SockAddr) -> io::Result<SocketAddr> {
+    address
+        .as_socket()
+        .ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
