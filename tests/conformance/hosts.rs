@@ -8,6 +8,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use semfio_machine::{Failure, NetLimits, RootId, Shard};
+use semfio_runtime_mio::{self as mio, HostConfig as MioConfig};
+use semfio_runtime_os::Roots;
+use semfio_runtime_smol::{self as smol_host, HostConfig as SmolConfig};
 use semfio_sim::{LinkConfig, Network, PeerId, PeerState, ShardId};
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -18,6 +21,8 @@ use crate::script::{Heard, Stage};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Sim,
+    Mio,
+    Blocking,
     Smol,
 }
 
@@ -33,20 +38,32 @@ pub(crate) fn files() -> [(&'static str, Vec<u8>); 2] {
 pub(crate) fn stage(kind: Kind, service: Scripted, folder: &std::path::Path) -> Box<dyn Stage> {
     let limits = NetLimits { linger: Duration::from_millis(500), ..NetLimits::default() };
     let shard = Shard::new(service, limits);
-    let roots = || semfio_runtime_os::Roots::open([folder]).expect("the folder is there");
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    match kind {
-        Kind::Sim => Box::new(Simulated::new(shard)),
-        Kind::Smol => {
-            use semfio_runtime_smol::{Host, HostConfig};
-            let config = HostConfig { roots: roots(), ..HostConfig::default() };
-            let mut host = Host::new(shard, config).expect("a host");
+    macro_rules! real {
+        ($host:ty, $config:ident, |$running:ident, $told:ident| $run:expr) => {{
+            let config = $config {
+                roots: Roots::open([folder]).expect("the folder is there"),
+                ..$config::default()
+            };
+            let mut host = <$host>::new(shard, config).expect("a host");
             let address = host.listen(loopback).expect("loopback is there");
             let handle = host.handle();
             let tell = move |message| handle.send(message).expect("the host runs");
-            Box::new(Real::new(address, tell, |reports| {
-                smol::block_on(host.run(|report| reports.send(report).unwrap_or(()))).map(drop)
+            Box::new(Real::new(address, tell, move |reports| {
+                let $running = host;
+                let $told = |report| reports.send(report).unwrap_or(());
+                $run.map(drop)
             }))
+        }};
+    }
+    match kind {
+        Kind::Sim => Box::new(Simulated::new(shard)),
+        Kind::Mio => real!(mio::Host<_, _>, MioConfig, |host, told| host.run(told)),
+        Kind::Blocking => {
+            real!(mio::blocking::Host<_, _>, MioConfig, |host, told| host.run(told))
+        }
+        Kind::Smol => {
+            real!(smol_host::Host<_, _>, SmolConfig, |host, told| smol::block_on(host.run(told)))
         }
     }
 }
