@@ -2,6 +2,8 @@
 
 #[cfg(feature = "blocking")]
 pub mod blocking;
+mod datagram;
 mod host;
 
+pub use datagram::{Datagrams, Stopper};
 pub use host::{Handle, Host, HostConfig};

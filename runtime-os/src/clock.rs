@@ -20,9 +20,7 @@ impl Clock {
     /// Starts a run.
     #[allow(clippy::disallowed_methods)]
     pub fn start() -> Self {
-        Self {
-            origin: std::time::Instant::now(),
-        }
+        Self { origin: std::time::Instant::now() }
     }
 
     /// Reads both clocks, so close to each other that a time on one can be told on the other.
@@ -68,15 +66,11 @@ impl Clock {
 
 /// A time of the system in whole microseconds; before 1970 it is 1970.
 pub(crate) fn unix_time(time: SystemTime) -> UnixTime {
-    UnixTime::from_nanos(whole_micros(
-        time.duration_since(UNIX_EPOCH).unwrap_or_default(),
-    ))
+    UnixTime::from_nanos(whole_micros(time.duration_since(UNIX_EPOCH).unwrap_or_default()))
 }
 
 fn whole_micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros())
-        .unwrap_or(u64::MAX)
-        .saturating_mul(1_000)
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).saturating_mul(1_000)
 }
 
 #[cfg(test)]
@@ -84,10 +78,7 @@ mod tests {
     use super::*;
 
     fn now(mono: u64, unix: u64) -> Now {
-        Now {
-            mono: Instant::from_nanos(mono),
-            unix: UnixTime::from_nanos(unix),
-        }
+        Now { mono: Instant::from_nanos(mono), unix: UnixTime::from_nanos(unix) }
     }
 
     #[test]
@@ -111,11 +102,7 @@ mod tests {
         let earliest = Instant::from_nanos(8_000_000);
         assert_eq!(Clock::convert(stamp, earliest, now), at);
         let later = Instant::from_nanos(8_001_000);
-        assert_eq!(
-            Clock::convert(stamp, later, now),
-            None,
-            "before it was sent"
-        );
+        assert_eq!(Clock::convert(stamp, later, now), None, "before it was sent");
         let future = UnixTime::from_nanos(51_001_000);
         assert_eq!(Clock::convert(future, earliest, now), None, "after now");
         let ancient = UnixTime::from_nanos(1);

@@ -60,11 +60,7 @@ struct Sent {
 impl DatagramSocket {
     /// Binds. An IPv6 address takes IPv6 peers only.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::DGRAM,
-            Some(Protocol::UDP),
-        )?;
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_nonblocking(true)?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -81,11 +77,7 @@ impl DatagramSocket {
         // Without stamps the process's own clock does.
         let _ = setsockopt(&socket, sockopt::ReceiveTimestampns, &true);
         socket.bind(&address.into())?;
-        let mut socket = Self {
-            socket: socket.into(),
-            control: vec![0; CONTROL],
-            sent: None,
-        };
+        let mut socket = Self { socket: socket.into(), control: vec![0; CONTROL], sent: None };
         socket.count_from_zero();
         Ok(socket)
     }
@@ -112,23 +104,30 @@ impl DatagramSocket {
         }
     }
 
-    /// Sends what `transmit` says, segment by segment; `now` is when this call is made.
+    /// Sends `payload` as `transmit` says, segment by segment, and gives the bytes that left:
+    /// all, or those of the segments before one that did not. `now` is when this call is made.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if the socket is full, `Unsupported` for another carrier than UDP.
-    /// Of several segments, those before the error were sent.
-    pub fn send(&mut self, now: Now, transmit: &Transmit, payload: &[u8]) -> io::Result<()> {
+    /// If nothing left: `WouldBlock` if the socket is full, `Unsupported` for another carrier
+    /// than UDP.
+    pub fn send(&mut self, now: Now, transmit: &Transmit, payload: &[u8]) -> io::Result<usize> {
         if transmit.carrier != Carrier::Udp {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let segment = transmit.segment_size.unwrap_or(payload.len()).max(1);
-        if payload.len() <= segment {
-            return self.send_one(now, transmit, payload);
+        let mut left = 0;
+        // At least one, since a datagram may be empty.
+        while left == 0 || left < payload.len() {
+            let end = payload.len().min(left + segment);
+            match self.send_one(now, transmit, &payload[left..end]) {
+                Err(error) if left == 0 => return Err(error),
+                Err(_) => break,
+                Ok(()) if end == 0 => break,
+                Ok(()) => left = end,
+            }
         }
-        payload
-            .chunks(segment)
-            .try_for_each(|payload| self.send_one(now, transmit, payload))
+        Ok(left)
     }
 
     /// What the system has to say about earlier transmits; `None` if nothing more.
@@ -195,9 +194,7 @@ impl DatagramSocket {
             }
             Some(IpAddr::V6(source)) => {
                 info6 = libc::in6_pktinfo {
-                    ipi6_addr: libc::in6_addr {
-                        s6_addr: source.octets(),
-                    },
+                    ipi6_addr: libc::in6_addr { s6_addr: source.octets() },
                     ipi6_ifindex: 0,
                 };
                 Some(ControlMessage::Ipv6PacketInfo(&info6))
@@ -244,10 +241,7 @@ impl DatagramSocket {
             destination: None,
             hop_limit: None,
             traffic_class: None,
-            stamp: Stamp {
-                at: now.mono,
-                clock: WhoseClock::User,
-            },
+            stamp: Stamp { at: now.mono, clock: WhoseClock::User },
             error: None,
         };
         let mut sent = None;
@@ -289,12 +283,7 @@ impl DatagramSocket {
         if let Some(kernel) = stamp.and_then(|at| kernel(at, Instant::default(), now)) {
             received.stamp = kernel;
         }
-        Ok(Message {
-            received,
-            size: message.bytes,
-            sent,
-            stamp,
-        })
+        Ok(Message { received, size: message.bytes, sent, stamp })
     }
 
     /// Asks for stamps of what is sent, numbered from zero. Those that are on their way under an
@@ -388,10 +377,7 @@ fn is_soft(errno: Errno) -> bool {
 }
 
 fn kernel(stamp: UnixTime, earliest: Instant, now: Now) -> Option<Stamp> {
-    Some(Stamp {
-        at: Clock::convert(stamp, earliest, now)?,
-        clock: WhoseClock::Kernel,
-    })
+    Some(Stamp { at: Clock::convert(stamp, earliest, now)?, clock: WhoseClock::Kernel })
 }
 
 /// `None` for zero, which stands for "no stamp".
@@ -413,9 +399,7 @@ fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
 }
 
 fn in_addr(address: Ipv4Addr) -> libc::in_addr {
-    libc::in_addr {
-        s_addr: u32::from_ne_bytes(address.octets()),
-    }
+    libc::in_addr { s_addr: u32::from_ne_bytes(address.octets()) }
 }
 
 fn ip_addr(address: libc::in_addr) -> Ipv4Addr {
@@ -445,10 +429,7 @@ mod tests {
 
     fn wait(socket: &DatagramSocket, flags: PollFlags) {
         let mut polled = [PollFd::new(socket, flags)];
-        let limit = rustix::event::Timespec {
-            tv_sec: 10,
-            tv_nsec: 0,
-        };
+        let limit = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
         assert_eq!(poll(&mut polled, Some(&limit)).unwrap(), 1, "nothing came");
     }
 
@@ -532,8 +513,7 @@ mod tests {
             let mut a = socket(loopback);
             let mut b = socket(loopback);
             let nobody = socket(loopback).local_addr().unwrap();
-            a.send(clock.now(), &transmit(1, nobody, 5), b"quote")
-                .unwrap();
+            a.send(clock.now(), &transmit(1, nobody, 5), b"quote").unwrap();
             // Its pending error must not cost this one.
             let to_b = transmit(2, b.local_addr().unwrap(), 2);
             a.send(clock.now(), &to_b, b"ok").unwrap();
@@ -562,9 +542,10 @@ mod tests {
         let (mut a, mut b) = (socket("127.0.0.1:0"), socket("127.0.0.1:0"));
         let mut transmit = transmit(1, b.local_addr().unwrap(), 5);
         transmit.segment_size = Some(2);
-        a.send(clock.now(), &transmit, b"abcde").unwrap();
+        assert_eq!(a.send(clock.now(), &transmit, b"abcde").unwrap(), 5);
+        assert_eq!(a.send(clock.now(), &transmit, b"").unwrap(), 0);
         let mut buf = [0; 100];
-        for expected in [&b"ab"[..], b"cd", b"e"] {
+        for expected in [&b"ab"[..], b"cd", b"e", b""] {
             let (_, size) = recv(&mut b, &clock, &mut buf);
             assert_eq!(&buf[..size], expected);
         }

@@ -45,9 +45,8 @@ enum Walk {
     Parts,
 }
 
-const BENEATH: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_MAGICLINKS);
+const BENEATH: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 /// The files that are open. Shared by the thread that opens and the one that sends them.
 ///
@@ -92,10 +91,7 @@ impl OwnedReply {
     /// The reply a shard takes.
     pub fn as_reply(&self) -> Reply<'_> {
         match self {
-            Self::Opened { file, metadata } => Reply::Opened {
-                file: *file,
-                metadata: *metadata,
-            },
+            Self::Opened { file, metadata } => Reply::Opened { file: *file, metadata: *metadata },
             Self::Found(metadata) => Reply::Found(*metadata),
             Self::Listed(entries) => Reply::Listed(entries),
             Self::Read(bytes) => Reply::Read(bytes),
@@ -114,9 +110,8 @@ impl Roots {
             .into_iter()
             .map(|path| Ok(fs::open(path.as_ref(), flags, Mode::empty())?))
             .collect::<io::Result<Vec<_>>>()?;
-        let probe = folders
-            .first()
-            .map(|folder| fs::openat2(folder, ".", flags, Mode::empty(), BENEATH));
+        let probe =
+            folders.first().map(|folder| fs::openat2(folder, ".", flags, Mode::empty(), BENEATH));
         let walk = match probe {
             Some(Err(Errno::NOSYS | Errno::PERM)) => Walk::Parts,
             _ => Walk::Whole,
@@ -160,10 +155,7 @@ impl Roots {
 impl Files {
     /// An empty table for at most `limit` files at once.
     pub fn new(limit: usize) -> Self {
-        Self {
-            table: Mutex::default(),
-            limit,
-        }
+        Self { table: Mutex::default(), limit }
     }
 
     /// Takes in an open file; fails as [`Failure::Exhausted`] if the table is full.
@@ -238,11 +230,7 @@ fn attempt(effect: &Effect, roots: &Roots, files: &Files) -> Result<OwnedReply, 
             let bytes = read(&file, *offset, *len).map_err(|error| failure(&error))?;
             Ok(OwnedReply::Read(bytes))
         }
-        Effect::Write {
-            file,
-            offset,
-            bytes,
-        } => {
+        Effect::Write { file, offset, bytes } => {
             let file = files.file(*file).ok_or(Failure::NotFound)?;
             done(file.write_all_at(bytes, *offset))
         }
@@ -254,12 +242,7 @@ fn attempt(effect: &Effect, roots: &Roots, files: &Files) -> Result<OwnedReply, 
             let folder = roots.folder(*root, path).map_err(refused)?;
             done(fs::fsync(folder).map_err(io::Error::from))
         }
-        Effect::Rename {
-            root,
-            from,
-            to,
-            replace,
-        } => {
+        Effect::Rename { root, from, to, replace } => {
             let (old, from) = roots.parent(*root, from).map_err(refused)?;
             let (new, to) = roots.parent(*root, to).map_err(refused)?;
             let renamed = if *replace {
@@ -290,18 +273,12 @@ fn open(
     let (flags, created) = match mode {
         OpenMode::Read => (OFlags::RDONLY, Mode::empty()),
         OpenMode::Update => (OFlags::RDWR, Mode::empty()),
-        OpenMode::CreateNew => (
-            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL,
-            Mode::from_raw_mode(0o666),
-        ),
+        OpenMode::CreateNew => {
+            (OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, Mode::from_raw_mode(0o666))
+        }
     };
     let file = roots
-        .beneath(
-            root,
-            path,
-            flags | OFlags::NONBLOCK | OFlags::NOCTTY,
-            created,
-        )
+        .beneath(root, path, flags | OFlags::NONBLOCK | OFlags::NOCTTY, created)
         .map_err(refused)?;
     let metadata = metadata(&fs::fstat(&file).map_err(refused)?);
     if metadata.kind != FileKind::File {
@@ -314,11 +291,7 @@ fn open(
 /// Refuses what is not parts with `/` between them, beneath the folder it starts from.
 fn judge(path: &str) -> Result<(), Errno> {
     let fine = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
-    if path.split('/').all(fine) {
-        Ok(())
-    } else {
-        Err(Errno::ACCESS)
-    }
+    if path.split('/').all(fine) { Ok(()) } else { Err(Errno::ACCESS) }
 }
 
 fn open_parts(
@@ -358,10 +331,7 @@ fn list(folder: OwnedFd, after: &str) -> Result<Vec<Entry>, Errno> {
     let mut entries = Vec::with_capacity(names.len());
     for name in names {
         match fs::statat(&folder, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => entries.push(Entry {
-                metadata: metadata(&stat),
-                name,
-            }),
+            Ok(stat) => entries.push(Entry { metadata: metadata(&stat), name }),
             Err(Errno::NOENT) => {}
             Err(error) => return Err(error),
         }
@@ -462,11 +432,7 @@ mod tests {
             let mut roots = Roots::open([&inside]).unwrap();
             assert_eq!(roots.walk, Walk::Whole, "openat2 is there");
             roots.walk = walk;
-            Self {
-                dir,
-                roots,
-                files: Files::new(3),
-            }
+            Self { dir, roots, files: Files::new(3) }
         }
 
         fn both(test: impl Fn(Self)) {
@@ -484,11 +450,7 @@ mod tests {
 
         fn open(&self, path: &str, mode: OpenMode) -> OwnedReply {
             let path = path.into();
-            self.perform(Effect::Open {
-                root: ROOT,
-                path,
-                mode,
-            })
+            self.perform(Effect::Open { root: ROOT, path, mode })
         }
 
         fn opened(&self, path: &str, mode: OpenMode) -> FileId {
@@ -504,11 +466,7 @@ mod tests {
         }
 
         fn list(&self, path: &str, after: &str) -> OwnedReply {
-            self.perform(Effect::List {
-                root: ROOT,
-                path: path.into(),
-                after: after.into(),
-            })
+            self.perform(Effect::List { root: ROOT, path: path.into(), after: after.into() })
         }
 
         fn read(&self, file: FileId, offset: u64, len: u32) -> OwnedReply {
@@ -516,12 +474,7 @@ mod tests {
         }
 
         fn rename(&self, from: &str, to: &str, replace: bool) -> OwnedReply {
-            self.perform(Effect::Rename {
-                root: ROOT,
-                from: from.into(),
-                to: to.into(),
-                replace,
-            })
+            self.perform(Effect::Rename { root: ROOT, from: from.into(), to: to.into(), replace })
         }
 
         fn remove(&self, path: &str) -> OwnedReply {
@@ -541,11 +494,7 @@ mod tests {
             let again = it.open("sub/new", OpenMode::CreateNew);
             assert_eq!(again, failed(Failure::Exists));
             let bytes = "0123456789".into();
-            let write = Effect::Write {
-                file,
-                offset: 2,
-                bytes,
-            };
+            let write = Effect::Write { file, offset: 2, bytes };
             assert_eq!(it.perform(write), OwnedReply::Done);
             assert_eq!(it.perform(Effect::Sync { file }), OwnedReply::Done);
             let path = "sub".to_owned();
@@ -627,10 +576,7 @@ mod tests {
                 assert_eq!(it.open("pipe", mode), failed(Failure::WrongKind));
                 assert_eq!(it.open("sub", mode), failed(Failure::WrongKind));
             }
-            assert_eq!(
-                it.open("sub/none", OpenMode::Update),
-                failed(Failure::NotFound)
-            );
+            assert_eq!(it.open("sub/none", OpenMode::Update), failed(Failure::NotFound));
             assert_eq!(it.list("sub/plain", ""), failed(Failure::WrongKind));
         });
     }
@@ -654,10 +600,7 @@ mod tests {
                 panic!("not listed");
             };
             let names: Vec<_> = rest.iter().map(|entry| entry.name.as_str()).collect();
-            assert_eq!(
-                names,
-                ["01000", "01001", "01002", "01003", "01004", "plain"]
-            );
+            assert_eq!(names, ["01000", "01001", "01002", "01003", "01004", "plain"]);
             assert_eq!(it.list("sub", "plain"), OwnedReply::Listed(Vec::new()));
             assert!(matches!(it.list("", ""), OwnedReply::Listed(all) if all.len() == 1));
             assert!(matches!(it.stat(""), OwnedReply::Found(at) if at.kind == FileKind::Folder));
@@ -688,10 +631,7 @@ mod tests {
         let expected = vec!["127.0.0.1:7".parse().unwrap()];
         assert_eq!(resolve("127.0.0.1"), OwnedReply::Resolved(expected));
         assert_eq!(resolve("no name at all"), failed(Failure::NotFound));
-        let unknown = Effect::Stat {
-            root: RootId(9),
-            path: "sub".into(),
-        };
+        let unknown = Effect::Stat { root: RootId(9), path: "sub".into() };
         assert_eq!(it.perform(unknown), failed(Failure::NotFound));
     }
 }

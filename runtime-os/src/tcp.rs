@@ -74,10 +74,7 @@ pub fn established(socket: impl AsFd, address: SocketAddr) -> io::Result<Peer> {
     let socket = SockRef::from(&socket);
     // It may fail for a connection that is gone already, which reading will tell.
     let _ = socket.set_tcp_nodelay(true);
-    Ok(Peer {
-        address,
-        local: of_socket(&socket.local_addr()?)?,
-    })
+    Ok(Peer { address, local: of_socket(&socket.local_addr()?)? })
 }
 
 /// Makes the closing of this socket a reset: what it still holds is thrown away, and the peer
@@ -93,17 +90,11 @@ pub fn reset(stream: impl Into<OwnedFd>) {
 }
 
 fn of_socket(address: &SockAddr) -> io::Result<SocketAddr> {
-    address
-        .as_socket()
-        .ok_or_else(|| io::ErrorKind::Unsupported.into())
+    address.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
 
 fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
-    Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )
+    Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))
 }
 
 #[cfg(test)]

@@ -145,16 +145,9 @@ impl<K: Copy + Eq + Send> Shared<K> {
             if state.stop {
                 return;
             }
-            let job = if state.results.len() < RESULTS {
-                state.jobs.pop_front()
-            } else {
-                None
-            };
+            let job = if state.results.len() < RESULTS { state.jobs.pop_front() } else { None };
             let Some((key, effect)) = job else {
-                state = self
-                    .changed
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
             state.at_work = Some(AtWork {
@@ -205,14 +198,7 @@ mod tests {
     }
 
     /// A folder with one file `f`, and a worker over it.
-    fn worker(
-        queue: usize,
-    ) -> (
-        tempfile::TempDir,
-        Arc<Files>,
-        Worker<u32>,
-        mpsc::Receiver<()>,
-    ) {
+    fn worker(queue: usize) -> (tempfile::TempDir, Arc<Files>, Worker<u32>, mpsc::Receiver<()>) {
         let dir = tempfile::TempDir::new().unwrap();
         std::fs::write(dir.path().join("f"), "content").unwrap();
         let roots = Arc::new(Roots::open([dir.path()]).unwrap());
@@ -225,11 +211,7 @@ mod tests {
     }
 
     fn open() -> Effect {
-        Effect::Open {
-            root: RootId(0),
-            path: "f".into(),
-            mode: OpenMode::Read,
-        }
+        Effect::Open { root: RootId(0), path: "f".into(), mode: OpenMode::Read }
     }
 
     #[test]

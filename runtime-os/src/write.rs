@@ -42,12 +42,9 @@ pub fn write_outbox(
     match &slices[..filled] {
         [] => Ok(0),
         [bytes] => Ok(send(socket, bytes, SendFlags::NOSIGNAL)?),
-        several => Ok(sendmsg(
-            socket,
-            several,
-            &mut SendAncillaryBuffer::default(),
-            SendFlags::NOSIGNAL,
-        )?),
+        several => {
+            Ok(sendmsg(socket, several, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?)
+        }
     }
 }
 
