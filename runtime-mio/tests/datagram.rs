@@ -151,7 +151,7 @@ fn datagrams_are_echoed_with_kernel_stamps_both_ways() {
             stamps.position(|(it, stamp)| it.0 == id && stamp.clock == clock)
         };
         let user = of(WhoseClock::User).expect("each transmit has a stamp at once");
-        // A stamp within the microsecond of its call is cut off at its window, now and then.
+        // The last ones may be on their way as it stops.
         if let Some(kernel) = of(WhoseClock::Kernel) {
             assert!(user < kernel);
             assert!(machine.stamps[user].1.at <= machine.stamps[kernel].1.at);
@@ -159,7 +159,7 @@ fn datagrams_are_echoed_with_kernel_stamps_both_ways() {
     }
     let kernel = |(_, stamp): &&(_, Stamp)| stamp.clock == WhoseClock::Kernel;
     let kernel = machine.stamps.iter().filter(kernel).count();
-    assert!(kernel > 400, "only {kernel} stamps of 501 are the kernel's");
+    assert!(kernel >= 490, "only {kernel} stamps of 501 are the kernel's");
 }
 
 #[test]

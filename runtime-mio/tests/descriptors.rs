@@ -28,6 +28,7 @@ fn none_is_left_behind() {
     let before = descriptors();
     let host = Running::start(HostConfig {
         roots: Roots::open([folder.path()]).unwrap(),
+        files: 2,
         ..HostConfig::default()
     });
     for line in ["close", "abort", "file 1000 file", "file 1001 file", "flood 1"] {

@@ -55,12 +55,13 @@ impl Clock {
     /// were read after it.
     ///
     /// `None` if it does not lie in `earliest..=now`: then real time was set in between, and the
-    /// stamp is worth nothing.
+    /// stamp is worth nothing. One microsecond is allowed for, since all are whole ones.
     pub fn convert(stamp: UnixTime, earliest: Instant, now: Now) -> Option<Instant> {
         let stamp = stamp.as_nanos() / 1_000 * 1_000;
         let age = now.unix.as_nanos().checked_sub(stamp)?;
         let at = Instant::from_nanos(now.mono.as_nanos().checked_sub(age)?);
-        (at >= earliest).then_some(at)
+        let allowed = at.saturating_add(Duration::from_micros(1)) >= earliest;
+        allowed.then_some(at.max(earliest))
     }
 }
 
@@ -101,7 +102,9 @@ mod tests {
         let at = Some(Instant::from_nanos(8_000_000));
         let earliest = Instant::from_nanos(8_000_000);
         assert_eq!(Clock::convert(stamp, earliest, now), at);
-        let later = Instant::from_nanos(8_001_000);
+        let just = Instant::from_nanos(8_001_000);
+        assert_eq!(Clock::convert(stamp, just, now), Some(just));
+        let later = Instant::from_nanos(8_002_000);
         assert_eq!(Clock::convert(stamp, later, now), None, "before it was sent");
         let future = UnixTime::from_nanos(51_001_000);
         assert_eq!(Clock::convert(future, earliest, now), None, "after now");
