@@ -11,7 +11,7 @@ use semfio_machine::{Failure, NetLimits, RootId, Shard};
 use semfio_runtime_mio::{self as mio, HostConfig as MioConfig};
 use semfio_runtime_os::Roots;
 use semfio_runtime_smol::{self as smol_host, HostConfig as SmolConfig};
-use semfio_sim::{LinkConfig, Network, PeerId, PeerState, ShardId};
+use semfio_sim::{LinkConfig, Network, PeerId, PeerState, ShardId, SplitPlan};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::protocol::{Lines, Message, Scripted, pattern};
@@ -28,16 +28,12 @@ pub(crate) enum Kind {
 
 /// What the hosts serve: name and content.
 pub(crate) fn files() -> [(&'static str, Vec<u8>); 2] {
-    [
-        ("poem.txt", b"uns versos, e nada mais".to_vec()),
-        ("large.bin", (0..3_000_000).map(pattern).collect()),
-    ]
+    [("poem.txt", b"uns versos, e nada mais".to_vec()), ("large.bin", pattern(0, 3_000_000))]
 }
 
 /// Puts a host on stage.
 pub(crate) fn stage(kind: Kind, service: Scripted, folder: &std::path::Path) -> Box<dyn Stage> {
-    let limits = NetLimits { linger: Duration::from_millis(500), ..NetLimits::default() };
-    let shard = Shard::new(service, limits);
+    let shard = Shard::new(service, limits());
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     macro_rules! real {
         ($host:ty, $config:ident, |$running:ident, $told:ident| $run:expr) => {{
@@ -57,7 +53,7 @@ pub(crate) fn stage(kind: Kind, service: Scripted, folder: &std::path::Path) -> 
         }};
     }
     match kind {
-        Kind::Sim => Box::new(Simulated::new(shard)),
+        Kind::Sim => Box::new(Simulated::new(shard, SplitPlan::Whole)),
         Kind::Mio => real!(mio::Host<_, _>, MioConfig, |host, told| host.run(told)),
         Kind::Blocking => {
             real!(mio::blocking::Host<_, _>, MioConfig, |host, told| host.run(told))
@@ -66,6 +62,15 @@ pub(crate) fn stage(kind: Kind, service: Scripted, folder: &std::path::Path) -> 
             real!(smol_host::Host<_, _>, SmolConfig, |host, told| smol::block_on(host.run(told)))
         }
     }
+}
+
+/// The simulator, with what comes to the host cut as `plan` says.
+pub(crate) fn simulated(service: Scripted, plan: SplitPlan) -> Box<dyn Stage> {
+    Box::new(Simulated::new(Shard::new(service, limits()), plan))
+}
+
+fn limits() -> NetLimits {
+    NetLimits { linger: Duration::from_millis(500), ..NetLimits::default() }
 }
 
 /// How long anything may take before it counts as never.
@@ -201,7 +206,7 @@ fn told(error: io::Error) -> String {
     error.to_string()
 }
 
-/// The simulator, with a link that cuts the bytes as it likes.
+/// The host in virtual time.
 struct Simulated {
     network: Network,
     shard: ShardId<Lines, Scripted>,
@@ -219,12 +224,11 @@ const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const PEERS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
 
 impl Simulated {
-    fn new(shard: Shard<Lines, Scripted>) -> Self {
+    fn new(shard: Shard<Lines, Scripted>, split: SplitPlan) -> Self {
         let mut network = Network::new(1);
-        network.set_default_link(LinkConfig {
-            latency: Duration::from_micros(50),
-            ..LinkConfig::default()
-        });
+        let link = LinkConfig { latency: Duration::from_micros(50), ..LinkConfig::default() };
+        network.set_default_link(link.clone());
+        network.set_link(PEERS, HOST, LinkConfig { split, ..link });
         let shard = network.add(HOST, shard);
         assert!(network.listen(shard, SocketAddr::new(HOST, 80)));
         let disk = network.disk_mut(shard);

@@ -2,6 +2,7 @@
 //!
 //! The simulator is the measure: what a service sees there, it must see on every host.
 
+mod faulty;
 mod hosts;
 mod protocol;
 mod script;
@@ -9,9 +10,13 @@ mod script;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hosts::{Kind, files, stage};
-use protocol::Scripted;
-use script::{Log, Scenario, compare, play, scenarios};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use semfio_sim::SplitPlan;
+
+use faulty::{Fault, Faulty};
+use hosts::{Kind, files, simulated, stage};
+use protocol::{Message, Scripted};
+use script::{Heard, Log, Scenario, Stage, compare, play, scenarios};
 
 const TEXT: &str = include_str!("scenarios.txt");
 
@@ -46,6 +51,9 @@ fn conforms(kind: Kind) {
     let mut wrong = Vec::new();
     let scenarios = scenarios(TEXT);
     assert!(scenarios.len() > 15);
+    // What is made once for the process is there from now on.
+    run(kind, scenarios[0], Scripted::default(), folder.path()).expect("it runs");
+    let before = descriptors();
     for scenario in scenarios {
         // Two threads for each peer: more than 200 are not what that host is for.
         if kind == Kind::Blocking && scenario.name.starts_with("a crowd of 1000") {
@@ -58,6 +66,13 @@ fn conforms(kind: Kind) {
         wrong.extend(result.err());
     }
     assert!(wrong.is_empty(), "on {kind:?}:\n{}", wrong.join("\n"));
+    assert_eq!(descriptors(), before, "descriptors are left open");
+}
+
+/// How many descriptors this process holds.
+fn descriptors() -> usize {
+    let table = std::fs::read_dir("/proc/self/fd").expect("a system with /proc");
+    table.count()
 }
 
 #[test]
@@ -73,4 +88,134 @@ fn threads_do_as_the_simulator() {
 #[test]
 fn smol_does_as_the_simulator() {
     conforms(Kind::Smol);
+}
+
+#[test]
+fn the_simulator_does_the_same_however_the_input_is_cut() {
+    let plans = [
+        SplitPlan::Joined,
+        SplitPlan::EveryByte,
+        SplitPlan::Random { most: 7 },
+        SplitPlan::Sizes(vec![1, 64, 3]),
+    ];
+    for scenario in scenarios(TEXT) {
+        let run = |plan| play(scenario, &mut *simulated(Scripted::default(), plan));
+        let whole = run(SplitPlan::Whole).unwrap();
+        for plan in &plans {
+            let cut = run(plan.clone());
+            let result = cut.and_then(|cut| compare(&whole, &cut));
+            assert_eq!(result, Ok(()), "{}, {plan:?}", scenario.name);
+        }
+    }
+}
+
+#[test]
+fn hosts_survive_without_descriptors() {
+    let _alone = alone();
+    let folder = folder();
+    for kind in [Kind::Mio, Kind::Blocking, Kind::Smol] {
+        let mut stage = stage(kind, Scripted::default(), folder.path());
+        let echo = |stage: &mut dyn Stage, peer| {
+            stage.send(peer, b"ECHO there\n").unwrap();
+            let mut heard = Vec::new();
+            while heard.len() < 6 {
+                match stage.receive(peer, 6 - heard.len()) {
+                    Ok(Heard::Bytes(bytes)) => heard.extend(bytes),
+                    other => panic!("on {kind:?}, peer {peer}: {other:?}"),
+                }
+            }
+            assert_eq!(heard, b"there\n");
+        };
+        stage.connect(1).unwrap();
+        echo(&mut *stage, 1);
+
+        let usual = getrlimit(Resource::Nofile);
+        let few = Rlimit { current: Some(highest_descriptor() + 12), ..usual };
+        setrlimit(Resource::Nofile, few).unwrap();
+        let crowd = (2..).take_while(|&peer| stage.connect(peer).is_ok());
+        let crowd: Vec<u32> = crowd.collect();
+        echo(&mut *stage, 1);
+        for &peer in &crowd {
+            stage.close(peer);
+        }
+        let late = 2 + u32::try_from(crowd.len()).unwrap();
+        stage.connect(late).unwrap();
+        echo(&mut *stage, late);
+        setrlimit(Resource::Nofile, usual).unwrap();
+
+        assert!(crowd.len() > 3, "{crowd:?}");
+        stage.tell(Message::Stop);
+        stage.close(1);
+        stage.close(late);
+        while stage.report().unwrap().is_some() {}
+    }
+}
+
+fn highest_descriptor() -> u64 {
+    let table = std::fs::read_dir("/proc/self/fd").expect("a system with /proc");
+    let numbers = table.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    numbers.max().expect("there are some")
+}
+
+// What follows shows that what is above can fail.
+
+#[test]
+fn a_lost_event_is_found() {
+    let _alone = alone();
+    let scenario = Scenario {
+        name: "an event that nobody answers",
+        steps: "1 connect\n1 send NOTE\\nECHO x\\n\n1 expect x\\n\n",
+    };
+    let folder = folder();
+    let deaf = || Scripted::deaf_to(1);
+    let expected = run(Kind::Sim, scenario, Scripted::default(), folder.path()).unwrap();
+    for kind in [Kind::Sim, Kind::Mio, Kind::Blocking, Kind::Smol] {
+        let found = run(kind, scenario, deaf(), folder.path()).unwrap();
+        let why = compare(&expected, &found).unwrap_err();
+        assert!(why.contains("part at report 1"), "{kind:?}: {why}");
+        assert!(why.contains("expected: 1 line NOTE"), "{kind:?}: {why}");
+    }
+}
+
+#[test]
+fn an_altered_log_is_found() {
+    let log: Log = ["1 opened", "1 end", "1 closed Done"].map(Into::into).into();
+    assert_eq!(compare(&log, &log.clone()), Ok(()));
+    let mut shorter = log.clone();
+    shorter.pop();
+    let mut swapped = log.clone();
+    swapped.swap(1, 2);
+    let mut other = log.clone();
+    other[2] = "1 closed Local".into();
+    for altered in [shorter, swapped, other, Log::new()] {
+        assert!(compare(&log, &altered).is_err(), "{altered:?}");
+        assert!(compare(&altered, &log).is_err(), "{altered:?}");
+    }
+}
+
+#[test]
+fn a_wrong_host_is_found() {
+    for fault in [
+        Fault::LoseAnEnd,
+        Fault::EndForReset,
+        Fault::AlterAByte,
+        Fault::LoseAMessage,
+        Fault::LoseAReport,
+    ] {
+        let wrong = scenarios(TEXT).into_iter().filter(|&scenario| {
+            let stage = simulated(Scripted::default(), SplitPlan::Whole);
+            play(scenario, &mut Faulty { stage, fault }).is_err()
+        });
+        assert!(wrong.count() > 0, "{fault:?} is found by no scenario");
+    }
+}
+
+#[test]
+fn an_open_descriptor_is_counted() {
+    let _alone = alone();
+    let before = descriptors();
+    let file = std::fs::File::open("/proc/self/stat").unwrap();
+    assert_eq!(descriptors(), before + 1);
+    drop(file);
+    assert_eq!(descriptors(), before);
 }

@@ -34,9 +34,14 @@ pub(crate) const MAX_LINE: usize = 256;
 /// One block of a flood.
 pub(crate) const BLOCK: usize = 1024;
 
-/// What `BIG` and `FLOOD` send: never the same at two places within 251 bytes of each other.
-pub(crate) fn pattern(at: u64) -> u8 {
-    (at % 251) as u8
+/// What `BIG` and `FLOOD` send: no two places within 251 bytes of each other look the same.
+pub(crate) fn pattern(from: u64, len: usize) -> Vec<u8> {
+    let cycle: Vec<u8> = (0..251).collect();
+    let start = (from % 251) as usize;
+    let mut bytes = cycle.repeat((start + len) / 251 + 1);
+    bytes.truncate(start + len);
+    bytes.drain(..start);
+    bytes
 }
 
 /// One side of the dialogue.
@@ -112,10 +117,10 @@ impl StreamMachine for Lines {
             if out.room() == 0 {
                 return Ok(Step::NeedRoom);
             }
-            let n = (self.big.1 - self.big.0).min(out.room() as u64).min(4096);
-            let piece: Vec<u8> = (self.big.0..self.big.0 + n).map(pattern).collect();
-            out.put(&piece);
-            self.big.0 += n;
+            let left = usize::try_from(self.big.1 - self.big.0).unwrap_or(usize::MAX);
+            let n = left.min(out.room()).min(4096);
+            out.put(&pattern(self.big.0, n));
+            self.big.0 += n as u64;
         }
         if self.done {
             return Ok(Step::Done);
@@ -192,8 +197,8 @@ pub(crate) enum Message {
 /// Does what the lines say, and reports what it sees.
 #[derive(Debug, Default)]
 pub(crate) struct Scripted {
-    /// Plants a fault: the service does not see the event of this number.
-    pub(crate) deaf_to: Option<u64>,
+    /// A planted fault: the event of this number is not seen.
+    deaf_to: Option<u64>,
     events: u64,
     /// Connections so far; each has its number for a name.
     named: u32,
@@ -402,6 +407,11 @@ impl Service<Lines> for Scripted {
 }
 
 impl Scripted {
+    /// A service with a fault: it does not see its n-th event.
+    pub(crate) fn deaf_to(n: u64) -> Self {
+        Self { deaf_to: Some(n), ..Self::default() }
+    }
+
     fn obey(&mut self, now: Now, from: ConnId, line: &str, net: &mut Net<Lines>) {
         let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
         let number = |text: &str| text.parse::<u64>().unwrap_or(0);
@@ -474,7 +484,7 @@ impl Scripted {
         };
         while flood.left > 0 && net.has_room(id) {
             let at = flood.sent * BLOCK as u64;
-            let block: Vec<u8> = (at..at + BLOCK as u64).map(pattern).collect();
+            let block = pattern(at, BLOCK);
             if net.send(id, Command::Say(&block)).is_err() {
                 break;
             }

@@ -198,13 +198,13 @@ impl Player<'_> {
                 self.expect(peer, &bytes)?;
             }
             "expect-big" => {
-                let bytes: Vec<u8> = (0..number(rest)?.into()).map(pattern).collect();
+                let bytes = pattern(0, number(rest)? as usize);
                 self.expect(peer, &bytes)?;
             }
             "expect-flood" => {
                 for n in 0..number(rest)?.into() {
                     let at = n * BLOCK as u64;
-                    let block: Vec<u8> = (at..at + BLOCK as u64).map(pattern).collect();
+                    let block = pattern(at, BLOCK);
                     self.expect(peer, &block)?;
                 }
             }
