@@ -10,16 +10,15 @@ pub const STEP_LIMIT: u64 = 1_000_000;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     mono: Instant,
-    /// What the wall clock said at the origin of the other.
-    origin: UnixTime,
+    /// When the wall clock was last set, and to what.
+    set: (Instant, UnixTime),
 }
 
 impl Clock {
     pub(crate) fn now(&self) -> Now {
-        Now {
-            mono: self.mono,
-            unix: UnixTime::from_nanos(self.origin.as_nanos().saturating_add(self.mono.as_nanos())),
-        }
+        let (at, unix) = self.set;
+        let since = self.mono.as_nanos().saturating_sub(at.as_nanos());
+        Now { mono: self.mono, unix: UnixTime::from_nanos(unix.as_nanos().saturating_add(since)) }
     }
 
     /// Goes on to `at`; never back.
@@ -29,13 +28,14 @@ impl Clock {
 
     /// Sets the wall clock alone.
     pub(crate) fn set_unix(&mut self, unix: UnixTime) {
-        self.origin = UnixTime::from_nanos(unix.as_nanos().saturating_sub(self.mono.as_nanos()));
+        self.set = (self.mono, unix);
     }
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { mono: Instant::default(), origin: UnixTime::from_secs(946_684_800) }
+        let start = Instant::default();
+        Self { mono: start, set: (start, UnixTime::from_secs(946_684_800)) }
     }
 }
 

@@ -145,15 +145,15 @@ impl Network {
         let mut idle = self.transmit(index, &mut *node);
         for (id, at) in stamps {
             node.handle_sent(now, id, Stamp { at, clock: Clock::Kernel });
-            idle &= self.transmit(index, &mut *node);
+            idle = idle && self.transmit(index, &mut *node);
         }
         for (meta, mut payload) in inbox {
             node.handle_datagram(now, meta, &mut payload);
-            idle &= self.transmit(index, &mut *node);
+            idle = idle && self.transmit(index, &mut *node);
         }
         if node.next_timeout().is_some_and(|at| at <= now.mono) {
             node.handle_timeout(now);
-            idle &= self.transmit(index, &mut *node);
+            idle = idle && self.transmit(index, &mut *node);
         }
         if let Some(socket) = self.sockets.get_mut(index) {
             socket.node = Some(node);

@@ -112,6 +112,20 @@ impl Answer {
     }
 }
 
+impl From<Reply<'_>> for Answer {
+    fn from(reply: Reply<'_>) -> Self {
+        match reply {
+            Reply::Opened { file, metadata } => Self::Opened(file, metadata),
+            Reply::Found(metadata) => Self::Found(metadata),
+            Reply::Listed(entries) => Self::Listed(entries.to_vec()),
+            Reply::Read(bytes) => Self::Read(bytes.to_vec()),
+            Reply::Resolved(addresses) => Self::Resolved(addresses.to_vec()),
+            Reply::Done => Self::Done,
+            Reply::Failed(failure) => Self::Failed(failure),
+        }
+    }
+}
+
 impl Disk {
     /// Names a folder lists at once, at most.
     pub const LIST_MAX: usize = 1_000;

@@ -3,11 +3,13 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::fmt::Debug;
-use semfio_machine::{Closed, ConnId, Net, Now, Peer, Service, StreamMachine};
+use semfio_machine::{Closed, ConnId, Net, Now, Peer, Reply, RequestId, Service, StreamMachine};
+
+use crate::disk::Answer;
 
 /// Hosts single machines: one for each connection, with no application above.
 ///
-/// Its messages are closures that do what an application would: dial, send commands, close. What
+/// Its messages are closures that do what an application would: dial, send commands, request, close. What
 /// happens is reported as [`Told`], an event as the `T` it was mapped to.
 pub struct Machines<M: StreamMachine, T> {
     make: Make<M>,
@@ -22,6 +24,8 @@ pub enum Told<T, E> {
     Opened(ConnId, Peer),
     /// Its machine said something.
     Event(ConnId, T),
+    /// The host has answered a request.
+    Reply(RequestId, Answer),
     /// It is over.
     Closed(ConnId, Closed<E>),
 }
@@ -55,6 +59,10 @@ impl<M: StreamMachine, T: Debug> Service<M> for Machines<M, T> {
 
     fn handle_closed(&mut self, _: Now, conn: ConnId, why: Closed<M::Error>, _: &mut Net<M>) {
         self.told.push_back(Told::Closed(conn, why));
+    }
+
+    fn handle_reply(&mut self, _: Now, id: RequestId, reply: Reply<'_>, _: &mut Net<M>) {
+        self.told.push_back(Told::Reply(id, reply.into()));
     }
 
     fn handle_message(&mut self, _: Now, message: Self::Message, net: &mut Net<M>) {

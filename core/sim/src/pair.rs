@@ -281,6 +281,9 @@ impl<A: StreamMachine, B: StreamMachine, T> Pair<A, B, T> {
             if !self.step() {
                 return Ok(());
             }
+            if self.a.spins || self.b.spins {
+                break;
+            }
         }
         Err(self.livelock())
     }
@@ -294,6 +297,9 @@ impl<A: StreamMachine, B: StreamMachine, T> Pair<A, B, T> {
                 return Ok(());
             }
             self.step();
+            if self.a.spins || self.b.spins {
+                break;
+            }
         }
         Err(self.livelock())
     }
@@ -303,6 +309,8 @@ impl<A: StreamMachine, B: StreamMachine, T> Pair<A, B, T> {
     }
 }
 
+/// Events a machine may give beyond one a byte before it is taken for one that never stops.
+const SPIN: usize = 100_000;
 const TO_A: u64 = 2;
 const TO_B: u64 = 3;
 
@@ -320,6 +328,8 @@ struct Half<M: StreamMachine, T> {
     /// The machine waits for input, and not for room or a command.
     reads: bool,
     paused: bool,
+    /// The machine gave events without end.
+    spins: bool,
     eof: bool,
     failed: bool,
     /// To be called without waiting for anything.
@@ -340,6 +350,7 @@ impl<M: StreamMachine, T> Half<M, T> {
             ended: None,
             reads: true,
             paused: false,
+            spins: false,
             eof: false,
             failed: false,
             touched: true,
@@ -427,10 +438,17 @@ impl<M: StreamMachine, T> Half<M, T> {
         if self.ended.is_some() {
             return;
         }
+        let new_len = new.len();
         let (bytes, fresh) = self.carry.append(new);
         let mut input = Input::new(bytes, fresh, self.eof);
         let mut ended = None;
+        let mut events = 0_usize;
         while !self.paused {
+            if events > SPIN.saturating_add(fresh).saturating_add(new_len) {
+                self.spins = true;
+                break;
+            }
+            events = events.saturating_add(1);
             match self.machine.handle_input(now, &mut input, &mut self.outbox) {
                 Ok(Step::Event(event)) => {
                     say((self.see)(event));

@@ -21,31 +21,22 @@ pub fn split_plans() -> impl Strategy<Value = SplitPlan> {
 
 /// Any link on which a stream loses nothing; shrinks towards the perfect one.
 pub fn links() -> impl Strategy<Value = LinkConfig> {
-    let times = (0..200_u64, 0..100_u64, 0..50_u64);
+    let times = (0..200_u64, 0..100_u64);
     let chances = (0..30_u32, 0..30_u32, 0..30_u32);
     let bandwidth = option::of(1_000..10_000_000_u64);
     // Small numbers are wide windows, since they shrink towards nothing.
     let window = 0..256 * 1024_usize;
     (times, chances, split_plans(), bandwidth, window).prop_map(
-        |(
-            (latency, jitter, overtaken),
-            (loss, duplication, reordering),
+        |((latency, jitter), (loss, duplication, reordering), split, bandwidth, less)| LinkConfig {
+            latency: Duration::from_millis(latency),
+            jitter: Duration::from_millis(jitter),
+            loss: Chance::percent(loss),
+            duplication: Chance::percent(duplication),
+            reordering: Chance::percent(reordering),
             split,
-            bandwidth,
-            less,
-        )| {
-            LinkConfig {
-                latency: Duration::from_millis(latency),
-                jitter: Duration::from_millis(jitter),
-                overtaken: Duration::from_millis(overtaken),
-                loss: Chance::percent(loss),
-                duplication: Chance::percent(duplication),
-                reordering: Chance::percent(reordering),
-                split,
-                bandwidth: bandwidth.and_then(NonZeroU64::new),
-                window: LinkConfig::default().window.saturating_sub(less),
-                ..LinkConfig::default()
-            }
+            bandwidth: bandwidth.and_then(NonZeroU64::new),
+            window: LinkConfig::default().window.saturating_sub(less),
+            ..LinkConfig::default()
         },
     )
 }
