@@ -1,17 +1,16 @@
 //! Streams.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io::{self, Read};
 use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SendError, SyncSender, TrySendError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use async_io::{Async, Timer};
+use async_io::Async;
 use semfio_machine::{
     Action, ConnId, Deadline, Effect, Failure, Instant, Now, Peer, RequestId, Service, Shard,
     StreamMachine, Target,
@@ -19,7 +18,8 @@ use semfio_machine::{
 use semfio_runtime_os::tcp::{self, Port};
 use semfio_runtime_os::{Clock, Files, OwnedReply, Roots, Worker, failure, write_outbox};
 
-use crate::ready::{Ready, Source};
+use crate::alarm::Alarm;
+use crate::ready::{Ready, Source, arm};
 
 /// Turns in one poll of the future, before the executor and the reactor get their share.
 const TURNS: usize = 8;
@@ -94,9 +94,7 @@ pub struct Host<M: StreamMachine, S: Service<M>> {
     /// and again does not hold up the others.
     failed: Vec<(ConnId, Failure)>,
     scratch: Vec<u8>,
-    timer: Timer,
-    /// When the timer fires; it may be too early, never too late.
-    timer_at: Option<Instant>,
+    alarm: Alarm,
     files: Arc<Files>,
     file_worker: Worker<RequestId>,
     name_worker: Worker<Lookup>,
@@ -167,8 +165,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             check_at: None,
             failed: Vec::new(),
             scratch: vec![0; config.scratch.max(1)],
-            timer: Timer::never(),
-            timer_at: None,
+            alarm: Alarm::new(),
             files,
             touched: false,
         })
@@ -225,7 +222,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             if self.shard.is_over() {
                 return Poll::Ready(());
             }
-            if !self.is_busy() && self.poll_timer(cx).is_pending() {
+            if !self.is_busy() && self.poll_alarm(cx).is_pending() {
                 return Poll::Pending;
             }
         }
@@ -286,28 +283,10 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             || (self.accept_again.is_none() && self.listeners.iter().any(|l| l.ready))
     }
 
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let next = [
-            self.shard.poll_timeout().map(|deadline| deadline.at),
-            self.accept_again,
-            self.check_at,
-        ];
-        let Some(at) = next.into_iter().flatten().min() else {
-            return Poll::Pending;
-        };
-        // To set it later would cost a system call each time; to be woken early costs one turn.
-        if self.timer_at.is_none_or(|set| at < set) {
-            self.timer_at = Some(at);
-            match self.clock.std_instant(at) {
-                Some(at) => self.timer.set_at(at),
-                None => self.timer.clear(),
-            }
-        }
-        let fired = Pin::new(&mut self.timer).poll(cx).map(drop);
-        if fired.is_ready() {
-            self.timer_at = None;
-        }
-        fired
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let service = self.shard.poll_timeout().map(|deadline| deadline.at);
+        let next = [service, self.accept_again, self.check_at];
+        self.alarm.poll(cx, self.clock, next.into_iter().flatten().min())
     }
 
     fn accept(&mut self) {
@@ -669,17 +648,6 @@ impl Default for HostConfig {
 fn slot(sockets: &mut [Option<Socket>], id: ConnId) -> Option<&mut Socket> {
     let socket = sockets.get_mut(id.index as usize)?.as_mut()?;
     (socket.id == id).then_some(socket)
-}
-
-/// Has the reactor wake a socket's waker. Its first answer may be about an event of the past.
-fn arm(mut poll: impl FnMut() -> Poll<io::Result<()>>) -> io::Result<()> {
-    loop {
-        match poll() {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(error)) => return Err(error),
-            Poll::Pending => return Ok(()),
-        }
-    }
 }
 
 /// Whether a failed accept says nothing about the next.

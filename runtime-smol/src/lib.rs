@@ -7,7 +7,10 @@
 //!
 //! It knows no protocol.
 
+mod alarm;
+mod datagram;
 mod host;
 mod ready;
 
+pub use datagram::{Datagrams, Stopper};
 pub use host::{Handle, Host, HostConfig};

@@ -1,8 +1,9 @@
 //! Which sockets have something to do.
 
+use std::io;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Wake, Waker};
+use std::task::{Poll, Wake, Waker};
 
 use semfio_machine::ConnId;
 
@@ -73,6 +74,17 @@ impl Wake for Wakeup {
         // Outside the lock: an executor may poll at once.
         if let Some(parent) = parent {
             parent.wake();
+        }
+    }
+}
+
+/// Has the reactor wake a socket's waker. Its first answer may be about an event of the past.
+pub(crate) fn arm(mut poll: impl FnMut() -> Poll<io::Result<()>>) -> io::Result<()> {
+    loop {
+        match poll() {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Pending => return Ok(()),
         }
     }
 }
