@@ -101,6 +101,9 @@ impl<'i> Input<'i> {
     pub fn cut(&mut self, at: usize, n: usize) {
         let at = at.min(self.visible);
         let n = n.min(self.visible.saturating_sub(at));
+        if n == 0 {
+            return;
+        }
         let gap_end = at.saturating_add(n);
         let behind = self.bytes.len().saturating_sub(gap_end);
         let fresh = if self.fresh > at { self.fresh.saturating_sub(n).max(at) } else { self.fresh };

@@ -448,6 +448,9 @@ fn commands_are_refused_by_full_outboxes_and_by_machines() {
     bench.message(0);
     bench.sent(a, 100);
     assert_eq!(bench.heard(), ["message 0", "0.0 room"], "once each time");
+    bench.say(a, b"echo\n");
+    bench.sent(a, 4);
+    assert_eq!(bench.heard(), ["0.0 echo"], "and not below the mark");
 }
 
 /// The limit may be set below the mark; who was refused is told of room all the same.
@@ -1009,7 +1012,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn a_host_that_obeys_misses_nothing(ops in prop::collection::vec(op(), 1..60)) {
