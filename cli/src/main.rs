@@ -1,1 +1,83 @@
-fn main() {}
+//! The command line: arguments, printing, and the choice of a runtime. Protocols are in `core/`.
+
+mod chat;
+mod failed;
+mod generate;
+mod join;
+//mod lab;
+mod output;
+mod record;
+mod replay;
+mod runtime;
+mod serve;
+mod signals;
+//mod tour;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::failed::Failed;
+use crate::runtime::Runtime;
+
+/// Network protocols without the wire: chat, echo, and every run recorded and replayed.
+#[derive(Debug, Parser)]
+#[command(name = "semfio", version, arg_required_else_help = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What all commands take.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Everywhere")]
+struct Common {
+    /// What moves the bytes
+    #[arg(long, global = true, value_enum, default_value_t, env = "SEMFIO_RUNTIME")]
+    runtime: Runtime,
+    /// Print JSON Lines, each with a `type`; the first has the schema version `v`
+    #[arg(long, global = true)]
+    json: bool,
+    /// Write a trace of the run, for `semfio replay`; it holds all that was said
+    #[arg(long, global = true, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// When to use colours; NO_COLOR is honoured
+    #[arg(long, global = true, value_name = "WHEN", default_value_t)]
+    color: clap::ColorChoice,
+    /// Print errors only
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Print more
+    #[arg(long, short, global = true)]
+    verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A room to talk in: serve one, or join one
+    #[command(subcommand)]
+    Chat(chat::Chat),
+    /// Run a recorded trace again and compare
+    Replay(replay::Args),
+    // Start every server there is on this machine, to play with
+    //Lab(lab::Args),
+    /// Print man pages and shell completions
+    #[command(subcommand)]
+    Generate(generate::Generate),
+}
+
+fn main() -> ExitCode {
+    let Cli { common, command } = Cli::parse();
+    output::choose_colour(common.color);
+    let result = match command {
+        Command::Chat(chat::Chat::Serve(args)) => serve::run(&common, args),
+        Command::Chat(chat::Chat::Join(args)) => join::run(&common, args),
+        Command::Replay(args) => replay::run(&common, &args),
+        //Command::Lab(args) => lab::run(&common, &args),
+        Command::Generate(what) => generate::run(&what),
+    };
+    result.unwrap_or_else(Failed::print)
+}

@@ -1,0 +1,44 @@
+//! `semfio chat`: what both of its commands have in common.
+
+use clap::{Subcommand, ValueEnum};
+use semfio_frame::Dialect;
+
+use crate::{join, serve};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Chat {
+    /// Open a room: for `semfio chat join`, for nc and telnet, and for programs that send plain text
+    Serve(serve::Args),
+    /// Enter a room
+    Join(join::Args),
+}
+
+/// How to speak.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum DialectName {
+    /// With names, rooms, history and acknowledgements
+    Framed,
+    /// Lines, as nc and telnet send them
+    Line,
+    /// Plain text without borders; the next line leaves once the last has come back
+    Raw,
+}
+
+impl From<DialectName> for Dialect {
+    fn from(name: DialectName) -> Self {
+        match name {
+            DialectName::Framed => Self::Framed,
+            DialectName::Line => Self::Line,
+            DialectName::Raw => Self::Raw,
+        }
+    }
+}
+
+/// A dialect's name, as it is typed and recorded.
+pub(crate) fn dialect_name(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Framed => "framed",
+        Dialect::Line => "line",
+        Dialect::Raw => "raw",
+    }
+}

@@ -1,0 +1,539 @@
+//! `semfio chat join`.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustyline::error::ReadlineError;
+use rustyline::{DefaultEditor, ExternalPrinter};
+use semfio_chat::text::{Folded, check_nick};
+use semfio_chat::wire::ErrorCode;
+use semfio_chat::{
+    ClientError, Happened, Outcome, Participant, ParticipantConfig, ParticipantMessage,
+    ParticipantReport,
+};
+use semfio_frame::Dialect;
+use semfio_machine::Target;
+use semfio_runtime_os::{Clock, seed};
+use serde_json::{Value, json};
+
+use crate::Common;
+use crate::chat::DialectName;
+use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK, PROTOCOL};
+use crate::output::{
+    DIM, LOUD, OWN, Records, clock_face, escape, is_coloured, notice, paint, paint_nick,
+    print_bytes, print_line,
+};
+use crate::record::{self, Spoken};
+use crate::runtime::{Handle, Host};
+use crate::signals::{self, Interrupted};
+
+/// Lines of stdin that may be unacknowledged before no more are read.
+const AHEAD: usize = 1000;
+
+/// The longest line of stdin in bytes; what follows in the same line is left out. Far more than
+/// any text may have, so that it is refused and not cut.
+const MAX_STDIN_LINE: u64 = 1024 * 1024;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The server
+    #[arg(value_name = "HOST:PORT", value_parser = target)]
+    server: Target,
+    /// Your name there [default: $USER, or guest]
+    #[arg(long, value_name = "NAME", value_parser = nick)]
+    nick: Option<String>,
+    /// The room to enter first
+    #[arg(long, value_name = "ROOM", default_value = "lobby", value_parser = crate::serve::room)]
+    room: String,
+    /// How to speak with the server
+    #[arg(long, value_enum, default_value = "framed")]
+    dialect: DialectName,
+}
+
+pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
+    let nick = args.nick.unwrap_or_else(default_nick);
+    let dialect = Dialect::from(args.dialect);
+    let server = args.server.to_string();
+    let config = ParticipantConfig::new(args.server, dialect, &nick, &args.room);
+    let seed = seed::draw().map_err(|error| Failed::new(NETWORK, error))?;
+    let clock = Clock::start();
+    let (shard, recording) = record::shard(
+        Participant::new(config.clone(), &seed),
+        record::participant_header(&config, &seed),
+        common.record.as_deref(),
+        clock,
+    )?;
+    let cannot = |error| Failed::because(NETWORK, "cannot join", error);
+    let host = Host::new(common.runtime, shard, clock).map_err(cannot)?;
+    let handle = host.handle();
+    let interrupted = signals::catch({
+        let handle = handle.clone();
+        move || handle.send(Spoken(ParticipantMessage::Interrupt))
+    })
+    .map_err(cannot)?;
+    let ahead = Arc::new(Ahead::default());
+    let screen = if common.json {
+        Screen::Records(Records::default())
+    } else if io::stdin().is_terminal() && io::stdout().is_terminal() {
+        Screen::Terminal(Terminal::open(handle.clone(), interrupted.clone())?)
+    } else {
+        Screen::Pipe
+    };
+    if !matches!(screen, Screen::Terminal(_)) {
+        let ahead = Arc::clone(&ahead);
+        start("semfio-stdin", move || read_stdin(&handle, &ahead))?;
+    }
+    let mut teller = Teller {
+        screen,
+        quiet: common.quiet,
+        nick,
+        server,
+        standing: false,
+        refused: 0,
+        outcome: None,
+    };
+    let participant = host.run(|report| {
+        if let ParticipantReport::Done(lines) = report {
+            ahead.done(lines);
+        }
+        teller.tell(report);
+    });
+    if let Screen::Terminal(terminal) = &teller.screen {
+        terminal.restore();
+    }
+    drop(participant.map_err(cannot)?);
+    recording.finish()?;
+    if interrupted.is_set() {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    teller.verdict(&ahead)
+}
+
+fn target(text: &str) -> Result<Target, String> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(Target::Address(address));
+    }
+    let usage = || "expected HOST:PORT, for instance 127.0.0.1:8000".to_owned();
+    let (host, port) = text.rsplit_once(':').ok_or_else(usage)?;
+    let port = port.parse().map_err(|_| usage())?;
+    if host.is_empty() || host.contains([':', '[', ']']) {
+        return Err(usage());
+    }
+    Ok(Target::Name(host.into(), port))
+}
+
+fn nick(name: &str) -> Result<String, semfio_chat::text::BadText> {
+    check_nick(name).map(|()| name.into())
+}
+
+fn default_nick() -> String {
+    let user = std::env::var("USER").unwrap_or_default();
+    nick(&user).unwrap_or_else(|_| "guest".into())
+}
+
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failed> {
+    let started = thread::Builder::new().name(name.into()).spawn(work);
+    started.map(drop).map_err(|error| Failed::because(NETWORK, "cannot start a thread", error))
+}
+
+/// How many lines were handed over and are not done with.
+#[derive(Default)]
+struct Ahead {
+    lines: Mutex<usize>,
+    fewer: Condvar,
+}
+
+impl Ahead {
+    fn one_more(&self) {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self
+            .fewer
+            .wait_while(lines, |lines| *lines >= AHEAD)
+            .unwrap_or_else(PoisonError::into_inner);
+        *lines += 1;
+    }
+
+    fn done(&self, n: usize) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        *lines = lines.saturating_sub(n);
+        self.fewer.notify_one();
+    }
+
+    fn lines(&self) -> usize {
+        *self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends the lines of stdin, and its end.
+fn read_stdin(handle: &Handle<Spoken<ParticipantMessage>>, ahead: &Ahead) {
+    let mut stdin = io::stdin().lock();
+    let mut line = Vec::new();
+    for number in 1_u64.. {
+        line.clear();
+        match stdin.by_ref().take(MAX_STDIN_LINE).read_until(b'\n', &mut line) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) => {
+                notice(&format!("semfio: cannot read stdin: {error}"));
+                break;
+            }
+        }
+        if !line.ends_with(b"\n") && line.len() as u64 == MAX_STDIN_LINE {
+            // The core refuses it for its length and says so.
+            let _ = stdin.skip_until(b'\n');
+        }
+        while line.last().is_some_and(|end| matches!(end, b'\n' | b'\r')) {
+            line.pop();
+        }
+        let text = String::from_utf8_lossy(&line);
+        if matches!(text, std::borrow::Cow::Owned(_)) {
+            notice(&format!("semfio: line {number} is not UTF-8: sent with U+FFFD for what is not"));
+        }
+        ahead.one_more();
+        handle.send(Spoken(ParticipantMessage::Line(text.into_owned())));
+    }
+    handle.send(Spoken(ParticipantMessage::Eof));
+}
+
+/// Where the conversation is shown.
+enum Screen {
+    Records(Records),
+    Pipe,
+    Terminal(Terminal),
+}
+
+/// A terminal on which a line is typed while others arrive.
+struct Terminal {
+    printer: Box<dyn ExternalPrinter + Send>,
+    coloured: bool,
+    /// As it was; the editor's own clean-up is not waited for.
+    before: Option<Termios>,
+}
+
+impl Terminal {
+    fn open(
+        handle: Handle<Spoken<ParticipantMessage>>,
+        interrupted: Interrupted,
+    ) -> Result<Self, Failed> {
+        let before = tcgetattr(io::stdin()).ok();
+        let cannot = |error| Failed::because(NETWORK, "cannot use the terminal", error);
+        let config = rustyline::Config::builder()
+            .bracketed_paste(false)
+            .auto_add_history(true)
+            .build();
+        let mut editor = DefaultEditor::with_config(config).map_err(cannot)?;
+        let printer = Box::new(editor.create_external_printer().map_err(cannot)?);
+        start("semfio-typing", move || {
+            loop {
+                let message = match editor.readline("> ") {
+                    Ok(line) => ParticipantMessage::Line(line),
+                    Err(ReadlineError::Interrupted) => {
+                        interrupted.set();
+                        ParticipantMessage::Interrupt
+                    }
+                    Err(_) => ParticipantMessage::Eof,
+                };
+                let last = !matches!(message, ParticipantMessage::Line(_));
+                handle.send(Spoken(message));
+                if last {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { printer, coloured: is_coloured(), before })
+    }
+
+    fn print(&mut self, line: &str) {
+        let line = if self.coloured {
+            format!("{line}\n")
+        } else {
+            format!("{}\n", anstream::adapter::strip_str(line))
+        };
+        if self.printer.print(line).is_err() {
+            std::process::exit(0);
+        }
+    }
+
+    fn restore(&self) {
+        if let Some(before) = &self.before {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Drain, before);
+            print_bytes(b"\r\x1b[K");
+        }
+    }
+}
+
+/// Tells what a participant reports.
+struct Teller {
+    screen: Screen,
+    quiet: bool,
+    nick: String,
+    server: String,
+    /// Whether there ever was a connection.
+    standing: bool,
+    refused: usize,
+    outcome: Option<Outcome>,
+}
+
+impl Teller {
+    fn tell(&mut self, report: ParticipantReport) {
+        match &report {
+            ParticipantReport::Welcome { nick, .. } => {
+                self.standing = true;
+                self.nick.clone_from(nick);
+            }
+            ParticipantReport::Connected => self.standing = true,
+            ParticipantReport::Entry { what: Happened::Nick(new), own: true, old: false, .. } => {
+                self.nick.clone_from(new);
+            }
+            ParticipantReport::Refused(_) => self.refused += 1,
+            ParticipantReport::Over(outcome) => self.outcome = Some(outcome.clone()),
+            _ => {}
+        }
+        match &mut self.screen {
+            Screen::Records(records) => {
+                let (kind, record) = as_record(&report);
+                records.print(kind, record);
+            }
+            Screen::Pipe => self.pipe(&report),
+            Screen::Terminal(_) => self.show(&report),
+        }
+    }
+
+    /// The conversation to stdout, all else to stderr.
+    fn pipe(&self, report: &ParticipantReport) {
+        match report {
+            ParticipantReport::Entry { .. } => {
+                if let Some(line) = self.as_line(report) {
+                    print_line(&line);
+                }
+            }
+            ParticipantReport::Text(bytes) => print_bytes(bytes),
+            ParticipantReport::Names { .. } | ParticipantReport::Note(_) => {
+                if let Some(line) = self.as_line(report) {
+                    print_line(&line);
+                }
+            }
+            ParticipantReport::Gap { .. } | ParticipantReport::Refused(_) => {
+                if let Some(line) = self.as_line(report) {
+                    notice(&line);
+                }
+            }
+            ParticipantReport::Lost { .. } if !self.quiet => {
+                if let Some(line) = self.as_line(report) {
+                    notice(&line);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn show(&mut self, report: &ParticipantReport) {
+        // What was typed stands there already.
+        if let ParticipantReport::Entry { what: Happened::Text(_), own: true, old: false, .. } =
+            report
+        {
+            return;
+        }
+        let line = self.as_line(report);
+        if let (Some(line), Screen::Terminal(terminal)) = (line, &mut self.screen) {
+            terminal.print(&line);
+        }
+    }
+
+    fn as_line(&self, report: &ParticipantReport) -> Option<String> {
+        Some(match report {
+            ParticipantReport::Welcome { nick, again: false } => {
+                format!("* you are {}; /help tells what you can do", paint_nick(nick))
+            }
+            ParticipantReport::Welcome { again: true, .. } => "* connected again".into(),
+            ParticipantReport::Connected => format!("* connected to {}", self.server),
+            ParticipantReport::Entry { time, room, nick, what, own, .. } => {
+                let face = paint(DIM, &format!("[{}]", clock_face(*time)));
+                let (who, room) = (paint_nick(nick), escape(room));
+                match what {
+                    Happened::Text(text) => {
+                        format!("{face} <{who}> {}", self.highlight(text, *own))
+                    }
+                    Happened::Action(text) => {
+                        format!("{face} * {who} {}", self.highlight(text, *own))
+                    }
+                    Happened::Private(text) => format!("{face} <{who} -> {room}> {}", escape(text)),
+                    Happened::Join => format!("{face} * {who} joined {room}"),
+                    Happened::Part => format!("{face} * {who} left {room}"),
+                    Happened::Nick(new) => format!("{face} * {who} is now {}", paint_nick(new)),
+                }
+            }
+            ParticipantReport::Names { room, total, names } => {
+                let mut line = format!("* in {}:", escape(room));
+                for name in names {
+                    line.push(' ');
+                    line.push_str(&paint_nick(name));
+                }
+                let more = (*total as usize).saturating_sub(names.len());
+                if more > 0 {
+                    line.push_str(&format!(" and {more} more"));
+                }
+                line
+            }
+            ParticipantReport::Gap { room, from, to, oldest } => {
+                let missed = to.saturating_sub(*from).saturating_add(1);
+                let kept = if oldest > to {
+                    "they are not kept any more".into()
+                } else {
+                    format!("/history {} shows what is kept", from.max(oldest))
+                };
+                let line = format!(
+                    "! {missed} entries of {} left out, from {from} to {to}; {kept}",
+                    escape(room)
+                );
+                paint(LOUD, &line)
+            }
+            ParticipantReport::Text(bytes) => {
+                escape(String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n'])).into_owned()
+            }
+            ParticipantReport::Refused(why) => paint(LOUD, &format!("! {}", escape(why))),
+            ParticipantReport::Note(note) => format!("* {}", escape(note)),
+            ParticipantReport::Lost { why, retry_in } => {
+                let seconds = retry_in.as_secs_f32();
+                let line =
+                    format!("! {}; trying again in {seconds:.1} s", escape(why));
+                paint(LOUD, &line)
+            }
+            ParticipantReport::Done(_) | ParticipantReport::Over(_) => return None,
+        })
+    }
+
+    /// The text of another stands out if it names us.
+    fn highlight(&self, text: &str, own: bool) -> String {
+        let is_name = |word: &str| {
+            let word = word.trim_matches(|c: char| c.is_ascii_punctuation() && c != '_' && c != '-');
+            !word.is_empty() && Folded::new(word) == Folded::new(&self.nick)
+        };
+        let text_shown = escape(text);
+        if !own && text.split_whitespace().any(is_name) {
+            paint(OWN, &text_shown)
+        } else {
+            text_shown.into_owned()
+        }
+    }
+
+    fn verdict(&self, ahead: &Ahead) -> Result<ExitCode, Failed> {
+        let lines = ahead.lines();
+        let with_lines = |failed: Failed| {
+            let said = format!("{lines} lines were not sent or not acknowledged");
+            if lines > 0 { failed.hint(said) } else { failed }
+        };
+        let server = &self.server;
+        match &self.outcome {
+            Some(Outcome::Left) if self.refused == 0 => Ok(ExitCode::SUCCESS),
+            Some(Outcome::Left) if matches!(self.screen, Screen::Terminal(_)) => {
+                Ok(ExitCode::SUCCESS)
+            }
+            Some(Outcome::Left) => {
+                let what = format!("{} lines were refused", self.refused);
+                Err(Failed::new(NEGATIVE, anyhow::anyhow!(what)))
+            }
+            Some(Outcome::TurnedAway(code, text)) => {
+                let what = format!("{server} does not let you in");
+                let failed = Failed::because(NEGATIVE, what, escape(text));
+                Err(if *code == ErrorCode::NickInUse {
+                    failed.hint("choose another name with --nick")
+                } else {
+                    failed
+                })
+            }
+            Some(Outcome::Failed(failure)) if self.standing => Err(with_lines(Failed::because(
+                NETWORK,
+                format!("the connection to {server} broke"),
+                failure,
+            ))),
+            Some(Outcome::Failed(failure)) => Err(Failed::because(
+                NETWORK,
+                format!("cannot connect to {server}"),
+                failure,
+            )
+            .hint("is the server running? `semfio chat serve` starts one")),
+            Some(Outcome::Protocol(error)) => {
+                let what = format!("{server} does not speak as it should");
+                let failed = Failed::because(PROTOCOL, what, error);
+                Err(match error {
+                    ClientError::Mirrored
+                    | ClientError::WelcomeTimeout
+                    | ClientError::BadPreface
+                    | ClientError::ClosedEarly => failed.hint(
+                        "if the server sends plain text without frames, try --dialect raw",
+                    ),
+                    _ => failed,
+                })
+            }
+            Some(Outcome::Unsent(n)) => Err(Failed::new(
+                NETWORK,
+                anyhow::anyhow!("left {server} with {n} lines unsent or not acknowledged"),
+            )),
+            Some(Outcome::Ended) if lines > 0 => Err(with_lines(Failed::because(
+                NETWORK,
+                "the conversation is over",
+                format!("{server} ended it"),
+            ))),
+            Some(Outcome::Ended) => Err(Failed::because(
+                NEGATIVE,
+                "the conversation is over",
+                format!("{server} ended it"),
+            )),
+            None => Err(Failed::because(NETWORK, "cannot join", "the run ended before it began")),
+        }
+    }
+}
+
+fn as_record(report: &ParticipantReport) -> (&'static str, Value) {
+    match report {
+        ParticipantReport::Welcome { nick, again } => {
+            ("welcome", json!({ "nick": nick, "again": again }))
+        }
+        ParticipantReport::Connected => ("connected", json!({})),
+        ParticipantReport::Entry { seq, time, room, nick, what, old, own } => {
+            let (what, text) = match what {
+                Happened::Text(text) => ("text", Some(text)),
+                Happened::Action(text) => ("action", Some(text)),
+                Happened::Private(text) => ("private", Some(text)),
+                Happened::Join => ("join", None),
+                Happened::Part => ("part", None),
+                Happened::Nick(new) => ("nick", Some(new)),
+            };
+            let record = json!({ "what": what, "seq": seq, "time_ms": time, "room": room,
+                "nick": nick, "text": text, "old": old, "own": own });
+            ("entry", record)
+        }
+        ParticipantReport::Names { room, total, names } => {
+            ("names", json!({ "room": room, "total": total, "names": names }))
+        }
+        ParticipantReport::Gap { room, from, to, oldest } => {
+            ("gap", json!({ "room": room, "from": from, "to": to, "oldest": oldest }))
+        }
+        ParticipantReport::Text(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => ("read", json!({ "text": text })),
+            Err(_) => ("read", json!({ "octets": bytes })),
+        },
+        ParticipantReport::Done(lines) => ("done", json!({ "lines": lines })),
+        ParticipantReport::Refused(why) => ("refused", json!({ "why": why })),
+        ParticipantReport::Note(note) => ("note", json!({ "text": note })),
+        ParticipantReport::Lost { why, retry_in } => {
+            ("lost", json!({ "why": why, "retry_in_ms": retry_in.as_millis() }))
+        }
+        ParticipantReport::Over(outcome) => {
+            let how = match outcome {
+                Outcome::Left => "left",
+                Outcome::Ended => "ended",
+                Outcome::TurnedAway(..) => "turned away",
+                Outcome::Failed(_) => "failed",
+                Outcome::Protocol(_) => "protocol",
+                Outcome::Unsent(_) => "unsent",
+            };
+            ("over", json!({ "how": how }))
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! `--record`: services whose runs can be written down, and the file they are written to.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, bail};
+use semfio_chat::{
+    Hub, HubConfig, HubMessage, LogLimits, Participant, ParticipantConfig, ParticipantMessage,
+    Reports, SlowPolicy,
+};
+use semfio_frame::Dialect;
+use semfio_machine::{
+    Closed, ConnId, Deadline, Net, NetLimits, Now, Peer, Reply, RequestId, Seed, Service, Shard,
+    StreamMachine, Target,
+};
+use semfio_runtime_os::Clock;
+use semfio_trace::{Header, Recorded, Recorder};
+
+use crate::chat::dialect_name;
+use crate::failed::{Failed, NEGATIVE, USAGE};
+
+/// The names of the services in a trace.
+pub(crate) const HUB: &str = "chat.hub";
+pub(crate) const PARTICIPANT: &str = "chat.participant";
+pub(crate) const ECHO: &str = "echo";
+
+/// A message of a service, in a form a trace can hold.
+#[derive(Debug)]
+pub(crate) struct Spoken<T>(pub(crate) T);
+
+impl Recorded for Spoken<HubMessage> {
+    fn encode(&self, to: &mut Vec<u8>) {
+        match self.0 {
+            HubMessage::Stop => to.extend_from_slice(b"stop"),
+        }
+    }
+
+    fn decode(from: &[u8]) -> Option<Self> {
+        (from == b"stop").then_some(Self(HubMessage::Stop))
+    }
+}
+
+impl Recorded for Spoken<ParticipantMessage> {
+    fn encode(&self, to: &mut Vec<u8>) {
+        match &self.0 {
+            ParticipantMessage::Line(line) => {
+                to.extend_from_slice(b"line ");
+                line.encode(to);
+            }
+            ParticipantMessage::Eof => to.extend_from_slice(b"eof"),
+            ParticipantMessage::Interrupt => to.extend_from_slice(b"interrupt"),
+        }
+    }
+
+    fn decode(from: &[u8]) -> Option<Self> {
+        Some(Self(match from {
+            b"eof" => ParticipantMessage::Eof,
+            b"interrupt" => ParticipantMessage::Interrupt,
+            _ => ParticipantMessage::Line(String::decode(from.strip_prefix(b"line ")?)?),
+        }))
+    }
+}
+
+impl Recorded for Spoken<()> {
+    fn encode(&self, _: &mut Vec<u8>) {}
+
+    fn decode(from: &[u8]) -> Option<Self> {
+        from.is_empty().then_some(Self(()))
+    }
+}
+
+/// A service that hears [`Spoken`] messages, and is the same in all else.
+#[derive(Debug)]
+pub(crate) struct Recordable<S>(pub(crate) S);
+
+impl<M: StreamMachine, S: Service<M>> Service<M> for Recordable<S> {
+    type Message = Spoken<S::Message>;
+    type Report = S::Report;
+
+    fn accept(&mut self, now: Now, peer: &Peer) -> Option<M> {
+        self.0.accept(now, peer)
+    }
+
+    fn handle_opened(&mut self, now: Now, conn: ConnId, peer: &Peer, net: &mut Net<M>) {
+        self.0.handle_opened(now, conn, peer, net);
+    }
+
+    fn handle_event(&mut self, now: Now, from: ConnId, event: M::Event<'_>, net: &mut Net<M>) {
+        self.0.handle_event(now, from, event, net);
+    }
+
+    fn handle_room(&mut self, now: Now, conn: ConnId, net: &mut Net<M>) {
+        self.0.handle_room(now, conn, net);
+    }
+
+    fn handle_closed(&mut self, now: Now, conn: ConnId, why: Closed<M::Error>, net: &mut Net<M>) {
+        self.0.handle_closed(now, conn, why, net);
+    }
+
+    fn handle_reply(&mut self, now: Now, id: RequestId, reply: Reply<'_>, net: &mut Net<M>) {
+        self.0.handle_reply(now, id, reply, net);
+    }
+
+    fn handle_message(&mut self, now: Now, message: Self::Message, net: &mut Net<M>) {
+        self.0.handle_message(now, message.0, net);
+    }
+
+    fn handle_turn(&mut self, now: Now, net: &mut Net<M>) {
+        self.0.handle_turn(now, net);
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        self.0.poll_timeout()
+    }
+
+    fn handle_timeout(&mut self, now: Now, net: &mut Net<M>) {
+        self.0.handle_timeout(now, net);
+    }
+
+    fn poll_report(&mut self) -> Option<Self::Report> {
+        self.0.poll_report()
+    }
+}
+
+/// A shard, recorded to `to` if that is given.
+pub(crate) fn shard<M, S>(
+    service: S,
+    header: Header,
+    to: Option<&Path>,
+    clock: Clock,
+) -> Result<(Shard<M, Recordable<S>>, Recording), Failed>
+where
+    M: StreamMachine,
+    S: Service<M>,
+    S::Message: 'static,
+    Spoken<S::Message>: Recorded,
+{
+    let mut shard = Shard::new(Recordable(service), header.limits);
+    let Some(path) = to else {
+        return Ok((shard, Recording::default()));
+    };
+    let header = Header { start: clock.now(), ..header };
+    let recording = Recording::default();
+    // Others on this machine shall not read what is said.
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let file = file.map_err(|error| {
+        Failed::because(USAGE, format!("cannot record to {}", path.display()), error)
+    })?;
+    let mut sink = Sink { file: BufWriter::new(file), recording: recording.clone() };
+    shard.set_tap(Box::new(Recorder::new(&header, move |line: &[u8]| sink.write(line))));
+    Ok((shard, recording))
+}
+
+/// How a recording went; known once the shard is gone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Recording(Arc<Mutex<Option<io::Error>>>);
+
+impl Recording {
+    /// Fails if not all of it was written.
+    pub(crate) fn finish(&self) -> Result<(), Failed> {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            None => Ok(()),
+            Some(error) => Err(Failed::because(NEGATIVE, "the recording is not whole", error)),
+        }
+    }
+
+    fn note(&self, result: io::Result<()>) {
+        if let Err(error) = result {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+    }
+}
+
+struct Sink {
+    file: BufWriter<File>,
+    recording: Recording,
+}
+
+impl Sink {
+    fn write(&mut self, line: &[u8]) {
+        // A run that panics leaves a trace that is seen to be cut.
+        if !std::thread::panicking() {
+            let result = self.file.write_all(line);
+            self.recording.note(result);
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        let result = self.file.flush();
+        self.recording.note(result);
+    }
+}
+
+/// The header of a hub's trace.
+pub(crate) fn hub_header(config: &HubConfig, seed: &Seed) -> Header {
+    let slow = match config.slow {
+        SlowPolicy::Gap => "gap",
+        SlowPolicy::Disconnect => "disconnect",
+    };
+    let reports = match config.reports {
+        Reports::None => "none",
+        Reports::Members => "members",
+        Reports::All => "all",
+    };
+    let fields = [
+        ("room", config.room.clone()),
+        ("log.entries", config.log.entries.to_string()),
+        ("log.bytes", config.log.bytes.to_string()),
+        ("backlog", config.backlog.to_string()),
+        ("rooms", config.rooms.to_string()),
+        ("rooms_each", config.rooms_each.to_string()),
+        ("lag", config.lag.to_string()),
+        ("slow", slow.into()),
+        ("idle_ms", config.idle.as_millis().to_string()),
+        ("reports", reports.into()),
+    ];
+    header(HUB, "server", fields, Some(seed))
+}
+
+/// The header of a participant's trace.
+pub(crate) fn participant_header(config: &ParticipantConfig, seed: &Seed) -> Header {
+    let (kind, port) = match &config.target {
+        Target::Address(_) => ("address", None),
+        Target::Name(_, port) => ("name", Some(port)),
+    };
+    let target = match &config.target {
+        Target::Address(address) => address.to_string(),
+        Target::Name(name, _) => name.clone(),
+    };
+    let fields = [
+        ("target.kind", kind.into()),
+        ("target", target),
+        ("target.port", port.copied().unwrap_or_default().to_string()),
+        ("dialect", dialect_name(config.dialect).into()),
+        ("nick", config.nick.clone()),
+        ("room", config.room.clone()),
+        ("retries", config.retries.to_string()),
+    ];
+    header(PARTICIPANT, "client", fields, Some(seed))
+}
+
+/// The header of an echo server's trace.
+pub(crate) fn echo_header() -> Header {
+    header(ECHO, "server", [], None)
+}
+
+fn header<const N: usize>(
+    service: &str,
+    vantage_point: &str,
+    fields: [(&str, String); N],
+    seed: Option<&Seed>,
+) -> Header {
+    Header {
+        vantage_point: vantage_point.into(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        config: fields.into_iter().map(|(key, value)| (key.into(), value)).collect(),
+        limits: NetLimits::default(),
+        seed: seed.cloned(),
+        ..Header::new(service)
+    }
+}
+
+/// The hub that a header tells of.
+pub(crate) fn hub_of(header: &Header) -> anyhow::Result<Hub> {
+    let config = HubConfig {
+        room: field(header, "room")?.into(),
+        log: LogLimits {
+            entries: number(header, "log.entries")?,
+            bytes: number(header, "log.bytes")?,
+        },
+        backlog: number(header, "backlog")?,
+        rooms: number(header, "rooms")?,
+        rooms_each: number(header, "rooms_each")?,
+        lag: number(header, "lag")?,
+        slow: match field(header, "slow")? {
+            "gap" => SlowPolicy::Gap,
+            "disconnect" => SlowPolicy::Disconnect,
+            other => bail!("slow is {other}"),
+        },
+        idle: std::time::Duration::from_millis(number(header, "idle_ms")?),
+        reports: match field(header, "reports")? {
+            "none" => Reports::None,
+            "members" => Reports::Members,
+            "all" => Reports::All,
+            other => bail!("reports is {other}"),
+        },
+    };
+    Ok(Hub::new(config, seed(header)?))
+}
+
+/// The participant that a header tells of.
+pub(crate) fn participant_of(header: &Header) -> anyhow::Result<Participant> {
+    let target = field(header, "target")?;
+    let config = ParticipantConfig {
+        target: match field(header, "target.kind")? {
+            "address" => Target::Address(target.parse().context("target")?),
+            _ => Target::Name(target.into(), number(header, "target.port")?),
+        },
+        dialect: match field(header, "dialect")? {
+            "framed" => Dialect::Framed,
+            "line" => Dialect::Line,
+            "raw" => Dialect::Raw,
+            other => bail!("dialect is {other}"),
+        },
+        nick: field(header, "nick")?.into(),
+        room: field(header, "room")?.into(),
+        retries: number(header, "retries")?,
+    };
+    Ok(Participant::new(config, seed(header)?))
+}
+
+fn seed(header: &Header) -> anyhow::Result<&Seed> {
+    header.seed.as_ref().context("it has no seed")
+}
+
+fn field<'h>(header: &'h Header, key: &str) -> anyhow::Result<&'h str> {
+    Ok(header.config.get(key).with_context(|| format!("its configuration has no {key}"))?)
+}
+
+fn number<T: std::str::FromStr>(header: &Header, key: &str) -> anyhow::Result<T> {
+    let text = field(header, key)?;
+    text.parse().ok().with_context(|| format!("{key} in its configuration is {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_survives_its_header() {
+        let seed = Seed::from_u64(7);
+        let config = HubConfig {
+            slow: SlowPolicy::Disconnect,
+            reports: Reports::All,
+            lag: 99,
+            ..HubConfig::default()
+        };
+        let again = format!("{:?}", hub_of(&hub_header(&config, &seed)).unwrap());
+        assert_eq!(again, format!("{:?}", Hub::new(config, &seed)));
+        for target in
+            [Target::Address("[::1]:9".parse().unwrap()), Target::Name("localhost".into(), 8000)]
+        {
+            let config = ParticipantConfig::new(target, Dialect::Line, "ana", "sala");
+            let again = participant_of(&participant_header(&config, &seed)).unwrap();
+            assert_eq!(format!("{again:?}"), format!("{:?}", Participant::new(config, &seed)));
+        }
+        let mut planted = hub_header(&HubConfig::default(), &seed);
+        planted.config.insert("slow".into(), "sometimes".into());
+        assert!(hub_of(&planted).is_err());
+    }
+
+    #[test]
+    fn messages_come_back_from_a_trace() {
+        for message in [
+            ParticipantMessage::Line("olá".into()),
+            ParticipantMessage::Line("eof".into()),
+            ParticipantMessage::Eof,
+            ParticipantMessage::Interrupt,
+        ] {
+            let mut bytes = Vec::new();
+            Spoken(message.clone()).encode(&mut bytes);
+            assert_eq!(Spoken::decode(&bytes).map(|spoken| spoken.0), Some(message));
+        }
+        assert!(Spoken::<HubMessage>::decode(b"go").is_none());
+    }
+}

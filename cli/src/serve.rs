@@ -1,0 +1,205 @@
+//! `semfio chat serve`.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use semfio_chat::{Hub, HubConfig, HubMessage, HubReport, LogLimits, Reports, SlowPolicy, text};
+use semfio_runtime_os::{Clock, seed};
+use serde_json::json;
+
+use crate::Common;
+use crate::chat::dialect_name;
+use crate::failed::{Failed, INTERRUPTED, NETWORK};
+use crate::output::{LOUD, Records, escape, notice, paint, paint_nick};
+use crate::record::{self, Spoken};
+use crate::runtime::Host;
+use crate::signals;
+
+/// Bytes an entry may have on average in a history that is longer than usual.
+const ENTRY: usize = 1024;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where to listen; the default is open to this machine alone
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
+    listen: SocketAddr,
+    /// How many entries each room keeps
+    #[arg(long, value_name = "N", default_value_t = 1024,
+        value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    history: u32,
+    /// What happens to members who read too slowly
+    #[arg(long, value_enum, value_name = "POLICY", default_value_t)]
+    slow: Slow,
+    /// The room of those who name none
+    #[arg(long, value_name = "ROOM", default_value = "lobby", value_parser = room)]
+    room: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Slow {
+    /// They are told what they missed, and may ask for it
+    #[default]
+    Gap,
+    /// They are dropped
+    Disconnect,
+}
+
+pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
+    let config = args.config(common.verbose);
+    let seed = seed::draw().map_err(|error| Failed::new(NETWORK, error))?;
+    let clock = Clock::start();
+    let (shard, recording) = record::shard(
+        Hub::new(config.clone(), &seed),
+        record::hub_header(&config, &seed),
+        common.record.as_deref(),
+        clock,
+    )?;
+    let cannot = |error| Failed::because(NETWORK, "cannot serve", error);
+    let mut host = Host::new(common.runtime, shard, clock).map_err(cannot)?;
+    let address = host.listen(args.listen).map_err(|error| cannot_listen(args.listen, &error))?;
+    let handle = host.handle();
+    let interrupted = signals::catch(move || handle.send(Spoken(HubMessage::Stop)));
+    let interrupted = interrupted.map_err(cannot)?;
+    let mut teller = Teller::new(common);
+    teller.listening(address, &args.room);
+    let hub = host.run(|report| teller.tell(&report)).map_err(cannot)?;
+    drop(hub);
+    teller.stopped();
+    recording.finish()?;
+    Ok(if interrupted.is_set() { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+impl Args {
+    fn config(&self, verbose: bool) -> HubConfig {
+        let entries = usize::try_from(self.history).unwrap_or(usize::MAX);
+        let usual = LogLimits::default();
+        let bytes = usual.bytes.max(entries.saturating_mul(ENTRY));
+        HubConfig {
+            room: self.room.clone(),
+            log: LogLimits { entries, bytes },
+            slow: match self.slow {
+                Slow::Gap => SlowPolicy::Gap,
+                Slow::Disconnect => SlowPolicy::Disconnect,
+            },
+            reports: if verbose { Reports::All } else { Reports::Members },
+            ..HubConfig::default()
+        }
+    }
+}
+
+/// A room's name, as an argument.
+pub(crate) fn room(name: &str) -> Result<String, text::BadText> {
+    text::check_room(name).map(|()| name.into())
+}
+
+/// Says why a port cannot be had, and what to do.
+pub(crate) fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Failed {
+    let failed = Failed::because(NETWORK, format!("cannot listen on {address}"), error);
+    let (ip, port) = (address.ip(), address.port());
+    match error.kind() {
+        ErrorKind::AddrInUse => failed.hint(format!(
+            "another program has port {port}; `ss -ltnp` shows which. \
+             With --listen {ip}:0 the system chooses a free one"
+        )),
+        ErrorKind::PermissionDenied => {
+            failed.hint("ports below 1024 belong to the system; choose a higher one")
+        }
+        ErrorKind::AddrNotAvailable => {
+            failed.hint(format!("{ip} is no address of this machine; `ip address` lists them"))
+        }
+        _ => failed,
+    }
+}
+
+/// Tells what a hub reports: people on stderr, programs on stdout.
+pub(crate) struct Teller {
+    quiet: bool,
+    records: Option<Records>,
+}
+
+impl Teller {
+    pub(crate) fn new(common: &Common) -> Self {
+        Self { quiet: common.quiet, records: common.json.then(Records::default) }
+    }
+
+    fn listening(&mut self, address: SocketAddr, room: &str) {
+        if let Some(records) = &mut self.records {
+            let record = json!({ "address": address, "room": room });
+            return records.print("listening", record);
+        }
+        let ip = address.ip();
+        let (open_to, loud) = match ip {
+            _ if ip.is_loopback() => ("this machine alone", false),
+            _ if ip.is_unspecified() => ("EVERYONE who can reach this machine", true),
+            _ => ("EVERYONE who can reach this address", true),
+        };
+        let line = format!("listening on {address}, open to {open_to}");
+        // What is opened to others is said even if nothing else is.
+        if loud {
+            notice(&paint(LOUD, &line));
+        } else {
+            self.say(&line);
+        }
+        self.say(&format!("enter with: semfio chat join {address}, or: nc {ip} {}", address.port()));
+    }
+
+    pub(crate) fn tell(&mut self, report: &HubReport) {
+        if let Some(records) = &mut self.records {
+            let (kind, record) = as_record(report);
+            records.print(kind, record);
+        } else if !self.quiet {
+            notice(&as_line(report));
+        }
+    }
+
+    fn stopped(&mut self) {
+        match &mut self.records {
+            Some(records) => records.print("stopped", json!({})),
+            None => self.say("stopped"),
+        }
+    }
+
+    fn say(&self, line: &str) {
+        if !self.quiet {
+            notice(line);
+        }
+    }
+}
+
+/// A report as a line for people.
+pub(crate) fn as_line(report: &HubReport) -> String {
+    match report {
+        HubReport::Joined { address, dialect, nick } => {
+            format!("+ {} from {address}, {}", paint_nick(nick), dialect_name(*dialect))
+        }
+        HubReport::Left { nick, why } => format!("- {}: {}", paint_nick(nick), escape(why)),
+        HubReport::Refused { address, error } => format!("! {address}: {error}"),
+        HubReport::Gap { nick, room, missed } => {
+            format!("! {} missed {missed} entries of {}", paint_nick(nick), escape(room))
+        }
+        HubReport::Said { room, nick, text } => {
+            format!("{} <{}> {}", escape(room), paint_nick(nick), escape(text))
+        }
+    }
+}
+
+fn as_record(report: &HubReport) -> (&'static str, serde_json::Value) {
+    match report {
+        HubReport::Joined { address, dialect, nick } => {
+            let dialect = dialect_name(*dialect);
+            ("joined", json!({ "address": address, "dialect": dialect, "nick": nick }))
+        }
+        HubReport::Left { nick, why } => ("left", json!({ "nick": nick, "why": why })),
+        HubReport::Refused { address, error } => {
+            ("refused", json!({ "address": address, "why": error.to_string() }))
+        }
+        HubReport::Gap { nick, room, missed } => {
+            ("gap", json!({ "nick": nick, "room": room, "missed": missed }))
+        }
+        HubReport::Said { room, nick, text } => {
+            ("said", json!({ "room": room, "nick": nick, "text": text }))
+        }
+    }
+}
