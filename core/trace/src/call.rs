@@ -14,7 +14,6 @@ use serde_json::{Map, Value};
 use crate::header::{number, size, text};
 use crate::line::parse_address;
 use crate::reader::{Event, Malformed};
-use crate::recorded::Recorded;
 
 /// One call of a shard's `handle_*`.
 #[derive(Debug)]
@@ -60,9 +59,9 @@ const FAILURES: [Failure; 12] = [
 
 const KINDS: [FileKind; 3] = [FileKind::File, FileKind::Folder, FileKind::Other];
 
-impl<M: Recorded> Call<M> {
+impl<M> Call<M> {
     /// The call behind an `in.*`. What it holds beside the call is compared afterwards.
-    pub(crate) fn parse(event: &Event) -> Result<Self, Malformed> {
+    pub(crate) fn parse(event: &Event, decode: fn(&[u8]) -> Option<M>) -> Result<Self, Malformed> {
         let fields = &event.fields;
         Ok(match event.name() {
             "in.accepted" => Self::Accepted(peer(fields)?),
@@ -72,9 +71,7 @@ impl<M: Recorded> Call<M> {
             "in.failed" => Self::Failed(conn(fields)?, word(fields, "failure", FAILURES)?),
             "in.sent" => Self::Sent(conn(fields)?, size(fields, "n")?),
             "in.reply" => Self::Reply(RequestId(number(fields, "id")?), answer(event)?),
-            "in.message" => {
-                Self::Message(M::decode(&event.data()?).ok_or(Malformed::Field("text"))?)
-            }
+            "in.message" => Self::Message(decode(&event.data()?).ok_or(Malformed::Field("text"))?),
             "in.turn" => Self::Turn,
             "in.timeout" => Self::Timeout,
             _ => return Err(Malformed::UnknownInput),
@@ -181,7 +178,7 @@ mod tests {
         for event in reader.by_ref() {
             let event = event.unwrap();
             if event.is_input() {
-                calls.push(Call::<Vec<u8>>::parse(&event).unwrap());
+                calls.push(Call::parse(&event, |bytes| Some(bytes.to_vec())).unwrap());
             }
         }
         assert_eq!(reader.end(), Some(End::Whole));

@@ -8,7 +8,6 @@ use semfio_machine::{
 
 use crate::line::Line;
 use crate::reader::MAX_LINE;
-use crate::recorded::Recorded;
 
 /// Bytes in one `out.bytes`; longer writes become several.
 const PIECE: usize = 48 * 1024;
@@ -26,10 +25,11 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     /// Gives the lines of one entry to `to`, one a call.
-    pub(crate) fn put<M: Recorded>(
+    pub(crate) fn put<M>(
         &mut self,
         now: Now,
         entry: &TapEntry<'_, M>,
+        encode: fn(&M, &mut Vec<u8>),
         to: &mut dyn FnMut(&[u8]),
     ) -> Result<(), TooLarge> {
         let line = &mut self.line;
@@ -71,7 +71,7 @@ impl Encoder {
             }
             TapEntry::Message(message) => {
                 self.payload.clear();
-                message.encode(&mut self.payload);
+                encode(message, &mut self.payload);
                 line.start(now, "in.message").data(&self.payload);
             }
             TapEntry::Turn => {
@@ -304,7 +304,7 @@ mod tests {
         let conn = ConnId { index: 0, generation: 0 };
         let entry = TapEntry::<()>::Sent(conn, n, outbox);
         let mut encoder = Encoder::default();
-        let put = encoder.put(Now::default(), &entry, &mut |line| {
+        let put = encoder.put(Now::default(), &entry, |_, _| {}, &mut |line| {
             lines.push(String::from_utf8(line.into()).unwrap());
         });
         assert!(put.is_ok());

@@ -1,4 +1,91 @@
 //! A run as a file: record it, read it, replay it, compare.
+//!
+//! A [`Recorder`] is the tap of a shard and writes what enters and leaves it; a [`Reader`] gives
+//! that back, event by event; a [`Replay`] feeds what entered to a fresh shard, and stops at the
+//! first thing that does not leave it as it did. There is no I/O here: lines go to a closure and
+//! come from an iterator.
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//! use semfio_echo::Service;
+//! use semfio_machine::{Now, Peer, Shard};
+//! use semfio_trace::{Header, Reader, Recorder, replay};
+//!
+//! // In a program, a file.
+//! let file = Arc::new(Mutex::new(Vec::new()));
+//! let to = file.clone();
+//! let header = Header::new("echo");
+//! let mut shard = Shard::new(Service::new(), header.limits);
+//! shard.set_tap(Box::new(Recorder::new(&header, move |line: &[u8]| {
+//!     if !std::thread::panicking() {
+//!         to.lock().unwrap().extend_from_slice(line);
+//!     }
+//! })));
+//!
+//! // Any host.
+//! let peer = Peer { address: "192.0.2.1:4000".parse()?, local: "192.0.2.7:7".parse()? };
+//! let conn = shard.handle_accepted(Now::default(), peer).unwrap();
+//! shard.handle_received(Now::default(), conn, &mut b"hello".to_vec());
+//! shard.handle_sent(Now::default(), conn, 5);
+//! drop(shard); // writes the trailer
+//!
+//! let trace = file.lock().unwrap();
+//! let reader = Reader::new(&trace)?;
+//! let shard = Shard::new(Service::new(), reader.header().limits);
+//! assert_eq!(replay(reader, shard)?.to_string(), "agrees after 7 events");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The file
+//!
+//! UTF-8, one JSON object a line, shaped like a sequential qlog file but complete, which qlog need
+//! not be. A record separator (RFC 7464) before a line is read and not written. A line has at most
+//! [`MAX_LINE`] bytes.
+//!
+//! - The first line is the [`Header`]: `file_schema`, `serialization_format`, `title`,
+//!   `vantage_point`, `event_schemas`, `program`, `version`, `service`, `config`, `limits`
+//!   (`linger` in ns), `seed` (hex; named in `secret`), `start` (mono and unix, ns). Fields that
+//!   are not known are skipped.
+//! - One line for each event: `time` (microseconds of the monotonic clock), `unix` (microseconds
+//!   since 1970), `ns` (what both lack, in nanoseconds, if it is not nothing: no time is rounded),
+//!   `name`, and the fields of its kind. Bytes are `len` with `text`, if they are UTF-8 without
+//!   control characters but tab, LF and CR, or else `base64`.
+//! - The last line, `name` `end`, counts the `events` and has the `sha256` of all bytes before it
+//!   (`head -n -1 FILE | sha256sum`). Without it the trace was [cut](End::Cut).
+//!
+//! | name | fields |
+//! |---|---|
+//! | `in.accepted` | `conn` (`index.generation`; null: turned away), `peer`, `local` |
+//! | `in.connected` | `conn`, `peer`, `local` |
+//! | `in.bytes` | `conn`, bytes |
+//! | `in.eof` | `conn` |
+//! | `in.failed` | `conn`, `failure` |
+//! | `in.sent` | `conn`, `n`, `left` (what still waits); then `out.bytes` and `out.file` of what went |
+//! | `in.reply` | `id`, `reply`, and what it holds |
+//! | `in.message` | bytes, of a [`Codec`] |
+//! | `in.turn`, `in.timeout` | |
+//! | `out.bytes` | `conn`, bytes: at most 48 KiB |
+//! | `out.file` | `conn`, `file`, `offset`, `len` |
+//! | `out.dial` | `conn`, `address` or `host` and `port` |
+//! | `out.write`, `out.shutdown`, `out.read` | `conn` |
+//! | `out.close` | `conn`, `reset` |
+//! | `out.request` | `id`, `do`, and what it needs |
+//! | `out.cancel` | `id` |
+//! | `out.release` | `file` |
+//! | `out.stop` | |
+//! | `out.report` | `text`: the report's `Debug` |
+//! | `out.closed` | `conn`, `why`: the reason's `Debug` |
+//! | `state` | `conn`, `state` |
+//!
+//! Other names under `in.` are errors, since a run without one of its inputs is another run; all
+//! others are skipped. An address is as usual, with `#` and the flow label if it has one.
+//!
+//! # What a replay can tell
+//!
+//! Everything that left the shard is compared, times included. A change of an input shows where
+//! something follows from it, and otherwise in the checksum. Reports and reasons are compared by
+//! their `Debug` text: renaming a variant makes old traces diverge. Only connections are recorded
+//! yet, no [`DatagramMachine`](semfio_machine::DatagramMachine)s.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
@@ -18,6 +105,6 @@ mod replay;
 
 pub use header::Header;
 pub use reader::{End, Event, MAX_LINE, Malformed, ReadError, Reader};
-pub use recorded::Recorded;
+pub use recorded::{Codec, Recorded};
 pub use recorder::Recorder;
 pub use replay::{Agreement, Divergence, Replay, ReplayError, replay};

@@ -1,14 +1,16 @@
-//! Messages that a trace can hold.
+//! How a trace holds messages.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// A [`Service::Message`](semfio_machine::Service::Message) that can be written down and restored.
+/// How the messages of one service, [`Service::Message`](semfio_machine::Service::Message), are
+/// written down and restored.
 ///
-/// Write what a person can read: clean UTF-8 stands in the trace as it is. An enum of words:
+/// Whoever records gives it, so that a protocol need not know of traces. Write what a person can
+/// read: clean UTF-8 stands in the trace as it is. For an enum:
 ///
 /// ```
-/// use semfio_trace::Recorded;
+/// use semfio_trace::{Codec, Recorded};
 ///
 /// #[derive(Debug, PartialEq)]
 /// enum Ask {
@@ -16,34 +18,52 @@ use alloc::vec::Vec;
 ///     Say(String),
 /// }
 ///
-/// impl Recorded for Ask {
-///     fn encode(&self, to: &mut Vec<u8>) {
-///         match self {
-///             Ask::Quit => to.extend_from_slice(b"quit"),
-///             Ask::Say(text) => {
-///                 to.extend_from_slice(b"say ");
-///                 text.encode(to);
-///             }
+/// let codec = Codec::<Ask> {
+///     encode: |ask, to| match ask {
+///         Ask::Quit => to.extend_from_slice(b"quit"),
+///         Ask::Say(text) => {
+///             to.extend_from_slice(b"say ");
+///             text.encode(to);
 ///         }
-///     }
-///     fn decode(from: &[u8]) -> Option<Self> {
-///         match from {
-///             b"quit" => Some(Ask::Quit),
-///             _ => String::decode(from.strip_prefix(b"say ")?).map(Ask::Say),
-///         }
-///     }
-/// }
+///     },
+///     decode: |from| match from {
+///         b"quit" => Some(Ask::Quit),
+///         _ => String::decode(from.strip_prefix(b"say ")?).map(Ask::Say),
+///     },
+/// };
 ///
 /// let mut bytes = Vec::new();
-/// Ask::Say("hello".into()).encode(&mut bytes);
-/// assert_eq!(Ask::decode(&bytes), Some(Ask::Say("hello".into())));
+/// (codec.encode)(&Ask::Say("hello".into()), &mut bytes);
+/// assert_eq!((codec.decode)(&bytes), Some(Ask::Say("hello".into())));
 /// ```
+#[derive(Debug)]
+pub struct Codec<M> {
+    /// Appends all there is to know of a message.
+    pub encode: fn(&M, &mut Vec<u8>),
+    /// What `encode` wrote, or `None` for anything else. It sees files that others wrote.
+    pub decode: fn(&[u8]) -> Option<M>,
+}
+
+impl<M> Clone for Codec<M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M> Copy for Codec<M> {}
+
+impl<M: Recorded> Default for Codec<M> {
+    fn default() -> Self {
+        Self { encode: M::encode, decode: M::decode }
+    }
+}
+
+/// A message that brings its own [`Codec`].
 pub trait Recorded: Sized {
-    /// Appends all there is to know of it.
+    /// [`Codec::encode`].
     fn encode(&self, to: &mut Vec<u8>);
 
-    /// What [`encode`](Self::encode) wrote, or `None` for anything else. It sees files that
-    /// others wrote.
+    /// [`Codec::decode`].
     fn decode(from: &[u8]) -> Option<Self>;
 }
 

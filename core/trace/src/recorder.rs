@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::encode::{Encoder, TooLarge};
 use crate::header::Header;
 use crate::line::Line;
-use crate::recorded::Recorded;
+use crate::recorded::{Codec, Recorded};
 
 /// A [`Tap`] that writes a trace, one line a call of its sink.
 ///
@@ -17,8 +17,9 @@ use crate::recorded::Recorded;
 /// An entry whose record would be longer than [`MAX_LINE`](crate::MAX_LINE) ends the recording
 /// with a `note` that says so, and the trace reads as cut there: reads, messages and reports are
 /// far smaller.
-pub struct Recorder<W: FnMut(&[u8])> {
+pub struct Recorder<W: FnMut(&[u8]), M> {
     sink: W,
+    codec: Codec<M>,
     encoder: Encoder,
     hash: Sha256,
     events: u64,
@@ -33,11 +34,20 @@ enum Phase {
     Finished,
 }
 
-impl<W: FnMut(&[u8])> Recorder<W> {
+impl<W: FnMut(&[u8]), M> Recorder<W, M> {
     /// Writes the header to `sink`.
-    pub fn new(header: &Header, sink: W) -> Self {
+    pub fn new(header: &Header, sink: W) -> Self
+    where
+        M: Recorded,
+    {
+        Self::with_codec(header, Codec::default(), sink)
+    }
+
+    /// The same, for messages that do not know how to be recorded.
+    pub fn with_codec(header: &Header, codec: Codec<M>, sink: W) -> Self {
         let mut recorder = Self {
             sink,
+            codec,
             encoder: Encoder::default(),
             hash: Sha256::new(),
             events: 0,
@@ -69,13 +79,13 @@ impl<W: FnMut(&[u8])> Recorder<W> {
     }
 }
 
-impl<W: FnMut(&[u8]), M: Recorded> Tap<M> for Recorder<W> {
+impl<W: FnMut(&[u8]), M> Tap<M> for Recorder<W, M> {
     fn record(&mut self, now: Now, entry: TapEntry<'_, M>) {
         if self.phase != Phase::Recording {
             return;
         }
         let Self { sink, hash, events, .. } = self;
-        let put = self.encoder.put(now, &entry, &mut |line| {
+        let put = self.encoder.put(now, &entry, self.codec.encode, &mut |line| {
             *events = events.saturating_add(1);
             hash.update(line);
             sink(line);
@@ -89,7 +99,7 @@ impl<W: FnMut(&[u8]), M: Recorded> Tap<M> for Recorder<W> {
     }
 }
 
-impl<W: FnMut(&[u8])> Drop for Recorder<W> {
+impl<W: FnMut(&[u8]), M> Drop for Recorder<W, M> {
     fn drop(&mut self) {
         self.end();
     }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::call::Call;
 use crate::encode::{Encoder, TooLarge};
 use crate::reader::{End, Event, Malformed, ReadError, Reader, parse_line, show};
-use crate::recorded::Recorded;
+use crate::recorded::{Codec, Recorded};
 
 /// Feeds the inputs of a trace to a fresh shard, and compares what comes of them, event by event,
 /// with what was recorded.
@@ -24,6 +24,7 @@ use crate::recorded::Recorded;
 pub struct Replay<L, M: StreamMachine, S: Service<M>> {
     reader: Reader<L>,
     shard: Shard<M, S>,
+    codec: Codec<S::Message>,
     /// What the shard did and the trace has yet to say.
     produced: VecDeque<Event>,
     /// For each place in the shard's table, the generation last seen there.
@@ -74,7 +75,7 @@ where
     L::Item: AsRef<[u8]>,
     M: StreamMachine,
     S: Service<M>,
-    S::Message: Recorded,
+    S::Message: Recorded + 'static,
 {
     Replay::new(reader, shard).run()
 }
@@ -85,14 +86,28 @@ where
     L::Item: AsRef<[u8]>,
     M: StreamMachine,
     S: Service<M>,
-    S::Message: Recorded,
+    S::Message: 'static,
 {
     /// At the start. The shard's tap is replaced.
-    pub fn new(reader: Reader<L>, mut shard: Shard<M, S>) -> Self {
-        shard.set_tap(Box::new(Gather::default()));
+    pub fn new(reader: Reader<L>, shard: Shard<M, S>) -> Self
+    where
+        S::Message: Recorded,
+    {
+        Self::with_codec(reader, shard, Codec::default())
+    }
+
+    /// The same, for messages that do not know how to be recorded.
+    pub fn with_codec(reader: Reader<L>, mut shard: Shard<M, S>, codec: Codec<S::Message>) -> Self {
+        shard.set_tap(Box::new(Gather {
+            codec,
+            encoder: Encoder::default(),
+            lines: Vec::new(),
+            failed: false,
+        }));
         Self {
             reader,
             shard,
+            codec,
             produced: VecDeque::new(),
             generations: Vec::new(),
             requests: 0,
@@ -160,7 +175,7 @@ where
             let line = event.line;
             ReplayError::Read(ReadError { line, what })
         };
-        match Call::<S::Message>::parse(event).map_err(read)? {
+        match Call::parse(event, self.codec.decode).map_err(read)? {
             Call::Accepted(peer) => {
                 if let Some(id) = self.shard.handle_accepted(now, peer) {
                     self.note(id);
@@ -343,17 +358,19 @@ fn differs(
 }
 
 /// The tap of a replay: keeps the lines until they are fetched.
-#[derive(Default)]
-struct Gather {
+struct Gather<M> {
+    codec: Codec<M>,
     encoder: Encoder,
     lines: Vec<u8>,
     failed: bool,
 }
 
-impl<M: Recorded> Tap<M> for Gather {
+impl<M> Tap<M> for Gather<M> {
     fn record(&mut self, now: Now, entry: TapEntry<'_, M>) {
         let lines = &mut self.lines;
-        let put = self.encoder.put(now, &entry, &mut |line| lines.extend_from_slice(line));
+        let put = self
+            .encoder
+            .put(now, &entry, self.codec.encode, &mut |line| lines.extend_from_slice(line));
         // A line without an end cannot be read: the replay stops, as the recording had to.
         if let Err(TooLarge) = put {
             self.failed = true;

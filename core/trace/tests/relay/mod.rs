@@ -407,8 +407,7 @@ pub(crate) fn everything(step: u64) -> Vec<u8> {
     host.shard.handle_eof(now, d);
     host.turn();
     drop(host);
-    let trace = trace.lock().unwrap().clone();
-    trace
+    trace.lock().unwrap().clone()
 }
 
 /// A short run: one connection, some bytes, one tick.
@@ -421,8 +420,7 @@ pub(crate) fn little() -> Vec<u8> {
     host.wait(1);
     host.ask(Ask::Quit);
     drop(host);
-    let trace = trace.lock().unwrap().clone();
-    trace
+    trace.lock().unwrap().clone()
 }
 
 pub(crate) fn header() -> Header {
