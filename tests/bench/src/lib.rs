@@ -1,0 +1,78 @@
+//! What the benches share: servers under test, and medians.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A server in a process of its own; killed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Server {
+    /// Starts `program` and waits until `address` accepts.
+    pub fn start(program: &str, args: &[&str], address: SocketAddr) -> io::Result<Self> {
+        let child = Command::new(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let server = Self { child, address };
+        for _ in 0..200 {
+            if TcpStream::connect(address).is_ok() {
+                return Ok(server);
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        Err(io::Error::other(format!("{program} does not listen on {address}")))
+    }
+
+    /// CPU time of all its threads so far, user and system.
+    pub fn cpu(&self) -> io::Result<Duration> {
+        let mut total = 0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
+            let on_cpu = stat.split(' ').next().and_then(|field| field.parse::<u64>().ok());
+            total += on_cpu.ok_or_else(|| io::Error::other("no schedstat"))?;
+        }
+        Ok(Duration::from_nanos(total))
+    }
+
+    /// Its resident memory in bytes.
+    pub fn resident(&self) -> io::Result<u64> {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id()))?;
+        let pages = statm.split(' ').nth(1).and_then(|field| field.parse::<u64>().ok());
+        Ok(pages.unwrap_or(0) * 4096)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// CPU time of this thread.
+pub fn own_cpu() -> io::Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let on_cpu = stat.split(' ').next().and_then(|field| field.parse().ok());
+    Ok(Duration::from_nanos(on_cpu.unwrap_or(0)))
+}
+
+/// The middle one.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// What the clock says; benches may ask.
+#[allow(clippy::disallowed_methods)]
+pub fn clock() -> Instant {
+    Instant::now()
+}
