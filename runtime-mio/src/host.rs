@@ -75,7 +75,7 @@ pub struct Host<M: StreamMachine, S: Service<M>> {
     handle: Handle<S::Message>,
     messages: Receiver<S::Message>,
     queue: usize,
-    /// Someone has called the waker, or not all was fetched.
+    /// Someone has called the waker, or not all results were fetched.
     woken: bool,
     files: Arc<Files>,
     effects: Worker<RequestId>,
@@ -402,6 +402,9 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
     }
 
     fn resolved(&mut self, id: ConnId, reply: OwnedReply) {
+        if conn(&mut self.conns, id).is_none() {
+            return;
+        }
         match reply {
             OwnedReply::Resolved(mut addresses) => {
                 addresses.reverse();
@@ -513,19 +516,18 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
         self.want_write(id);
     }
 
-    /// Messages and results, of each at most a queue's worth; what is left waits for the next
-    /// turn.
+    /// Messages and results, of each at most a queue's worth: those that come meanwhile may wait
+    /// for the next turn.
     fn fetch(&mut self, now: Now) {
-        let mut left = self.queue;
-        while left > 0
-            && let Ok(message) = self.messages.try_recv()
-        {
-            left -= 1;
+        // Who sends wakes afterwards, and the channel holds no more: none is forgotten.
+        for _ in 0..self.queue {
+            let Ok(message) = self.messages.try_recv() else {
+                break;
+            };
             self.shard.handle_message(now, message);
             self.called();
         }
-        self.woken |= left == 0;
-        left = self.queue;
+        let mut left = self.queue;
         while left > 0
             && let Some((id, reply)) = self.effects.try_next()
         {
@@ -533,7 +535,8 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             self.shard.handle_reply(now, id, reply.as_reply());
             self.called();
         }
-        self.woken |= left == 0;
+        // Results may be more, when effects were refused for want of room.
+        self.woken = left == 0;
         while let Some((id, reply)) = self.names.try_next() {
             self.resolved(id, reply);
         }

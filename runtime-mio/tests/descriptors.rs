@@ -35,7 +35,9 @@ fn none_is_left_behind() {
         for _ in 0..20 {
             let mut client = host.client();
             client.say(line);
-            let _ = client.stream.read(&mut [0; 2000]);
+            let mut first = [0];
+            let _ = client.stream.read(&mut first);
+            assert_eq!(first[0] == 7, line.starts_with("f"), "{line}");
             if line != "close" {
                 client.reset();
             }

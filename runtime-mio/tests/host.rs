@@ -7,7 +7,7 @@ use std::net::{Shutdown, TcpListener};
 use std::sync::mpsc::TrySendError;
 use std::thread;
 
-use common::{Message, Report, Running, Server, TooLong, failed};
+use common::{Message, PATIENCE, Report, Running, Server, TooLong, failed};
 use semfio_machine::{Closed, Failure, Target};
 use semfio_runtime_mio::HostConfig;
 use semfio_runtime_os::Roots;
@@ -155,8 +155,33 @@ fn an_abort_is_seen_as_a_reset_and_a_close_is_not() {
 }
 
 #[test]
+fn a_close_is_told_to_the_peer_and_does_not_wait_for_the_linger_to_pass() {
+    let host = Running::with(HostConfig::default(), Server::default(), 3 * PATIENCE);
+    let mut client = host.client();
+    client.say("close");
+    assert_eq!(client.hear(), "");
+    assert_eq!(host.closed(), Closed::Local);
+    // The host ends with the connection, as soon as the peer has closed too.
+    host.handle.send(Message::Stop).unwrap();
+    drop(client);
+    host.join();
+}
+
+#[test]
+fn each_request_is_answered_however_many_there_are() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let host = Running::start(HostConfig {
+        roots: Roots::open([folder.path()]).unwrap(),
+        queue: 2,
+        ..HostConfig::default()
+    });
+    assert_eq!(host.client().ask("burst 100"), "all answered");
+    host.stop();
+}
+
+#[test]
 fn who_is_not_accepted_sees_the_end() {
-    let host = Running::with(HostConfig::default(), Server::turning_away());
+    let host = Running::with(HostConfig::default(), Server::turning_away(), PATIENCE);
     for _ in 0..10 {
         assert_eq!(host.client().hear(), "");
     }

@@ -124,6 +124,7 @@ pub enum Report {
 pub struct Server {
     lines: Vec<(ConnId, String)>,
     reports: std::collections::VecDeque<Report>,
+    burst: Vec<RequestId>,
     opening: Vec<(RequestId, ConnId, u64)>,
     dialled: Vec<(ConnId, &'static str)>,
     paused: Vec<ConnId>,
@@ -170,6 +171,13 @@ impl Server {
                 self.wake = Some(now.mono.saturating_add(Duration::from_millis(30)));
                 self.sleeper = Some(conn);
             }
+            "burst" => {
+                for _ in 0..rest.parse().unwrap() {
+                    let (root, path) = (RootId(0), "file".to_owned());
+                    self.burst.push(net.request(Effect::Stat { root, path }));
+                }
+                self.sleeper = Some(conn);
+            }
             "file" => {
                 let (len, path) = rest.split_once(' ').unwrap();
                 let (root, mode) = (RootId(0), OpenMode::Read);
@@ -210,6 +218,14 @@ impl Service<Lines> for Server {
     }
 
     fn handle_reply(&mut self, _: Now, id: RequestId, reply: Reply<'_>, net: &mut Net<Lines>) {
+        if let Some(place) = self.burst.iter().position(|other| *other == id) {
+            self.burst.remove(place);
+            if self.burst.is_empty() {
+                let asker = self.sleeper.take().unwrap();
+                net.send(asker, Command::Put(b"all answered\n")).unwrap();
+            }
+            return;
+        }
         let place = self.opening.iter().position(|opening| opening.0 == id);
         let (_, conn, len) = self.opening.remove(place.unwrap());
         match reply {
@@ -275,15 +291,11 @@ pub struct Running {
 
 impl Running {
     pub fn start(config: HostConfig) -> Self {
-        Self::with(config, Server::default())
+        Self::with(config, Server::default(), Duration::from_millis(200))
     }
 
-    pub fn with(config: HostConfig, server: Server) -> Self {
-        let limits = NetLimits {
-            held: 32 * 1024 * 1024,
-            linger: Duration::from_millis(200),
-            ..NetLimits::default()
-        };
+    pub fn with(config: HostConfig, server: Server, linger: Duration) -> Self {
+        let limits = NetLimits { held: 32 * 1024 * 1024, linger, ..NetLimits::default() };
         let shard = Shard::new(server, limits);
         let mut host = Host::new(shard, config).unwrap();
         let address = host.listen("127.0.0.1:0".parse().unwrap()).unwrap();
