@@ -449,18 +449,11 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         let Some(conn) = self.net.conn_mut(id) else {
             return;
         };
-        let mut orders = [const { None::<Action> }; 3];
-        if !conn.outbox.is_empty() && !conn.writing {
-            conn.writing = true;
-            orders[0] = Some(Action::Write(id));
-        }
-        if conn.outbox.is_empty() && conn.outbox.is_finished() && !conn.shut {
-            conn.shut = true;
-            orders[1] = Some(Action::Shutdown(id));
-        }
-        if wants_read && conn.suspended {
-            orders[2] = Some(Action::Read(id));
-        }
+        let write = !conn.outbox.is_empty() && !conn.writing;
+        let shutdown = conn.outbox.is_empty() && conn.outbox.is_finished() && !conn.shut;
+        let read = wants_read && conn.suspended;
+        conn.writing |= write;
+        conn.shut |= shutdown;
         conn.suspended = !wants_read;
         conn.full |= conn.outbox.room() == 0;
         let quiet = conn.outbox.is_empty() && conn.eof;
@@ -477,8 +470,14 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
                 }
             }
         }
-        for order in orders.into_iter().flatten() {
-            self.act(order);
+        if write {
+            self.act(Action::Write(id));
+        }
+        if shutdown {
+            self.act(Action::Shutdown(id));
+        }
+        if read {
+            self.act(Action::Read(id));
         }
         if gone {
             self.remove(id);
