@@ -434,8 +434,8 @@ impl Teller {
                 Ok(ExitCode::SUCCESS)
             }
             Some(Outcome::Left) => {
-                let what = format!("{} lines were refused", self.refused);
-                Err(Failed::new(NEGATIVE, anyhow::anyhow!(what)))
+                let what = format!("{} of what was typed", self.refused);
+                Err(Failed::because(NEGATIVE, what, "refused, see above"))
             }
             Some(Outcome::TurnedAway(code, text)) => {
                 let what = format!("{server} does not let you in");

@@ -4,14 +4,14 @@ mod chat;
 mod failed;
 mod generate;
 mod join;
-//mod lab;
+mod lab;
 mod output;
 mod record;
 mod replay;
 mod runtime;
 mod serve;
 mod signals;
-//mod tour;
+mod tour;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -62,8 +62,8 @@ enum Command {
     Chat(chat::Chat),
     /// Run a recorded trace again and compare
     Replay(replay::Args),
-    // Start every server there is on this machine, to play with
-    //Lab(lab::Args),
+    /// Start every server there is on this machine, to play with
+    Lab(lab::Args),
     /// Print man pages and shell completions
     #[command(subcommand)]
     Generate(generate::Generate),
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         Command::Chat(chat::Chat::Serve(args)) => serve::run(&common, args),
         Command::Chat(chat::Chat::Join(args)) => join::run(&common, args),
         Command::Replay(args) => replay::run(&common, &args),
-        //Command::Lab(args) => lab::run(&common, &args),
+        Command::Lab(args) => lab::run(&common, &args),
         Command::Generate(what) => generate::run(&what),
     };
     result.unwrap_or_else(Failed::print)

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use clap::ValueEnum;
-use semfio_machine::{Service, Shard, StreamMachine};
+use semfio_machine::{DatagramMachine, Now, Refused, Service, Shard, StreamMachine};
 use semfio_runtime_mio::{self as mio, blocking};
 use semfio_runtime_os::Clock;
 use semfio_runtime_smol as smol_host;
@@ -96,6 +96,75 @@ impl<T> Clone for Handle<T> {
             Self::Mio(handle) => Self::Mio(handle.clone()),
             Self::Smol(handle) => Self::Smol(handle.clone()),
             Self::Blocking(handle) => Self::Blocking(handle.clone()),
+        }
+    }
+}
+
+/// A machine over one UDP socket. Plain threads have no such host: there, it is the event loop's.
+pub(crate) enum Datagrams<M> {
+    Mio(mio::Datagrams<M>),
+    Smol(smol_host::Datagrams<M>),
+}
+
+/// Ends a [`Datagrams`].
+#[derive(Clone)]
+pub(crate) enum Stopper {
+    Mio(mio::Stopper),
+    Smol(smol_host::Stopper),
+}
+
+impl<M: DatagramMachine> Datagrams<M> {
+    pub(crate) fn bind(
+        runtime: Runtime,
+        machine: M,
+        address: SocketAddr,
+        clock: Clock,
+    ) -> io::Result<Self> {
+        Ok(match runtime {
+            Runtime::Mio | Runtime::Blocking => {
+                Self::Mio(mio::Datagrams::bind(machine, address, clock)?)
+            }
+            Runtime::Smol => Self::Smol(smol_host::Datagrams::bind(machine, address, clock)?),
+        })
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Mio(socket) => socket.local_addr(),
+            Self::Smol(socket) => socket.local_addr(),
+        }
+    }
+
+    pub(crate) fn stopper(&self) -> Stopper {
+        match self {
+            Self::Mio(socket) => Stopper::Mio(socket.stopper()),
+            Self::Smol(socket) => Stopper::Smol(socket.stopper()),
+        }
+    }
+
+    pub(crate) fn command(&mut self, command: M::Command<'_>) -> Result<(), Refused> {
+        match self {
+            Self::Mio(socket) => socket.command(command),
+            Self::Smol(socket) => socket.command(command),
+        }
+    }
+
+    pub(crate) fn run(
+        self,
+        on_event: impl FnMut(Now, M::Event<'_>, &mut M),
+    ) -> io::Result<M> {
+        match self {
+            Self::Mio(socket) => socket.run(on_event),
+            Self::Smol(socket) => smol::block_on(socket.run(on_event)),
+        }
+    }
+}
+
+impl Stopper {
+    pub(crate) fn stop(&self) {
+        match self {
+            Self::Mio(stopper) => stopper.stop(),
+            Self::Smol(stopper) => stopper.stop(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `semfio chat serve`.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -114,13 +114,13 @@ pub(crate) fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> Fail
 }
 
 /// Tells what a hub reports: people on stderr, programs on stdout.
-pub(crate) struct Teller {
+struct Teller {
     quiet: bool,
     records: Option<Records>,
 }
 
 impl Teller {
-    pub(crate) fn new(common: &Common) -> Self {
+    fn new(common: &Common) -> Self {
         Self { quiet: common.quiet, records: common.json.then(Records::default) }
     }
 
@@ -142,10 +142,12 @@ impl Teller {
         } else {
             self.say(&line);
         }
-        self.say(&format!("enter with: semfio chat join {address}, or: nc {ip} {}", address.port()));
+        let (ip, port) = (reachable(ip), address.port());
+        let address = SocketAddr::new(ip, port);
+        self.say(&format!("enter with: semfio chat join {address}, or: nc {ip} {port}"));
     }
 
-    pub(crate) fn tell(&mut self, report: &HubReport) {
+    fn tell(&mut self, report: &HubReport) {
         if let Some(records) = &mut self.records {
             let (kind, record) = as_record(report);
             records.print(kind, record);
@@ -168,6 +170,15 @@ impl Teller {
     }
 }
 
+/// An address that leads to a listener from this machine.
+fn reachable(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
+}
+
 /// A report as a line for people.
 pub(crate) fn as_line(report: &HubReport) -> String {
     match report {
@@ -185,7 +196,8 @@ pub(crate) fn as_line(report: &HubReport) -> String {
     }
 }
 
-fn as_record(report: &HubReport) -> (&'static str, serde_json::Value) {
+/// A report as a record for programs.
+pub(crate) fn as_record(report: &HubReport) -> (&'static str, serde_json::Value) {
     match report {
         HubReport::Joined { address, dialect, nick } => {
             let dialect = dialect_name(*dialect);

@@ -1,0 +1,279 @@
+//! `semfio lab`: every server there is, on this machine.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+
+use semfio_chat::{Hub, HubConfig, HubMessage, Reports};
+use semfio_echo::{DatagramServer, Report, ServerEvent};
+use semfio_machine::{Service, Shard, StreamMachine};
+use semfio_runtime_os::{Clock, seed};
+use serde_json::{Value, json};
+
+use crate::failed::{Failed, INTERRUPTED, NETWORK};
+use crate::output::{DIM, Records, notice, paint, print_line};
+use crate::record::{self, Recordable, Recording, Spoken};
+use crate::runtime::{Datagrams, Host, Runtime};
+use crate::serve::{as_line, as_record, cannot_listen};
+use crate::{Common, signals, tour};
+
+/// How far above the first port the echo servers are: 7 is the port of RFC 862.
+const ECHO: u16 = 7;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Drive each server with our own clients, show each exchange, and end; on free ports
+    #[arg(long)]
+    tour: bool,
+    /// The chat room's address; the echo servers are 7 ports above. Port 0: all of them free ones
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000",
+        conflicts_with = "tour")]
+    listen_base: SocketAddr,
+}
+
+pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
+    if args.tour {
+        return tour::run(common);
+    }
+    let voice = Voice::new(common);
+    let mut servers = Servers::start(common, args.listen_base, &voice)?;
+    let (ask, asked) = mpsc::channel();
+    let interrupted = signals::catch(move || { let _ = ask.send(()); })
+        .map_err(|error| Failed::because(NETWORK, "cannot catch signals", error))?;
+    voice.table(&servers);
+    // Until a signal comes.
+    let _ = asked.recv();
+    servers.stop()?;
+    voice.tell("stopped", json!({}), "stopped");
+    Ok(if interrupted.is_set() { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// The servers of a lab, each in a thread.
+pub(crate) struct Servers {
+    pub(crate) chat: SocketAddr,
+    pub(crate) echo: SocketAddr,
+    pub(crate) datagram_echo: SocketAddr,
+    running: Vec<Running>,
+}
+
+struct Running {
+    stop: Box<dyn Fn() + Send>,
+    thread: JoinHandle<Result<(), Failed>>,
+}
+
+impl Servers {
+    pub(crate) fn start(
+        common: &Common,
+        base: SocketAddr,
+        voice: &Voice,
+    ) -> Result<Self, Failed> {
+        let mut servers =
+            Self { chat: base, echo: base, datagram_echo: base, running: Vec::new() };
+        let echo = match base.port() {
+            0 => base,
+            port => SocketAddr::new(base.ip(), port.saturating_add(ECHO)),
+        };
+        servers.chat = servers.start_chat(common, base, voice.clone())?;
+        servers.echo = servers.start_echo(common, echo, voice.clone())?;
+        servers.datagram_echo = servers.start_datagram_echo(common, echo, voice.clone())?;
+        Ok(servers)
+    }
+
+    fn start_chat(
+        &mut self,
+        common: &Common,
+        address: SocketAddr,
+        voice: Voice,
+    ) -> Result<SocketAddr, Failed> {
+        let config = HubConfig { reports: Reports::All, ..HubConfig::default() };
+        let seed = seed::draw().map_err(|error| Failed::new(NETWORK, error))?;
+        let clock = Clock::start();
+        let hub = Hub::new(config.clone(), &seed);
+        let header = record::hub_header(&config, &seed);
+        let (shard, recording) = record::shard(hub, header, trace(common, "chat").as_deref(), clock)?;
+        self.start_host(common.runtime, shard, recording, clock, address, || HubMessage::Stop, {
+            move |report| {
+                let (kind, record) = as_record(&report);
+                voice.tell(&format!("chat.{kind}"), record, &format!("chat   {}", as_line(&report)));
+            }
+        })
+    }
+
+    fn start_echo(
+        &mut self,
+        common: &Common,
+        address: SocketAddr,
+        voice: Voice,
+    ) -> Result<SocketAddr, Failed> {
+        let clock = Clock::start();
+        let path = trace(common, "echo");
+        let service = semfio_echo::Service::new();
+        let (shard, recording) =
+            record::shard(service, record::echo_header(), path.as_deref(), clock)?;
+        self.start_host(common.runtime, shard, recording, clock, address, || (), move |report| {
+            match report {
+                Report::Opened(_, peer) => {
+                    let address = peer.address;
+                    let line = format!("echo   + {address}");
+                    voice.tell("echo.opened", json!({ "address": address }), &line);
+                }
+                Report::Closed { peer, bytes, .. } => {
+                    let address = peer.address;
+                    let line = format!("echo   - {address}: {bytes} bytes");
+                    let record = json!({ "address": address, "bytes": bytes });
+                    voice.tell("echo.closed", record, &line);
+                }
+            }
+        })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn start_host<M, S, T>(
+        &mut self,
+        runtime: Runtime,
+        shard: Shard<M, Recordable<S>>,
+        recording: Recording,
+        clock: Clock,
+        address: SocketAddr,
+        goodbye: impl Fn() -> T + Send + 'static,
+        on_report: impl FnMut(S::Report) + Send + 'static,
+    ) -> Result<SocketAddr, Failed>
+    where
+        M: StreamMachine + Send + 'static,
+        S: Service<M, Message = T> + Send + 'static,
+        S::Report: Send,
+        T: Send + 'static,
+    {
+        let (tell, told) = mpsc::channel();
+        // Made in the thread in which it runs: not every host may move.
+        let thread = thread::spawn(move || {
+            let cannot = |error| Failed::because(NETWORK, "cannot serve", error);
+            let mut host = Host::new(runtime, shard, clock).map_err(cannot)?;
+            let bound = host.listen(address).map_err(|error| cannot_listen(address, &error))?;
+            let _ = tell.send((bound, host.handle()));
+            drop(host.run(on_report).map_err(cannot)?);
+            recording.finish()
+        });
+        let Ok((bound, handle)) = told.recv() else {
+            return Err(ended(thread));
+        };
+        let stop = Box::new(move || handle.send(Spoken(goodbye())));
+        self.running.push(Running { stop, thread });
+        Ok(bound)
+    }
+
+    fn start_datagram_echo(
+        &mut self,
+        common: &Common,
+        address: SocketAddr,
+        voice: Voice,
+    ) -> Result<SocketAddr, Failed> {
+        let (tell, told) = mpsc::channel();
+        let runtime = common.runtime;
+        let thread = thread::spawn(move || {
+            let server = DatagramServer::new();
+            let bound = Datagrams::bind(runtime, server, address, Clock::start());
+            let socket = bound.map_err(|error| cannot_listen(address, &error))?;
+            let _ = tell.send((socket.local_addr(), socket.stopper()));
+            let run = socket.run(|_, event, _| {
+                if let ServerEvent::Received { from, payload, .. } = event {
+                    let bytes = payload.len();
+                    let line = format!("echo   {from}: {bytes} bytes over UDP");
+                    let record = json!({ "address": from, "bytes": bytes });
+                    voice.tell("echo.datagram", record, &line);
+                }
+            });
+            run.map(drop).map_err(|error| Failed::because(NETWORK, "cannot serve", error))
+        });
+        let Ok((bound, stopper)) = told.recv() else {
+            return Err(ended(thread));
+        };
+        self.running.push(Running { stop: Box::new(move || stopper.stop()), thread });
+        bound.map_err(|error| Failed::new(NETWORK, error))
+    }
+
+    /// Stops all servers, each as cleanly as it can.
+    pub(crate) fn stop(&mut self) -> Result<(), Failed> {
+        self.running.iter().for_each(|running| (running.stop)());
+        self.running.drain(..).try_for_each(|running| {
+            running.thread.join().unwrap_or_else(|_| Err(Failed::new(NETWORK, panicked())))
+        })
+    }
+}
+
+/// Why a thread that should run has ended.
+fn ended(thread: JoinHandle<Result<(), Failed>>) -> Failed {
+    match thread.join() {
+        Ok(Err(failed)) => failed,
+        _ => Failed::new(NETWORK, panicked()),
+    }
+}
+
+fn panicked() -> anyhow::Error {
+    anyhow::anyhow!("a server of the lab panicked")
+}
+
+/// Where a server of the lab is recorded: beside the others.
+fn trace(common: &Common, server: &str) -> Option<PathBuf> {
+    let mut path = common.record.clone()?.into_os_string();
+    path.push(".");
+    path.push(server);
+    Some(path.into())
+}
+
+/// What the servers tell, in one stream.
+#[derive(Clone, Debug)]
+pub(crate) struct Voice {
+    quiet: bool,
+    records: Option<Arc<Mutex<Records>>>,
+}
+
+impl Voice {
+    pub(crate) fn new(common: &Common) -> Self {
+        Self { quiet: common.quiet, records: common.json.then(Arc::default) }
+    }
+
+    /// A voice that says nothing.
+    pub(crate) fn silent() -> Self {
+        Self { quiet: true, records: None }
+    }
+
+    pub(crate) fn tell(&self, kind: &str, record: Value, line: &str) {
+        match &self.records {
+            Some(records) => {
+                records.lock().unwrap_or_else(PoisonError::into_inner).print(kind, record);
+            }
+            None if self.quiet => {}
+            None => notice(line),
+        }
+    }
+
+    fn table(&self, servers: &Servers) {
+        let (chat, echo, datagrams) = (servers.chat, servers.echo, servers.datagram_echo);
+        if self.records.is_some() {
+            let record = json!({ "chat": chat, "echo": echo, "datagram_echo": datagrams });
+            return self.tell("serving", record, "");
+        }
+        if self.quiet {
+            return;
+        }
+        let mut rows = vec![
+            ("chat room", chat, format!("semfio chat join {chat}")),
+            ("", chat, format!("nc {} {}", chat.ip(), chat.port())),
+        ];
+        if chat.port() == 8000 {
+            rows.push(("", chat, "python3 cliente.py     (the course's own client)".into()));
+        }
+        rows.push(("echo over TCP (RFC 862)", echo, format!("nc {} {}", echo.ip(), echo.port())));
+        let try_this = format!("nc -u {} {}", datagrams.ip(), datagrams.port());
+        rows.push(("echo over UDP (RFC 862)", datagrams, try_this));
+        print_line(&paint(DIM, &format!("{:24} {:22} try this", "what is running", "where")));
+        for (what, address, try_this) in rows {
+            let address = if what.is_empty() { String::new() } else { address.to_string() };
+            print_line(&format!("{what:24} {address:22} {try_this}"));
+        }
+        print_line(&paint(DIM, "Ctrl-C stops all of it; what happens is shown below."));
+    }
+}

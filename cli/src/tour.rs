@@ -1,0 +1,286 @@
+//! `semfio lab --tour`: each server driven by our own clients, each exchange shown.
+
+use std::fmt::Display;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::{Context as _, bail, ensure};
+use semfio_chat::{
+    Happened, Outcome, Participant, ParticipantConfig, ParticipantMessage, ParticipantReport,
+};
+use semfio_echo::{ClientConfig, ClientEvent, DatagramClient, Interval, Ping};
+use semfio_frame::Dialect;
+use semfio_machine::{DatagramMachine as _, Shard, Target};
+use semfio_runtime_os::{Clock, seed};
+use serde_json::json;
+
+use crate::Common;
+use crate::failed::{Failed, NEGATIVE};
+use crate::lab::{Servers, Voice};
+use crate::output::{Records, paint, print_line};
+use crate::record::{Recordable, Spoken};
+use crate::runtime::{Datagrams, Handle, Host, Runtime};
+
+/// How long any answer may take on one machine, a busy one too.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Datagrams of the echo.
+const PINGS: u64 = 3;
+
+const GOOD: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
+const BAD: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
+
+pub(crate) fn run(common: &Common) -> Result<ExitCode, Failed> {
+    let base = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut servers = Servers::start(common, base, &Voice::silent())?;
+    let mut guide = Guide {
+        runtime: common.runtime,
+        quiet: common.quiet,
+        records: common.json.then(Records::default),
+    };
+    let stops: [(&str, Stop); 3] = [
+        ("chat", |guide, servers| guide.chat(servers.chat)),
+        ("echo over TCP", |guide, servers| guide.echo(servers.echo)),
+        ("echo over UDP", |guide, servers| guide.datagram_echo(servers.datagram_echo)),
+    ];
+    let mut wrong = 0;
+    for (what, stop) in stops {
+        guide.heading(what);
+        if let Err(error) = stop(&mut guide, &servers) {
+            wrong += 1;
+            guide.failed(&format!("{error:#}"));
+        }
+    }
+    servers.stop()?;
+    if wrong == 0 {
+        guide.heading("all as it should be");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let what = format!("{wrong} of {} stops of the tour", stops.len());
+    Err(Failed::because(NEGATIVE, what, "not as it should be, see above"))
+}
+
+/// A part of the tour.
+type Stop = fn(&mut Guide, &Servers) -> anyhow::Result<()>;
+
+/// Shows what is done and seen.
+struct Guide {
+    runtime: Runtime,
+    quiet: bool,
+    records: Option<Records>,
+}
+
+impl Guide {
+    fn heading(&mut self, what: &str) {
+        match &mut self.records {
+            Some(records) => records.print("stop", json!({ "what": what })),
+            None if self.quiet => {}
+            None => print_line(what),
+        }
+    }
+
+    fn seen(&mut self, what: impl Display) {
+        match &mut self.records {
+            Some(records) => records.print("seen", json!({ "what": what.to_string() })),
+            None if self.quiet => {}
+            None => print_line(&format!("  {} {what}", paint(GOOD, "✓"))),
+        }
+    }
+
+    fn failed(&mut self, what: &str) {
+        match &mut self.records {
+            Some(records) => records.print("failed", json!({ "why": what })),
+            None => print_line(&format!("  {} {what}", paint(BAD, "✗"))),
+        }
+    }
+
+    fn chat(&mut self, server: SocketAddr) -> anyhow::Result<()> {
+        let ana = Member::join(self.runtime, server, Dialect::Framed, "ana")?;
+        ana.sees("ana enters", |report| is_welcome(report, "ana"))?;
+        let bia = Member::join(self.runtime, server, Dialect::Framed, "bia")?;
+        bia.sees("bia enters", |report| is_welcome(report, "bia"))?;
+        ana.sees("ana sees bia come", |report| is_entry(report, "bia", &Happened::Join))?;
+        self.seen("ana and bia meet in the lobby");
+
+        ana.says("olá, bia");
+        bia.sees("bia reads ana", |report| is_text(report, "ana", "olá, bia"))?;
+        self.seen("ana says \"olá, bia\", and bia reads it under her name");
+        bia.says("oi!");
+        ana.sees("ana reads bia", |report| is_text(report, "bia", "oi!"))?;
+        self.seen("bia answers \"oi!\", and ana reads it");
+
+        let line = Member::join(self.runtime, server, Dialect::Line, "")?;
+        line.says("as nc sends it");
+        ana.sees("ana reads the line", |report| is_text(report, "guest-1", "as nc sends it"))?;
+        self.seen("a line, as nc sends it, comes from guest-1");
+        let raw = Member::join(self.runtime, server, Dialect::Raw, "")?;
+        raw.says("como no curso");
+        ana.sees("ana reads raw text", |report| is_text(report, "raw-2", "como no curso"))?;
+        raw.sees("raw gets its echo", |report| {
+            matches!(report, ParticipantReport::Text(text) if text == b"como no curso")
+        })?;
+        self.seen("a raw text, as the course's client sends it, comes from raw-2 and back to it");
+        line.sees("the line user reads raw", |report| {
+            matches!(report, ParticipantReport::Text(text)
+                if String::from_utf8_lossy(text).contains("<raw-2> como no curso\n"))
+        })?;
+        self.seen("who sends lines reads lines");
+
+        bia.leave()?;
+        ana.sees("ana sees bia go", |report| is_entry(report, "bia", &Happened::Part))?;
+        self.seen("bia leaves, and ana is told");
+        for member in [line, raw, ana] {
+            member.leave()?;
+        }
+        self.seen("all leave, with everything acknowledged");
+        Ok(())
+    }
+
+    fn echo(&mut self, server: SocketAddr) -> anyhow::Result<()> {
+        let sent: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+        let mut stream = TcpStream::connect(server)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut writer = stream.try_clone()?;
+        let bytes = sent.clone();
+        let writing = thread::spawn(move || -> io::Result<()> {
+            writer.write_all(&bytes)?;
+            writer.shutdown(Shutdown::Write)
+        });
+        let mut back = Vec::new();
+        stream.read_to_end(&mut back).context("reading what comes back")?;
+        writing.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
+        ensure!(back == sent, "{} bytes came back, or others than the {}", back.len(), sent.len());
+        self.seen(format!("{} bytes come back as they were, then the end", back.len()));
+        Ok(())
+    }
+
+    fn datagram_echo(&mut self, server: SocketAddr) -> anyhow::Result<()> {
+        let ours = SocketAddr::new(server.ip(), 0);
+        let client = DatagramClient::new(server, &seed::draw()?, ClientConfig::default());
+        let mut socket = Datagrams::bind(self.runtime, client, ours, Clock::start())?;
+        socket.command(Ping { payload: b"ping 0" })?;
+        let stopper = socket.stopper();
+        let (mut answered, mut wrong) = (Vec::new(), None);
+        socket.run(|now, event, client| {
+            match event {
+                ClientEvent::Reply { number, payload, round_trip, .. } => {
+                    if payload != format!("ping {number}").as_bytes() {
+                        wrong = Some(format!("{number} came back as {payload:?}"));
+                    }
+                    answered.push((number, round_trip));
+                    let next = format!("ping {}", number + 1);
+                    let ping = Ping { payload: next.as_bytes() };
+                    if number + 1 < PINGS && client.handle_command(now, ping).is_ok() {
+                        return;
+                    }
+                }
+                ClientEvent::Restamped { number, round_trip } => {
+                    if let Some(entry) = answered.iter_mut().find(|entry| entry.0 == number) {
+                        entry.1 = Some(round_trip);
+                    }
+                    return;
+                }
+                other => wrong = Some(format!("{other:?}")),
+            }
+            stopper.stop();
+        })?;
+        if let Some(wrong) = wrong {
+            bail!("{wrong}");
+        }
+        for (number, round_trip) in answered {
+            let length = round_trip.map_or_else(|| "no time".into(), |time| show_interval(&time));
+            self.seen(format!("datagram {number} comes back after {length}"));
+        }
+        Ok(())
+    }
+}
+
+fn show_interval(interval: &Interval) -> String {
+    let clock = |clock| match clock {
+        semfio_machine::Clock::Kernel => "the kernel",
+        semfio_machine::Clock::User => "the process",
+    };
+    let (from, to) = (clock(interval.from), clock(interval.to));
+    let micros = interval.length.as_micros();
+    if from == to {
+        format!("{micros} µs, both stamped by {from}")
+    } else {
+        format!("{micros} µs, stamped by {from}, then by {to}")
+    }
+}
+
+/// A participant on a host of its own.
+struct Member {
+    handle: Handle<Spoken<ParticipantMessage>>,
+    reports: Receiver<ParticipantReport>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Member {
+    fn join(
+        runtime: Runtime,
+        server: SocketAddr,
+        dialect: Dialect,
+        nick: &str,
+    ) -> anyhow::Result<Self> {
+        let config = ParticipantConfig::new(Target::Address(server), dialect, nick, "lobby");
+        let participant = Participant::new(config, &seed::draw()?);
+        let (tell, reports) = mpsc::channel();
+        let (give, given) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            let shard = Shard::new(Recordable(participant), semfio_machine::NetLimits::default());
+            let host = Host::new(runtime, shard, Clock::start())?;
+            let _ = give.send(host.handle());
+            // Nobody listens any more when the tour has failed.
+            host.run(|report| drop(tell.send(report))).map(drop)
+        });
+        let handle = given.recv().context("a client did not start")?;
+        Ok(Self { handle, reports, thread })
+    }
+
+    fn says(&self, text: &str) {
+        self.handle.send(Spoken(ParticipantMessage::Line(text.into())));
+    }
+
+    /// Waits for a report.
+    fn sees(
+        &self,
+        what: &'static str,
+        wanted: impl Fn(&ParticipantReport) -> bool,
+    ) -> anyhow::Result<()> {
+        loop {
+            let report = self.reports.recv_timeout(PATIENCE).context(what)?;
+            if wanted(&report) {
+                return Ok(());
+            }
+            if let ParticipantReport::Over(outcome) = report {
+                bail!("{what}: it is over: {outcome:?}");
+            }
+        }
+    }
+
+    fn leave(self) -> anyhow::Result<()> {
+        self.handle.send(Spoken(ParticipantMessage::Eof));
+        let left = |report: &_| matches!(report, ParticipantReport::Over(Outcome::Left));
+        self.sees("leaving", left)?;
+        Ok(self.thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))??)
+    }
+}
+
+fn is_welcome(report: &ParticipantReport, name: &str) -> bool {
+    matches!(report, ParticipantReport::Welcome { nick, .. } if nick == name)
+}
+
+fn is_entry(report: &ParticipantReport, name: &str, happened: &Happened) -> bool {
+    matches!(report, ParticipantReport::Entry { nick, what, old: false, .. }
+        if nick == name && what == happened)
+}
+
+fn is_text(report: &ParticipantReport, name: &str, text: &str) -> bool {
+    is_entry(report, name, &Happened::Text(text.into()))
+}
