@@ -39,7 +39,10 @@ macro_rules! bodies {
 
 bodies! {
     carry
+    echo
+    frame
     input
     outbox
     shard
+    trace
 }

@@ -63,26 +63,11 @@ fn a_machine_that_breaks_a_law_is_noticed() {
     let right = Faults::default();
     assert!(!notices(|data| shard::check(data, right)), "no fault");
     let wrong = [
-        Faults {
-            limits_buffer: true,
-            ..right
-        },
-        Faults {
-            stale_search: true,
-            ..right
-        },
-        Faults {
-            takes_without_room: true,
-            ..right
-        },
-        Faults {
-            keeps_timer: true,
-            ..right
-        },
-        Faults {
-            waits_at_eof: true,
-            ..right
-        },
+        Faults { limits_buffer: true, ..right },
+        Faults { stale_search: true, ..right },
+        Faults { takes_without_room: true, ..right },
+        Faults { keeps_timer: true, ..right },
+        Faults { waits_at_eof: true, ..right },
     ];
     for faults in wrong {
         assert!(notices(|data| shard::check(data, faults)), "{faults:?}");

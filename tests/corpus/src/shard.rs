@@ -26,7 +26,8 @@ pub fn shard(data: &[u8]) {
 
 /// With a machine as wrong as `faults` says.
 pub(crate) fn check(data: &[u8], faults: Faults) {
-    // Commands between connections make the order of reads visible, as they should.
+    // What connections share (commands to each other, the order of requests) shows the order of
+    // reads, as it should.
     let gossip = data.first().is_some_and(|first| first % 2 == 1);
     let whole = Host::run(data, faults, gossip, READ);
     if !gossip {
@@ -38,13 +39,15 @@ pub(crate) fn check(data: &[u8], faults: Faults) {
 }
 
 /// What the service saw and the peer was sent, of each connection.
-type Transcript = BTreeMap<ConnId, (Vec<String>, Vec<u8>)>;
+type Transcript = BTreeMap<usize, (Vec<String>, Vec<u8>)>;
 
 /// A host without an operating system, which mistrusts its shard.
 struct Host {
     shard: Shard<Lines, Room>,
     now: Now,
     wires: BTreeMap<ConnId, Wire>,
+    /// In the order they came: places in the shard's table may be used again in another.
+    serials: BTreeMap<ConnId, usize>,
     dials: VecDeque<ConnId>,
     requests: VecDeque<RequestId>,
     sent: BTreeMap<ConnId, Vec<u8>>,
@@ -78,6 +81,7 @@ impl Host {
             shard: Shard::new(Room::new(faults, gossip), LIMITS),
             now: Now::default(),
             wires: BTreeMap::new(),
+            serials: BTreeMap::new(),
             dials: VecDeque::new(),
             requests: VecDeque::new(),
             sent: BTreeMap::new(),
@@ -96,7 +100,10 @@ impl Host {
             assert!(arrived.starts_with(lines), "{id}: a line was lost");
         }
         room.into_seen().into_iter()
-            .map(|(id, log)| (id, (log, host.sent.remove(&id).unwrap_or_default())))
+            .map(|(id, log)| {
+                let sent = host.sent.remove(&id).unwrap_or_default();
+                (host.serials[&id], (log, sent))
+            })
             .collect()
     }
 
@@ -178,7 +185,7 @@ impl Host {
         while let Some(action) = self.shard.poll_action() {
             match action {
                 Action::Dial(id, _) => {
-                    assert!(self.wires.insert(id, Wire::default()).is_none(), "new {id}");
+                    self.add(id);
                     self.dials.push_back(id);
                 }
                 Action::Write(id) => {
@@ -206,8 +213,15 @@ impl Host {
 
     fn accept(&mut self) {
         if let Some(id) = self.shard.handle_accepted(self.now, PEER) {
-            assert!(self.wires.insert(id, Wire::default()).is_none(), "new {id}");
+            self.add(id);
         }
+    }
+
+    fn add(&mut self, id: ConnId) {
+        let serial = self.serials.len();
+        let old = self.serials.insert(id, serial);
+        assert_eq!(old, None, "{id} was used before");
+        self.wires.insert(id, Wire::default());
     }
 
     fn answer(&mut self, id: ConnId, fail: bool) {
@@ -216,10 +230,12 @@ impl Host {
         } else {
             self.shard.handle_connected(self.now, id, PEER);
         }
+        self.actions();
     }
 
     fn pick(&self, choices: &mut Choices<'_>) -> Option<ConnId> {
-        let live: Vec<_> = self.wires.keys().copied().collect();
+        let mut live: Vec<_> = self.wires.keys().copied().collect();
+        live.sort_by_key(|id| self.serials[id]);
         let id = *live.get(choices.below(live.len()))?;
         (!self.dials.contains(&id)).then_some(id)
     }
@@ -271,18 +287,21 @@ impl Host {
         self.wires.entry(id).or_default().writing = !emptied;
         self.shard.handle_sent(self.now, id, bytes.len());
         self.sent.entry(id).or_default().extend(&bytes);
+        self.actions();
     }
 
     fn pass(&mut self, nanos: u64) {
         self.now.mono = self.now.mono.saturating_add(Duration::from_nanos(nanos));
         self.now.unix = UnixTime::from_nanos(self.now.mono.as_nanos());
-        let due = |at: Instant| at <= self.now.mono;
+        let now = self.now.mono;
+        let due = |at: Instant| at <= now;
         // A timeout may set another in the past once for each connection, never for ever.
         let mut left = 2 * LIMITS.connections + 4;
         while self.shard.poll_timeout().is_some_and(|d| due(d.at)) {
             assert!(left > 0, "a deadline that does not pass");
             left -= 1;
             self.shard.handle_timeout(self.now);
+            self.actions();
         }
     }
 
@@ -303,6 +322,7 @@ impl Host {
         }
         for id in self.wires.keys().copied().collect::<Vec<_>>() {
             self.shard.handle_failed(self.now, id, Failure::Reset);
+            self.actions();
         }
         self.settle();
         assert!(self.wires.is_empty(), "left: {:?}", self.wires.keys());

@@ -53,6 +53,7 @@ fn random_inputs_break_nothing() {
     let cases = std::env::var("SEMFIO_CASES").map_or(1_000, |cases| cases.parse().unwrap());
     for body in BODIES {
         let kept = inputs(body.name);
+        eprintln!("{}", body.name); // shown only on failure
         for case in 0..cases {
             let mut rng = ChaCha8Rng::seed_from_u64(case);
             let mut below = |n: usize| rng.next_u32() as usize % n.max(1);
@@ -85,17 +86,9 @@ fn each_body_has_a_fuzz_target_and_inputs() {
     assert_eq!(names(&here("../../fuzz/fuzz_targets"), ".rs"), bodies);
     let manifest = fs::read_to_string(here("../../fuzz/Cargo.toml")).unwrap();
     for name in &bodies {
-        assert!(
-            manifest.contains(&format!("name = \"{name}\"\n")),
-            "{name} in fuzz/Cargo.toml"
-        );
-        let target = here("../../fuzz/fuzz_targets")
-            .join(name)
-            .with_extension("rs");
+        assert!(manifest.contains(&format!("name = \"{name}\"\n")), "{name} in fuzz/Cargo.toml");
+        let target = here("../../fuzz/fuzz_targets").join(name).with_extension("rs");
         let target = fs::read_to_string(target).unwrap();
-        assert!(
-            target.contains(&format!("semfio_corpus::{name}(data)")),
-            "{target}"
-        );
+        assert!(target.contains(&format!("semfio_corpus::{name}(data)")), "{target}");
     }
 }

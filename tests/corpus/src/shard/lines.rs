@@ -300,7 +300,7 @@ impl Service<Lines> for Room {
                 let until = now.mono.saturating_add(Duration::from_nanos(30));
                 self.paused.push((until, from));
             }
-            Some(b'r') => {
+            Some(b'r') if self.gossip => {
                 let id = net.request(Effect::Stat {
                     root: RootId(0),
                     path: String::new(),
