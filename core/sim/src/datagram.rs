@@ -228,7 +228,7 @@ impl Network {
             return starts;
         }
         line.free_at = starts.saturating_add(link::sending(&config, payload.len()));
-        if line.dice.happens(config.loss) {
+        if line.dice.happens(config.loss) || self.parted.contains(&key) {
             return starts;
         }
         let mut copies = Vec::new();

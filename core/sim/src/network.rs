@@ -1,6 +1,6 @@
 //! Hosts, peers and the links between them.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use bytes::Bytes;
 use core::mem;
@@ -59,6 +59,7 @@ pub struct Network {
     pub(crate) raw_sockets: BTreeMap<SocketAddr, Vec<RawDatagram>>,
     pub(crate) lines: BTreeMap<(IpAddr, IpAddr), Line>,
     pub(crate) links: BTreeMap<(IpAddr, IpAddr), LinkConfig>,
+    pub(crate) parted: BTreeSet<(IpAddr, IpAddr)>,
     pub(crate) default_link: LinkConfig,
     pub(crate) queue: BTreeMap<(Instant, u64), Due>,
     /// The next number of an entry in the queue, of a connection, of a port.
@@ -89,6 +90,7 @@ impl Network {
             raw_sockets: BTreeMap::new(),
             lines: BTreeMap::new(),
             links: BTreeMap::new(),
+            parted: BTreeSet::new(),
             default_link: LinkConfig::default(),
             queue: BTreeMap::new(),
             entries: 0,
@@ -106,6 +108,20 @@ impl Network {
     /// How the link behaves in one direction. Connections that stand are not changed.
     pub fn set_link(&mut self, from: IpAddr, to: IpAddr, config: LinkConfig) {
         self.links.insert((from, to), config);
+    }
+
+    /// Parts two addresses: nothing passes between them until they are [healed](Self::heal). Streams
+    /// stall, attempts to connect time out after some tries, datagrams are lost.
+    pub fn part(&mut self, a: IpAddr, b: IpAddr) {
+        self.parted.insert((a, b));
+        self.parted.insert((b, a));
+    }
+
+    /// Undoes a [`part`](Self::part); what streams held back arrives at once.
+    pub fn heal(&mut self, a: IpAddr, b: IpAddr) {
+        self.parted.remove(&(a, b));
+        self.parted.remove(&(b, a));
+        self.reschedule_all();
     }
 
     /// How many steps a run makes at most, in place of [`STEP_LIMIT`].

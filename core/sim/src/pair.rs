@@ -334,8 +334,6 @@ struct Half<M: StreamMachine, T> {
     failed: bool,
     /// To be called without waiting for anything.
     touched: bool,
-    /// The last try to send found the window closed.
-    blocked: bool,
 }
 
 impl<M: StreamMachine, T> Half<M, T> {
@@ -354,7 +352,6 @@ impl<M: StreamMachine, T> Half<M, T> {
             eof: false,
             failed: false,
             touched: true,
-            blocked: false,
         }
     }
 
@@ -427,9 +424,13 @@ impl<M: StreamMachine, T> Half<M, T> {
             self.pump(now, &mut [], &mut say);
         }
         self.write(now, outbound);
-        if !self.reads && self.outbox.room() > 0 && self.ended.is_none() && !self.blocked {
-            // Room again: a machine that waits for it is asked once more.
+        // Room again: a machine that waits for it is asked until it has filled the link.
+        while !self.reads && self.outbox.room() > 0 && self.ended.is_none() {
+            let before = self.outbox.total();
             self.pump(now, &mut [], &mut say);
+            if self.outbox.total() == before {
+                break;
+            }
             self.write(now, outbound);
         }
     }
@@ -487,11 +488,9 @@ impl<M: StreamMachine, T> Half<M, T> {
     }
 
     fn write(&mut self, now: Now, outbound: &mut Pipe) {
-        self.blocked = false;
         while !self.outbox.is_empty() {
             let room = outbound.room();
             if room == 0 {
-                self.blocked = true;
                 return;
             }
             let write = match link::leading_file(&self.outbox) {

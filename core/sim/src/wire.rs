@@ -156,8 +156,15 @@ impl Network {
         };
         let address = wire.acceptor.address;
         let unpowered = unpowered(&self.hosts, address.ip());
+        let parted = self.parted.contains(&(wire.dialler.address.ip(), address.ip()));
         let listener = self.listeners.get_mut(&address);
         let answer = match listener {
+            _ if parted && wire.attempts < LinkConfig::RETRANSMITS => {
+                wire.attempts = wire.attempts.saturating_add(1);
+                self.push(now.saturating_add(KNOCK_AGAIN), Due::Knock(id));
+                return;
+            }
+            _ if parted => Err(Failure::TimedOut),
             Some(listener) if listener.backlog.len() < Self::BACKLOG => {
                 listener.backlog.push_back(id);
                 Ok(())
@@ -253,15 +260,28 @@ impl Network {
         }
     }
 
+    /// Has the network look again at the pipes it gave up on when their ends were parted.
+    pub(crate) fn reschedule_all(&mut self) {
+        let ids: Vec<_> = self.wires.keys().copied().collect();
+        for id in ids {
+            self.schedule(id, Role::Dialler);
+            self.schedule(id, Role::Acceptor);
+        }
+    }
+
     /// Something comes out of a pipe: bytes for `role`, or room for the other end.
     pub(crate) fn look(&mut self, id: WireId, role: Role) {
         let now = self.now().mono;
         let Some(wire) = self.wires.get_mut(&id) else {
             return;
         };
+        let ips = (wire.dialler.address.ip(), wire.acceptor.address.ip());
         let end = wire.end(role);
         if end.scheduled.is_some_and(|at| at <= now) {
             end.scheduled = None;
+        }
+        if self.parted.contains(&ips) {
+            return;
         }
         end.inbound.advance(now);
         let reset = matches!(end.inbound.end(), End::Reset { .. });

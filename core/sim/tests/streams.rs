@@ -419,6 +419,28 @@ fn shards_dial_each_other_and_raw_listeners_by_name() {
 }
 
 #[test]
+fn parted_addresses_stall_and_heal() {
+    let mut net = Network::new(1);
+    let server = serve(&mut net, Plain::echo);
+    let peer = net.connect(CLIENT, SERVER);
+    net.run_until_idle().unwrap();
+    net.part(SERVER.ip(), CLIENT);
+    net.write(peer, "hello");
+    let (late, lost) = (net.connect(CLIENT, SERVER), net.connect(CLIENT, SERVER));
+    net.run_for(Duration::from_millis(1_500)).unwrap();
+    net.close(lost);
+    assert_eq!(net.reports(server).len(), 1);
+    net.heal(CLIENT, SERVER.ip());
+    net.run_until_idle().unwrap();
+    assert_eq!(net.peer(peer).received(), b"hello");
+    assert_eq!(net.peer(late).state(), PeerState::Open);
+    net.part(CLIENT, SERVER.ip());
+    let late = net.connect(CLIENT, SERVER);
+    net.run_until_idle().unwrap();
+    assert_eq!(net.peer(late).state(), PeerState::Failed(Failure::TimedOut));
+}
+
+#[test]
 fn time_moves_only_with_the_work() {
     let mut net = Network::new(1);
     assert_eq!(net.now().unix.civil().year, 2000);
