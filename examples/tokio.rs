@@ -45,9 +45,9 @@ async fn serve(mut socket: TcpStream) -> io::Result<()> {
             return socket.shutdown().await;
         }
 
-        let wait = machine.poll_timeout().map_or(Duration::MAX, |deadline| {
-            Clock::until(clock.now(), deadline)
-        });
+        let wait = machine
+            .poll_timeout()
+            .map_or(Duration::MAX, |deadline| Clock::until(clock.now(), deadline));
         new = 0;
         tokio::select! {
             read = socket.read(&mut scratch) => match read? {

@@ -42,11 +42,7 @@ impl Calculator {
 
     /// A calculator whose last result is zero.
     pub fn new(now: Now) -> Self {
-        Self {
-            last: 0,
-            patience: now.mono.saturating_add(Self::PATIENCE),
-            state: State::Open,
-        }
+        Self { last: 0, patience: now.mono.saturating_add(Self::PATIENCE), state: State::Open }
     }
 
     fn answer(&mut self, line: &str) -> String {
@@ -259,13 +255,7 @@ mod tests {
         let mut machine = Calculator::new(Now::default());
         let mut out = Outbox::default();
         let mono = machine.poll_timeout().unwrap().at;
-        machine.handle_timeout(
-            Now {
-                mono,
-                ..Now::default()
-            },
-            &mut out,
-        );
+        machine.handle_timeout(Now { mono, ..Now::default() }, &mut out);
         assert_eq!(machine.poll_timeout(), None);
         assert!(out.chunks().eq([Chunk::Bytes(b"too slow, bye\n")]));
     }

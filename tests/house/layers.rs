@@ -45,19 +45,13 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("semfio-echo", &["semfio-machine"]),
     ("semfio-chat", &["semfio-machine", "semfio-frame"]),
     ("semfio-runtime-os", &["semfio-machine"]),
-    (
-        "semfio-runtime-mio",
-        &["semfio-machine", "semfio-runtime-os"],
-    ),
-    (
-        "semfio-runtime-smol",
-        &["semfio-machine", "semfio-runtime-os"],
-    ),
+    ("semfio-runtime-mio", &["semfio-machine", "semfio-runtime-os"]),
+    ("semfio-runtime-smol", &["semfio-machine", "semfio-runtime-os"]),
     ("semfio-examples", &["semfio-machine"]),
 ];
 
 /// Those that STANDS_ON leaves free.
-const FREE: &[&str] = &["semfio", "semfio-corpus", "semfio-tests"];
+const FREE: &[&str] = &["semfio", "semfio-bench", "semfio-corpus", "semfio-tests"];
 
 fn complaints(packages: &[Package]) -> Vec<String> {
     let mut complaints = Vec::new();
@@ -99,11 +93,7 @@ fn packages() -> Vec<Package> {
         .current_dir(top())
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let list = |value: &Value| value.as_array().unwrap().clone();
@@ -130,10 +120,7 @@ fn everyone_stands_where_they_should() {
     let packages = packages();
     let core = packages.iter().filter(|package| package.in_core).count();
     let folders = std::fs::read_dir(top().join("core")).unwrap().count();
-    assert_eq!(
-        core, folders,
-        "every folder in core is a package of the workspace"
-    );
+    assert_eq!(core, folders, "every folder in core is a package of the workspace");
     assert_none(complaints(&packages));
 }
 
@@ -141,11 +128,7 @@ fn everyone_stands_where_they_should() {
 fn planted_dependencies_are_noticed() {
     let package = |name: &str, on: &str, dev| Package {
         name: name.into(),
-        dependencies: vec![Dependency {
-            name: on.into(),
-            optional: false,
-            dev,
-        }],
+        dependencies: vec![Dependency { name: on.into(), optional: false, dev }],
         rust_version: "1.85".into(),
         in_core: !name.contains("runtime") && !name.contains("tests"),
     };
@@ -161,11 +144,7 @@ fn planted_dependencies_are_noticed() {
         ("semfio-tests", "tokio", true),
     ];
     for (name, on, dev) in wrong {
-        assert_eq!(
-            complaints(&[package(name, on, dev)]).len(),
-            1,
-            "{name} on {on}"
-        );
+        assert_eq!(complaints(&[package(name, on, dev)]).len(), 1, "{name} on {on}");
     }
     let mut young = package("semfio-machine", "bytes", false);
     assert_none(complaints(std::slice::from_ref(&young)));

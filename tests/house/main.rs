@@ -16,13 +16,7 @@ fn top() -> PathBuf {
 /// Every source file of the repository beneath `folder`, with its path from the top; build
 /// folders, fuzz inputs and git's own files are left out.
 fn files(folder: &str) -> Vec<(String, String)> {
-    const SKIPPED: [&str; 5] = [
-        "target",
-        ".git",
-        "corpus",
-        "artifacts",
-        "proptest-regressions",
-    ];
+    const SKIPPED: [&str; 5] = ["target", ".git", "corpus", "artifacts", "proptest-regressions"];
     let mut found = Vec::new();
     let mut folders = vec![top().join(folder)];
     while let Some(folder) = folders.pop() {

@@ -3,12 +3,8 @@
 use crate::{assert_none, files, top};
 
 /// Folders of one machine. Written in parts, so that this file does not name them.
-const MACHINE: &[&str] = &[
-    concat!("/ro", "ot/"),
-    concat!("/ho", "me/"),
-    concat!("/wo", "rk/"),
-    concat!("/tm", "p/"),
-];
+const MACHINE: &[&str] =
+    &[concat!("/ro", "ot/"), concat!("/ho", "me/"), concat!("/wo", "rk/"), concat!("/tm", "p/")];
 
 /// Where every locked package comes from.
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
@@ -41,32 +37,20 @@ fn source_complaints(path: &str, text: &str) -> Vec<String> {
         }
         _ => false,
     });
-    elsewhere
-        .map(|line| format!("{path}: {}", line.trim()))
-        .collect()
+    elsewhere.map(|line| format!("{path}: {}", line.trim())).collect()
 }
 
 #[test]
 fn no_file_names_a_machine() {
     let files = files("");
-    assert_none(
-        files
-            .iter()
-            .flat_map(|(path, text)| path_complaints(path, text))
-            .collect(),
-    );
+    assert_none(files.iter().flat_map(|(path, text)| path_complaints(path, text)).collect());
 }
 
 #[test]
 fn every_package_comes_from_the_one_registry() {
     assert!(top().join("Cargo.lock").exists());
     let files = files("");
-    assert_none(
-        files
-            .iter()
-            .flat_map(|(path, text)| source_complaints(path, text))
-            .collect(),
-    );
+    assert_none(files.iter().flat_map(|(path, text)| source_complaints(path, text)).collect());
 }
 
 #[test]
@@ -80,15 +64,8 @@ fn planted_places_are_noticed() {
     assert_none(lock(REGISTRY));
     assert_eq!(lock("registry+https://registry.example/index").len(), 1);
     assert_eq!(lock("git+https://example.org/x").len(), 1);
-    for line in [
-        "replace-with = \"x\"",
-        "x = { version = \"1\", registry = \"y\" }",
-        "git = \"x\"",
-    ] {
-        assert_eq!(
-            source_complaints(".cargo/config.toml", line).len(),
-            1,
-            "{line}"
-        );
+    for line in ["replace-with = \"x\"", "x = { version = \"1\", registry = \"y\" }", "git = \"x\""]
+    {
+        assert_eq!(source_complaints(".cargo/config.toml", line).len(), 1, "{line}");
     }
 }

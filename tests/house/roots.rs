@@ -33,9 +33,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
 fn root_complaints(path: &str, source: &str) -> Vec<String> {
     let code: String = code(source).collect::<Vec<_>>().join("\n");
     let declared = DECLARED.iter().filter(|declared| !code.contains(*declared));
-    declared
-        .map(|missing| format!("{path}: {missing} is missing"))
-        .collect()
+    declared.map(|missing| format!("{path}: {missing} is missing")).collect()
 }
 
 fn naming_complaints(path: &str, source: &str) -> Vec<String> {
@@ -79,11 +77,7 @@ fn core_sources() -> impl Iterator<Item = (String, String)> {
 #[test]
 fn every_core_crate_declares_what_it_must() {
     let roots = core_sources().filter(|(path, _)| path.ends_with("/src/lib.rs"));
-    assert_none(
-        roots
-            .flat_map(|(path, source)| root_complaints(&path, &source))
-            .collect(),
-    );
+    assert_none(roots.flat_map(|(path, source)| root_complaints(&path, &source)).collect());
 }
 
 #[test]
@@ -105,10 +99,7 @@ fn only_the_clock_reads_the_time() {
         })
         .map(|(path, _)| path);
     let excused: Vec<_> = excused.collect();
-    assert!(
-        excused.iter().any(|path| allowed(path)),
-        "the clock has moved"
-    );
+    assert!(excused.iter().any(|path| allowed(path)), "the clock has moved");
     assert_none(excused.into_iter().filter(|path| !allowed(path)).collect());
 }
 
@@ -120,10 +111,7 @@ fn planted_sources_are_noticed() {
         let commented = whole.replace(missing, &format!("// {missing}"));
         let cut: String = whole.replace(missing, "");
         assert_eq!(root_complaints("cut", &cut).len(), 1, "{missing}");
-        assert!(
-            !root_complaints("commented", &commented).is_empty(),
-            "{missing}"
-        );
+        assert!(!root_complaints("commented", &commented).is_empty(), "{missing}");
     }
     for (name, _) in FORBIDDEN {
         let used = format!("fn f() {{\n    {name}x\n}}\n");
@@ -132,8 +120,5 @@ fn planted_sources_are_noticed() {
         assert_none(naming_complaints("tested", &tested));
     }
     assert_eq!(naming_complaints("static", "static X: u8 = 0;").len(), 1);
-    assert_none(naming_complaints(
-        "no_std",
-        "use no_std::x; let x: &'static str = y;",
-    ));
+    assert_none(naming_complaints("no_std", "use no_std::x; let x: &'static str = y;"));
 }
