@@ -19,8 +19,8 @@ pub struct Seeds<'a> {
 /// Runs a case; the crate of the test has std, this one has not.
 pub type Catch = fn(&mut dyn FnMut() -> Result<(), String>) -> Result<(), String>;
 
-/// Runs `case` with each seed, and panics with the first that fails: what went wrong, and a line that
-/// runs this seed alone.
+/// Runs `case` with each seed, and panics with the first that fails: what went wrong, and a line
+/// that runs this seed alone.
 ///
 /// `name` is the name of the test, as `cargo test` takes it.
 ///

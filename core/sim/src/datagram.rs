@@ -48,7 +48,8 @@ pub struct RawDatagram {
 
 /// Datagrams. Links lose, double, reorder and delay them as
 /// [`LinkConfig`](crate::LinkConfig) says; with a bandwidth, what would wait behind more than a
-/// window of bytes is dropped, as by a router. Only [`Carrier::Udp`] is carried, other sends fail as unsupported.
+/// window of bytes is dropped, as by a router. Only [`Carrier::Udp`] is carried, other sends fail
+/// as unsupported.
 impl Network {
     /// A machine with a socket bound to `address`; several may share one, and the first that
     /// accepts a datagram gets it. Events are mapped by `see` and kept.
@@ -134,8 +135,8 @@ impl Network {
         self.raw_sockets.get_mut(&address).map(mem::take).unwrap_or_default()
     }
 
-    /// One turn of a machine: what came, the kernel's stamps, timeouts; then what it wants sent, then
-    /// what it tells.
+    /// One turn of a machine: what came, the kernel's stamps, timeouts; then what it wants sent,
+    /// then what it tells.
     pub(crate) fn datagram_turn(&mut self, index: usize) {
         let now = self.now();
         let Some(socket) = self.sockets.get_mut(index) else { return };

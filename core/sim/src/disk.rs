@@ -197,8 +197,8 @@ impl Disk {
         self.names.insert(name.to_owned(), answer);
     }
 
-    /// The `n`th operation from now fails, 1 being the next; it changes nothing. Each effect and each
-    /// read of a file span is one operation.
+    /// The `n`th operation from now fails, 1 being the next; it changes nothing. Each effect and
+    /// each read of a file span is one operation.
     pub fn fail_nth(&mut self, n: u64, failure: Failure) {
         let at = self.operations.saturating_add(n.saturating_sub(1));
         self.faults.insert(at, failure);

@@ -35,8 +35,8 @@ pub struct LinkConfig {
     pub split: SplitPlan,
     /// In bytes a second; `None` is no limit.
     pub bandwidth: Option<NonZeroU64>,
-    /// Bytes of a stream that the receiver has not read yet, at most; a sender waits for room. Default
-    /// 256 KiB, as much as sockets hold. Zero counts as one.
+    /// Bytes of a stream that the receiver has not read yet, at most; a sender waits for room.
+    /// Default 256 KiB, as much as sockets hold. Zero counts as one.
     pub window: usize,
     /// Both ends see a reset once so many bytes have gone this way; what follows is lost.
     pub reset_after: Option<u64>,

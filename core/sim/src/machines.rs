@@ -9,8 +9,8 @@ use crate::disk::Answer;
 
 /// Hosts single machines: one for each connection, with no application above.
 ///
-/// Its messages are closures that do what an application would: dial, send commands, request, close. What
-/// happens is reported as [`Told`], an event as the `T` it was mapped to.
+/// Its messages are closures that do what an application would: dial, send commands, request,
+/// close. What happens is reported as [`Told`], an event as the `T` it was mapped to.
 pub struct Machines<M: StreamMachine, T> {
     make: Make<M>,
     see: See<M, T>,

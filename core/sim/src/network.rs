@@ -26,8 +26,8 @@ use crate::{STEP_LIMIT, Stuck};
 ///
 /// # To build
 ///
-/// [`add`](Self::add) gives a [`Shard`] an IP address (hosts may share one) and a [`Disk`] of its own;
-/// [`listen`](Self::listen) has it accept. [`connect`](Self::connect) and
+/// [`add`](Self::add) gives a [`Shard`] an IP address (hosts may share one) and a [`Disk`] of its
+/// own; [`listen`](Self::listen) has it accept. [`connect`](Self::connect) and
 /// [`listen_raw`](Self::listen_raw) make [`RawPeer`]s, which the test plays byte by byte.
 /// [`set_link`](Self::set_link) says how a link behaves from one address to another; all others are
 /// as [`set_default_link`](Self::set_default_link) says, at first perfect.
@@ -35,9 +35,9 @@ use crate::{STEP_LIMIT, Stuck};
 /// # To run
 ///
 /// [`step`](Self::step) goes to the next instant at which something is due and does all that is due
-/// then: each shard concerned has one turn, in the order in which they were added. A turn makes the calls of any
-/// host in the order of any host: accepted and dialled connections, reads, timeouts, messages,
-/// replies, `handle_turn`, actions, writes, reports. [`run_for`](Self::run_for),
+/// then: each shard concerned has one turn, in the order in which they were added. A turn makes the
+/// calls of any host in the order of any host: accepted and dialled connections, reads, timeouts,
+/// messages, replies, `handle_turn`, actions, writes, reports. [`run_for`](Self::run_for),
 /// [`run_until`](Self::run_until) and [`run_until_idle`](Self::run_until_idle) make steps, at most
 /// [`STEP_LIMIT`] of them: a livelock is an error value.
 ///
@@ -110,8 +110,8 @@ impl Network {
         self.links.insert((from, to), config);
     }
 
-    /// Parts two addresses: nothing passes between them until they are [healed](Self::heal). Streams
-    /// stall, attempts to connect time out after some tries, datagrams are lost.
+    /// Parts two addresses: nothing passes between them until they are [healed](Self::heal).
+    /// Streams stall, attempts to connect time out after some tries, datagrams are lost.
     pub fn part(&mut self, a: IpAddr, b: IpAddr) {
         self.parted.insert((a, b));
         self.parted.insert((b, a));
@@ -211,8 +211,8 @@ impl Network {
         &mut self.host_mut(of.index).disk
     }
 
-    /// The next `n` accepts of a shard fail for want of descriptors. The connections wait, and the host
-    /// tries again after [`ACCEPT_RETRY`](Self::ACCEPT_RETRY).
+    /// The next `n` accepts of a shard fail for want of descriptors. The connections wait, and the
+    /// host tries again after [`ACCEPT_RETRY`](Self::ACCEPT_RETRY).
     pub fn fail_accepts<M, S>(&mut self, of: ShardId<M, S>, n: u32) {
         self.host_mut(of.index).failing_accepts = n;
     }
@@ -227,7 +227,8 @@ impl Network {
     }
 
     /// Ends a shard as `kill -9` would: its system closes all its sockets (with a reset where
-    /// bytes were not read), its disk is left as processes saw it. Gives the disk, for whoever starts next.
+    /// bytes were not read), its disk is left as processes saw it. Gives the disk, for whoever
+    /// starts next.
     pub fn kill<M, S>(&mut self, id: ShardId<M, S>) -> Disk {
         let host = self.host_mut(id.index);
         let sockets = mem::take(&mut host.sockets);
@@ -282,7 +283,8 @@ impl Network {
         }
     }
 
-    /// The peers that connections to [`listen_raw`](Self::listen_raw) became, since this was last called.
+    /// The peers that connections to [`listen_raw`](Self::listen_raw) became, since this was last
+    /// called.
     pub fn accepted(&mut self, address: SocketAddr) -> Vec<PeerId> {
         match self.listeners.get_mut(&address) {
             Some(listener) => mem::take(&mut listener.peers),
@@ -322,8 +324,8 @@ impl Network {
         self.serve_peer(id);
     }
 
-    /// Closes a peer's socket at once; what it was told to write but could not is lost. As in a real system,
-    /// the other end sees a reset if bytes have come that were not read.
+    /// Closes a peer's socket at once; what it was told to write but could not is lost. As in a
+    /// real system, the other end sees a reset if bytes have come that were not read.
     pub fn close(&mut self, id: PeerId) {
         self.leave(id, false);
     }

@@ -16,10 +16,10 @@ use crate::link::{self, End, LinkConfig, Pipe};
 
 /// Two [`StreamMachine`]s, `a` and `b`, over one link, without services.
 ///
-/// [`command_a`](Self::command_a) and [`command_b`](Self::command_b) play the applications. [`step`](Self::step)
-/// does all that is due at the next instant, [`drive`](Self::drive) goes on until nothing is due.
-/// What the machines tell is mapped to `T` as it happens, since an event may borrow its bytes, and
-/// kept with its time in [`log`](Self::log).
+/// [`command_a`](Self::command_a) and [`command_b`](Self::command_b) play the applications.
+/// [`step`](Self::step) does all that is due at the next instant, [`drive`](Self::drive) goes on
+/// until nothing is due. What the machines tell is mapped to `T` as it happens, since an event may
+/// borrow its bytes, and kept with its time in [`log`](Self::log).
 ///
 /// A machine that is [`Done`](Step::Done), or that fails, has its outbox flushed and its sending
 /// half closed; what still comes for it is dropped. [`ended_a`](Self::ended_a) tells how it ended.
