@@ -3,7 +3,7 @@
 mod sealed;
 
 use semfio_machine::{Carry, Deadline, Input, Now, Outbox, Refused, Step, StreamMachine};
-use semfio_sim::laws::{Act, Law, Subject, straddle};
+use semfio_sim::laws::{Act, Subject, straddle};
 
 use sealed::{Sealed, Sequence, unseal};
 

@@ -11,8 +11,8 @@ use semfio_machine::{Chunk, Deadline, Input, Now, Outbox, Refused, Step, StreamM
 ///
 /// There is no receive buffer: opened payload lies at the front of the view, unopened records
 /// behind it. The inner machine is shown the front alone and takes from it.
-pub struct Sealed<M: StreamMachine> {
-    pub inner: M,
+pub(crate) struct Sealed<M: StreamMachine> {
+    pub(crate) inner: M,
     inner_out: Outbox,
     /// Bytes at the front of the view that are opened and not yet taken.
     opened: usize,
@@ -24,14 +24,14 @@ pub struct Sealed<M: StreamMachine> {
     forged: bool,
     failed: Option<Broken<M::Error>>,
     /// Payload bytes that were moved in memory.
-    pub moved: u64,
+    pub(crate) moved: u64,
     /// For a planted fault: the gap behind each record is cut at once.
-    pub slides: bool,
+    pub(crate) slides: bool,
 }
 
 /// What a peer may do wrong to a layer, or to the machine in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Broken<E> {
+pub(crate) enum Broken<E> {
     Forged,
     Truncated,
     Inner(E),
@@ -47,11 +47,11 @@ impl<E: Debug> core::error::Error for Broken<E> {}
 
 /// Numbers the records of one direction.
 #[derive(Clone, Copy, Default)]
-pub struct Sequence(u8);
+pub(crate) struct Sequence(u8);
 
 impl Sequence {
     /// Seals up to 255 bytes.
-    pub fn seal(&mut self, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn seal(&mut self, payload: &[u8]) -> Vec<u8> {
         let mut record = vec![payload.len() as u8];
         record.extend(payload.iter().map(|byte| byte ^ self.0 ^ 0x55));
         record.push(self.tag(payload));
@@ -73,7 +73,7 @@ impl Sequence {
 }
 
 /// What the records of a stream hold, with a mark where the stream was ended.
-pub fn unseal(wire: &[u8]) -> Vec<u8> {
+pub(crate) fn unseal(wire: &[u8]) -> Vec<u8> {
     let (mut sequence, mut rest, mut plain) = (Sequence::default(), wire.to_vec(), Vec::new());
     while let Some(len) = record(&rest) {
         let tag = rest[len + 1];
@@ -89,7 +89,7 @@ pub fn unseal(wire: &[u8]) -> Vec<u8> {
 const RECORD: usize = 1 + 255 + 1;
 
 impl<M: StreamMachine> Sealed<M> {
-    pub fn new(inner: M) -> Self {
+    pub(crate) fn new(inner: M) -> Self {
         Self {
             inner,
             inner_out: Outbox::new(4096),
@@ -104,7 +104,7 @@ impl<M: StreamMachine> Sealed<M> {
         }
     }
 
-    pub fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.inner_out.held()
     }
 
@@ -241,9 +241,12 @@ impl<M: StreamMachine> StreamMachine for Sealed<M> {
         &mut self,
         now: Now,
         command: M::Command<'_>,
-        _: &mut Outbox,
+        out: &mut Outbox,
     ) -> Result<(), Refused> {
-        self.inner.handle_command(now, command, &mut self.inner_out)
+        self.inner.handle_command(now, command, &mut self.inner_out)?;
+        // At once, room or not: the service sees the outer outbox alone, and that has the limit.
+        self.seal(Room::Ignored, out);
+        Ok(())
     }
 
     fn handle_close(&mut self, now: Now, out: &mut Outbox) {
@@ -255,7 +258,8 @@ impl<M: StreamMachine> StreamMachine for Sealed<M> {
         self.inner.poll_timeout()
     }
 
-    fn handle_timeout(&mut self, now: Now, _: &mut Outbox) {
+    fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
         self.inner.handle_timeout(now, &mut self.inner_out);
+        self.seal(Room::Ignored, out);
     }
 }
