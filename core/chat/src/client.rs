@@ -164,7 +164,7 @@ impl Client {
         self.state = State::AwaitPreface;
     }
 
-    fn preface<'i>(&mut self, input: &mut Input<'i>) -> Verdict<'i> {
+    fn preface<'i>(&mut self, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
         let noise = memchr::memchr(0xFF, input.peek()).unwrap_or(input.len());
         input.take(noise);
         let seen = input.peek();
@@ -182,7 +182,7 @@ impl Client {
         }
         input.take(PREFACE.len());
         self.state = State::AwaitWelcome;
-        Ok(Step::NeedInput(0))
+        self.frame(input, out)
     }
 
     fn frame<'i>(&mut self, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
@@ -319,17 +319,14 @@ impl StreamMachine for Client {
             self.start(now, out);
         }
         let waits = matches!(self.state, State::AwaitPreface | State::AwaitWelcome);
-        let mut verdict = match self.state {
+        let verdict = match self.state {
             _ if self.expired && waits => Err(ClientError::WelcomeTimeout),
-            State::AwaitPreface => self.preface(input),
+            State::AwaitPreface => self.preface(input, out),
             State::Closed => Ok(Step::Done),
             State::Failed(error) => return Err(error),
             State::Open => self.text(now, input, out),
             _ => self.frame(input, out),
         };
-        if verdict == Ok(Step::NeedInput(0)) {
-            verdict = self.frame(input, out);
-        }
         if let Err(error) = verdict {
             self.until = None;
             self.state = State::Failed(error);

@@ -35,11 +35,12 @@ pub struct HubConfig {
     pub log: LogLimits,
     /// Entries a newcomer is shown. Default 20, a screenful.
     pub backlog: u64,
-    /// Rooms at once; the oldest empty one makes way. Default 64, at 1 MiB of history each.
+    /// Rooms at once; an empty one makes way. Default 64, at 1 MiB of history each.
     pub rooms: usize,
     /// Rooms one member may be in. Default 16.
     pub rooms_each: usize,
-    /// Bytes a member may be behind before the policy applies. Default 256 KiB.
+    /// Bytes that may be added while a member is behind, before the policy applies; what a room kept
+    /// from before its JOIN does not count. Default 256 KiB.
     pub lag: u64,
     /// What happens to those who are further behind.
     pub slow: SlowPolicy,
@@ -153,7 +154,7 @@ pub struct Hub {
     sessions: BTreeMap<SessionKey, ConnId>,
     guests: u32,
     /// Rooms whose log has grown since it was handed out.
-    dirty: Vec<usize>,
+    dirty: VecDeque<usize>,
     /// Members to whom an ACK is due.
     acks: Vec<ConnId>,
     leaving: Vec<ConnId>,
@@ -176,7 +177,10 @@ struct Room {
 struct Seat {
     conn: ConnId,
     dialect: Dialect,
+    /// The number of the chunk it gets next.
     cursor: u64,
+    /// The cursor of what came after it.
+    joined: u64,
     /// The newest sequence number it was given or told of.
     seen: u64,
 }
@@ -196,6 +200,8 @@ struct Member {
     ack: Option<(u32, u64)>,
 }
 
+/// Room for small frames, taken at once.
+const SMALL: usize = 4096;
 /// Bytes of history that answer one request.
 const HISTORY_REPLY: usize = 256 * 1024;
 
@@ -214,7 +220,7 @@ impl Hub {
             nicks: BTreeMap::new(),
             sessions: BTreeMap::new(),
             guests: 0,
-            dirty: Vec::new(),
+            dirty: VecDeque::new(),
             acks: Vec::new(),
             leaving: Vec::new(),
             small: BytesMut::new(),
@@ -291,9 +297,7 @@ impl Hub {
         };
         self.nicks.remove(&Folded::new(&member.nick));
         self.sessions.remove(&member.session);
-        for &(room, _) in member.seats.iter().rev() {
-            // Each removal may move another member's place, never one of this member's.
-            let place = member.seats.iter().find(|seat| seat.0 == room).map_or(0, |seat| seat.1);
+        for &(room, place) in &member.seats {
             self.unseat(now, room, place, &member.nick);
         }
         if self.config.reports != Reports::None {
@@ -312,7 +316,13 @@ impl Hub {
         }
     }
 
-    fn rename(&mut self, now: Now, conn: ConnId, nick: &str) -> Result<(), (ErrorCode, String)> {
+    fn rename(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        nick: &str,
+        net: &mut Net<Session>,
+    ) -> Result<(), (ErrorCode, String)> {
         let folded = Folded::new(nick);
         if self.nicks.get(&folded).is_some_and(|&holder| holder != conn) {
             return Err((ErrorCode::NickInUse, format!("the name {nick} is in use")));
@@ -321,9 +331,15 @@ impl Hub {
             return Ok(());
         };
         let old = core::mem::replace(&mut member.nick, nick.to_owned());
+        let dialect = member.dialect;
         let rooms: Vec<usize> = member.seats.iter().map(|seat| seat.0).collect();
         self.nicks.remove(&Folded::new(&old));
         self.nicks.insert(folded, conn);
+        if rooms.is_empty() {
+            let (time, what) = (now.unix.as_millis(), What::Nick(nick));
+            let entry = Entry { seq: 0, time, room: "", nick: &old, what };
+            let _ = tell_entry(&mut self.small, conn, dialect, &entry, net);
+        }
         for room in rooms {
             self.append(now, room, &old, What::Nick(nick));
         }
@@ -349,7 +365,7 @@ impl Hub {
         }
         let room = Room {
             name: name.to_owned(),
-            log: Log::new(self.config.log),
+            log: Log::new(self.config.log, self.config.lag),
             seats: Vec::new(),
             raw_seats: 0,
             dirty: false,
@@ -409,7 +425,8 @@ impl Hub {
             newest.saturating_add(1).saturating_sub(backlog).max(room.log.oldest())
         };
         let cursor = room.log.cursor_of(from);
-        let mut seat = Seat { conn, dialect, cursor, seen: from.saturating_sub(1) };
+        let joined = room.log.end();
+        let mut seat = Seat { conn, dialect, cursor, joined, seen: from.saturating_sub(1) };
         seat.start(&mut room.log, &room.name, from, net);
         room.raw_seats = room.raw_seats.saturating_add(usize::from(dialect == Dialect::Raw));
         let place = room.seats.len();
@@ -438,14 +455,28 @@ impl Hub {
             member.present = member.seats.last().map(|seat| seat.0);
         }
         let (nick, dialect) = (member.nick.clone(), member.dialect);
+        self.finish(at, place, net);
         let seq = self.unseat(now, at, place, &nick);
         let Some(room) = self.rooms.get(at).and_then(Option::as_ref) else {
             return Ok(());
         };
         let time = now.unix.as_millis();
         let entry = Entry { seq, time, room: &room.name, nick: &nick, what: What::Part };
-        tell_entry(&mut self.small, conn, dialect, &entry, net);
+        let _ = tell_entry(&mut self.small, conn, dialect, &entry, net);
         Ok(())
+    }
+
+    /// Hands a leaving member all that it has yet to get: it will not be called again.
+    fn finish(&mut self, at: usize, place: usize, net: &mut Net<Session>) {
+        let lag = self.config.lag;
+        let Some(room) = self.room_mut(at) else {
+            return;
+        };
+        room.log.freeze();
+        if let Some(seat) = room.seats.get_mut(place) {
+            seat.skip(&room.log, lag, &room.name, net);
+            while seat.pass(&mut room.log, net) {}
+        }
     }
 
     /// Takes a seat away; the last seat of the room moves to its place.
@@ -511,14 +542,13 @@ impl Hub {
         let (Some(from), Some(whom)) = (self.member(conn), self.member(target)) else {
             return Ok(());
         };
-        if !net.has_room(target) {
-            return Err((ErrorCode::TooSlow, format!("{to} does not read at the moment")));
-        }
         let (nick, dialect, room) = (from.nick.clone(), whom.dialect, whom.nick.clone());
         let own = from.dialect;
         let what = What::Said(Manner::Private, text);
         let entry = Entry { seq: 0, time: now.unix.as_millis(), room: &room, nick: &nick, what };
-        tell_entry(&mut self.small, target, dialect, &entry, net);
+        if !net.has_room(target) || !tell_entry(&mut self.small, target, dialect, &entry, net) {
+            return Err((ErrorCode::TooSlow, format!("{to} does not read at the moment")));
+        }
         if own == Dialect::Line && target != conn {
             tell_entry(&mut self.small, conn, own, &entry, net);
         }
@@ -542,7 +572,7 @@ impl Hub {
                 Some(at) => self.part(now, conn, at, net),
                 None => Err(no_room()),
             },
-            Request::Nick { nick } => self.rename(now, conn, nick),
+            Request::Nick { nick } => self.rename(now, conn, nick, net),
             Request::Msg { tag, manner: Manner::Private, to, text } => {
                 refused_tag = tag;
                 self.whisper(now, conn, to, text, net).map(|()| self.ack(conn, tag, 0))
@@ -585,7 +615,7 @@ impl Hub {
             Typed::Text(text) => said(self, What::Said(Manner::Text, text), text),
             Typed::Action(text) => said(self, What::Said(Manner::Action, text), text),
             Typed::Private(nick, text) => self.whisper(now, conn, nick, text, net),
-            Typed::Nick(nick) => self.rename(now, conn, nick),
+            Typed::Nick(nick) => self.rename(now, conn, nick, net),
             Typed::Join(room) => self.join(now, conn, room, 0, net),
             Typed::Part(room) => match named(self, room) {
                 Some(at) => self.part(now, conn, at, net),
@@ -638,8 +668,8 @@ impl Hub {
                 return;
             }
             // It comes back before we have noticed that it was gone.
-            self.dismiss(now, ghost, || "came back on another connection".into());
             net.abort(ghost);
+            self.dismiss(now, ghost, || "came back on another connection".into());
         }
         let Some(address) = net.peer(conn).map(|peer| peer.address) else {
             return;
@@ -660,7 +690,8 @@ impl Hub {
 
     fn handle_spoke(&mut self, now: Now, conn: ConnId, dialect: Dialect, net: &mut Net<Session>) {
         match self.member(conn) {
-            Some(member) if member.dialect == dialect => return,
+            // While it was not sure how the peer speaks, the session took nothing.
+            Some(member) if member.dialect == dialect => return self.handle_room(now, conn, net),
             Some(_) => self.dismiss(now, conn, || "speaks another dialect now".into()),
             None => {}
         }
@@ -683,6 +714,10 @@ impl Hub {
     // What is told.
 
     fn tell(&mut self, conn: ConnId, response: &Response<'_>, net: &mut Net<Session>) {
+        if self.small.capacity() < SMALL {
+            // Takes back what was sent meanwhile; small frames rarely allocate.
+            self.small.reserve(SMALL);
+        }
         response.put(&mut self.small);
         let _ = net.send(conn, SessionCommand::Log(&self.small.split().freeze()));
     }
@@ -781,9 +816,10 @@ impl Hub {
     }
 
     /// Hands what the turn added to everybody in the rooms it was added to.
-    fn fan_out(&mut self, net: &mut Net<Session>) {
-        let mut dirty = core::mem::take(&mut self.dirty);
-        for at in dirty.drain(..) {
+    fn fan_out(&mut self, now: Now, net: &mut Net<Session>) {
+        let lag = self.config.lag;
+        let mut late = Vec::new();
+        while let Some(at) = self.dirty.pop_front() {
             let Some(room) = self.rooms.get_mut(at).and_then(Option::as_mut) else {
                 continue;
             };
@@ -791,15 +827,14 @@ impl Hub {
             room.log.freeze();
             for seat in &mut room.seats {
                 seat.catch_up(&mut room.log, net);
-                let slow = self.config.slow == SlowPolicy::Disconnect;
-                if slow && room.log.behind(seat.cursor) > self.config.lag {
-                    net.abort(seat.conn);
+                if self.config.slow == SlowPolicy::Disconnect && seat.is_late(&room.log, lag) {
+                    late.push(seat.conn);
                 }
             }
-        }
-        // Kept for its memory, unless something became dirty meanwhile.
-        if self.dirty.is_empty() {
-            self.dirty = dirty;
+            for conn in late.drain(..) {
+                net.abort(conn);
+                self.dismiss(now, conn, || "too far behind".into());
+            }
         }
         while let Some(conn) = self.acks.pop() {
             let Some((tag, seq)) = self.member_mut(conn).and_then(|m| m.ack.take()) else {
@@ -818,11 +853,11 @@ impl Room {
         nick: &str,
         what: What<'_>,
         raw: Option<&[u8]>,
-        dirty: &mut Vec<usize>,
+        dirty: &mut VecDeque<usize>,
     ) -> u64 {
         if !self.dirty {
             self.dirty = true;
-            dirty.push(at);
+            dirty.push_back(at);
         }
         if let (Some(raw), true) = (raw, self.raw_seats > 0) {
             match what {
@@ -857,33 +892,40 @@ impl Seat {
         self.catch_up(log, net);
     }
 
-    /// Hands over chunks while there is room for them.
+    /// Hands over chunks while there is room for them; `handle_room` goes on.
     fn catch_up(&mut self, log: &mut Log, net: &mut Net<Session>) {
-        while self.cursor < log.end() && net.has_room(self.conn) {
-            let Some(chunk) = log.chunk(self.cursor) else {
-                // Forgotten while it was behind; `handle_room` tells the gap.
-                return;
-            };
-            let sent = match self.dialect {
-                Dialect::Framed => net.send(self.conn, SessionCommand::Log(chunk.framed())),
-                Dialect::Line => net.send(self.conn, SessionCommand::Log(chunk.lines())),
-                Dialect::Raw => chunk
-                    .raw
-                    .iter()
-                    .try_for_each(|piece| net.send(self.conn, SessionCommand::Piece(piece))),
-            };
-            if sent.is_err() {
-                return;
-            }
-            self.seen = chunk.last;
-            self.cursor = self.cursor.saturating_add(1);
-        }
+        while net.has_room(self.conn) && self.pass(log, net) {}
     }
 
-    /// Gives up what lies before the end, if that is too much or forgotten; how much it was.
+    /// Hands over the next chunk, if there is one.
+    fn pass(&mut self, log: &mut Log, net: &mut Net<Session>) -> bool {
+        let Some(chunk) = log.chunk(self.cursor) else {
+            return false;
+        };
+        let sent = match self.dialect {
+            Dialect::Framed => net.send(self.conn, SessionCommand::Log(chunk.framed())),
+            Dialect::Line => net.send(self.conn, SessionCommand::Log(chunk.lines())),
+            Dialect::Raw => chunk
+                .raw
+                .iter()
+                .try_for_each(|piece| net.send(self.conn, SessionCommand::Piece(piece))),
+        };
+        if sent.is_err() {
+            return false;
+        }
+        self.seen = chunk.last;
+        self.cursor = self.cursor.saturating_add(1);
+        true
+    }
+
+    /// Whether what it gets next is forgotten, or too much was added meanwhile.
+    fn is_late(&self, log: &Log, lag: u64) -> bool {
+        self.cursor < log.base() || log.behind(self.cursor.max(self.joined)) > lag
+    }
+
+    /// Gives up what lies before the end, if it is late; how much it was. The log is frozen.
     fn skip(&mut self, log: &Log, lag: u64, room: &str, net: &mut Net<Session>) -> u64 {
-        let forgotten = self.cursor < log.base();
-        if !forgotten && log.behind(self.cursor) <= lag {
+        if !self.is_late(log, lag) {
             return 0;
         }
         let (from, to) = (self.seen.saturating_add(1), log.newest());
@@ -954,7 +996,7 @@ impl Service<Session> for Hub {
 
     fn handle_room(&mut self, _: Now, conn: ConnId, net: &mut Net<Session>) {
         let lag = self.config.lag;
-        let Some(member) = self.members.get(conn.index as usize).and_then(Option::as_ref) else {
+        let Some(member) = find(&self.members, conn) else {
             return;
         };
         for &(at, place) in &member.seats {
@@ -964,7 +1006,11 @@ impl Service<Session> for Hub {
             let Some(seat) = room.seats.get_mut(place) else {
                 continue;
             };
-            let missed = seat.skip(&room.log, lag, &room.name, net);
+            room.log.freeze();
+            let missed = match self.config.slow {
+                SlowPolicy::Gap => seat.skip(&room.log, lag, &room.name, net),
+                SlowPolicy::Disconnect => 0,
+            };
             seat.catch_up(&mut room.log, net);
             if missed > 0 && self.config.reports != Reports::None {
                 let (nick, room) = (member.nick.clone(), room.name.clone());
@@ -995,9 +1041,10 @@ impl Service<Session> for Hub {
         });
     }
 
-    fn handle_message(&mut self, _: Now, message: HubMessage, net: &mut Net<Session>) {
+    fn handle_message(&mut self, now: Now, message: HubMessage, net: &mut Net<Session>) {
         match message {
             HubMessage::Stop => {
+                self.fan_out(now, net);
                 let all: Vec<ConnId> = net.connections().collect();
                 for conn in all {
                     if net.send(conn, SessionCommand::Close).is_err() {
@@ -1010,16 +1057,21 @@ impl Service<Session> for Hub {
     }
 
     fn handle_turn(&mut self, now: Now, net: &mut Net<Session>) {
-        self.fan_out(net);
+        self.fan_out(now, net);
         if self.leaving.is_empty() {
             return;
         }
-        // They have what they said, and what was said before; now they go, and the rest is told.
-        for conn in core::mem::take(&mut self.leaving) {
+        // They get what they said, and what was said before; then they go, and the rest is told.
+        let leaving = core::mem::take(&mut self.leaving);
+        for &conn in &leaving {
+            let seats = self.member(conn).map(|member| member.seats.clone()).unwrap_or_default();
+            seats.into_iter().for_each(|(at, place)| self.finish(at, place, net));
+        }
+        for conn in leaving {
             self.dismiss(now, conn, || "left".into());
             let _ = net.send(conn, SessionCommand::Close);
         }
-        self.fan_out(net);
+        self.fan_out(now, net);
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
@@ -1067,7 +1119,7 @@ fn tell_entry(
     dialect: Dialect,
     entry: &Entry<'_>,
     net: &mut Net<Session>,
-) {
+) -> bool {
     match dialect {
         Dialect::Framed => entry.put(small),
         Dialect::Line => {
@@ -1076,12 +1128,12 @@ fn tell_entry(
             small.extend_from_slice(text.as_bytes());
         }
         Dialect::Raw => {
-            if let What::Said(_, text) = entry.what {
-                let _ =
-                    net.send(conn, SessionCommand::Piece(&Bytes::copy_from_slice(text.as_bytes())));
-            }
-            return;
+            let What::Said(_, text) = entry.what else {
+                return true;
+            };
+            let piece = Bytes::copy_from_slice(text.as_bytes());
+            return net.send(conn, SessionCommand::Piece(&piece)).is_ok();
         }
     }
-    let _ = net.send(conn, SessionCommand::Log(&small.split().freeze()));
+    net.send(conn, SessionCommand::Log(&small.split().freeze())).is_ok()
 }

@@ -17,7 +17,7 @@ pub const RAW_PIECE: usize = 1024;
 /// more than one frame.
 const CHUNK: usize = 64 * 1024;
 
-/// How much a log keeps.
+/// How much a log keeps, and a little more. What members may be behind is kept in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogLimits {
     /// Entries. Default 1,024: what people scroll back.
@@ -40,6 +40,8 @@ impl Default for LogLimits {
 #[derive(Debug)]
 pub(crate) struct Log {
     limits: LogLimits,
+    /// Bytes that are kept whatever the limits say, for those who are behind.
+    lag: u64,
     chunks: VecDeque<Chunk>,
     /// The number of the first chunk that is kept.
     base: u64,
@@ -66,9 +68,10 @@ pub(crate) struct Chunk {
 }
 
 impl Log {
-    pub(crate) fn new(limits: LogLimits) -> Self {
+    pub(crate) fn new(limits: LogLimits, lag: u64) -> Self {
         Self {
             limits,
+            lag,
             chunks: VecDeque::new(),
             base: 0,
             entries: 0,
@@ -140,8 +143,8 @@ impl Log {
                 self.entries.saturating_sub(front.len()),
                 self.bytes.saturating_sub(front.framed.len()),
             );
-            if self.chunks.len() == 1 || entries < self.limits.entries && bytes < self.limits.bytes
-            {
+            let enough = entries >= self.limits.entries || bytes >= self.limits.bytes;
+            if self.chunks.len() == 1 || !enough || (bytes as u64) < self.lag {
                 break;
             }
             (self.entries, self.bytes) = (entries, bytes);

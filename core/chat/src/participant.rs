@@ -21,7 +21,7 @@ use crate::command::{HELP, Typed, parse};
 use crate::text::Folded;
 use crate::wire::{Entry, ErrorCode, Manner, Request, Response, SessionKey, What};
 
-/// Texts that may wait to be sent or acknowledged; more are refused.
+/// Lines that may wait to be sent or acknowledged; more are refused.
 pub const MAX_UNSENT: usize = 4096;
 
 /// What a [`Participant`] wants.
@@ -187,6 +187,8 @@ pub struct Participant {
     /// Texts not acknowledged; the first `in_flight` were sent on this connection.
     unsent: VecDeque<Unsent>,
     in_flight: usize,
+    /// Lines typed while there was no connection, a room was being entered, or there was no room to send.
+    early: VecDeque<String>,
     next_tag: u32,
     /// The last entry of a history that is coming, with its room.
     history: Option<(Folded, u64)>,
@@ -212,9 +214,21 @@ enum Leaving {
 #[derive(Debug)]
 struct Seen {
     name: String,
+    /// The newest sequence number that has come.
     seq: u64,
-    /// Own JOIN has come: what comes now is new.
-    live: bool,
+    /// That of its own JOIN, from the NAMES that answers it.
+    join: Option<u64>,
+}
+
+impl Seen {
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), seq: 0, join: None }
+    }
+
+    /// Whether what comes now is new.
+    fn is_live(&self) -> bool {
+        self.join.is_some_and(|join| self.seq >= join)
+    }
 }
 
 #[derive(Debug)]
@@ -228,7 +242,7 @@ struct Unsent {
 impl Participant {
     /// A participant that dials when it gets its first call; see [`start`](Self::start).
     pub fn new(config: ParticipantConfig, seed: &Seed) -> Self {
-        let first = Seen { name: config.room.clone(), seq: 0, live: false };
+        let first = Seen::new(&config.room);
         Self {
             rng: seed.stream(0),
             nick: config.nick.clone(),
@@ -242,6 +256,7 @@ impl Participant {
             present: 0,
             unsent: VecDeque::new(),
             in_flight: 0,
+            early: VecDeque::new(),
             next_tag: 1,
             history: None,
             leaving: Leaving::Not,
@@ -307,6 +322,14 @@ impl Participant {
                 return self.done(1);
             }
         };
+        let gives_up = typed == Typed::Quit && self.welcomed && !self.ready;
+        if !self.takes_lines() && !gives_up {
+            if self.unsent.len().saturating_add(self.early.len()) >= MAX_UNSENT {
+                self.report(ParticipantReport::Refused("too much waits to be sent".into()));
+                return self.done(1);
+            }
+            return self.early.push_back(line.to_owned());
+        }
         let room = self.rooms.get(self.present).map(|room| room.name.clone()).unwrap_or_default();
         match typed {
             Typed::Text(text) => return self.queue(Manner::Text, &room, text, net),
@@ -333,13 +356,21 @@ impl Participant {
         self.done(1);
     }
 
+    /// Carries out what was typed too early.
+    fn handle_early(&mut self, now: Now, net: &mut Net<Client>) {
+        while self.takes_lines() && self.leaving != Leaving::Now {
+            let Some(line) = self.early.pop_front() else { return };
+            self.handle_line(now, &line, net);
+        }
+    }
+
     fn join(&mut self, name: &str, net: &mut Net<Client>) {
         let folded = Folded::new(name);
         if let Some(at) = self.rooms.iter().position(|room| Folded::new(&room.name) == folded) {
             self.present = at;
         } else {
             self.present = self.rooms.len();
-            self.rooms.push(Seen { name: name.to_owned(), seq: 0, live: false });
+            self.rooms.push(Seen::new(name));
         }
         self.request(Request::Join { since: 0, room: name }, net);
     }
@@ -364,9 +395,20 @@ impl Participant {
         self.send_unsent(net);
     }
 
+    /// Whether it is connected and in all its rooms, so that what has not come was not said.
+    fn is_live(&self) -> bool {
+        let framed = self.config.dialect == Dialect::Framed;
+        self.ready && (!framed || self.rooms.iter().all(Seen::is_live))
+    }
+
+    /// Whether a line can be carried out at once, without overtaking another.
+    fn takes_lines(&self) -> bool {
+        self.is_live() && self.in_flight == self.unsent.len()
+    }
+
     /// Sends what is not in flight, as far as the connection takes it.
     fn send_unsent(&mut self, net: &mut Net<Client>) {
-        let (Some(conn), true) = (self.conn, self.ready) else { return };
+        let (Some(conn), true) = (self.conn, self.is_live()) else { return };
         while let Some(unsent) = self.unsent.get(self.in_flight) {
             if !net.has_room(conn) {
                 return;
@@ -405,9 +447,8 @@ impl Participant {
     }
 
     fn leave_if_done(&mut self, now: Now, net: &mut Net<Client>) {
-        let settled =
-            self.rooms.iter().all(|room| room.live) || self.config.dialect != Dialect::Framed;
-        if self.leaving == Leaving::WhenDone && self.ready && self.unsent.is_empty() && settled {
+        let done = self.unsent.is_empty() && self.early.is_empty();
+        if self.leaving == Leaving::WhenDone && done && self.is_live() {
             self.leave(now, net);
         }
     }
@@ -427,7 +468,10 @@ impl Participant {
     }
 
     fn farewell(&self) -> Outcome {
-        if self.unsent.is_empty() { Outcome::Left } else { Outcome::Unsent(self.unsent.len()) }
+        match self.unsent.len().saturating_add(self.early.len()) {
+            0 => Outcome::Left,
+            n => Outcome::Unsent(n),
+        }
     }
 
     // What happens.
@@ -441,16 +485,13 @@ impl Participant {
                 self.report(ParticipantReport::Welcome { nick: nick.to_owned(), again });
                 let restarted = core::mem::replace(&mut self.epoch, epoch) != epoch;
                 for room in &mut self.rooms {
-                    room.live = false;
+                    room.join = None;
                     room.seq = if restarted { 0 } else { room.seq };
                 }
                 for room in &self.rooms {
                     self.request(Request::Join { since: room.seq, room: &room.name }, net);
                 }
                 self.timer = Some(Deadline { at: now.mono.saturating_add(IDLE), why: "idle" });
-                if !again {
-                    self.send_unsent(net);
-                }
             }
             Response::Entry(entry) => self.handle_entry(now, entry, net),
             Response::Ack { tag, .. } => {
@@ -467,10 +508,13 @@ impl Participant {
                 }
             }
             Response::Gap { from, to, oldest, room } => {
-                self.saw(room, to);
                 self.report(ParticipantReport::Gap { room: room.to_owned(), from, to, oldest });
+                self.saw(now, room, to, net);
             }
-            Response::Names { total, room, names, .. } => {
+            Response::Names { newest, total, room, names } => {
+                if let Some(seen) = self.seen_mut(room) {
+                    seen.join.get_or_insert(newest);
+                }
                 let names = names.map(str::to_owned).collect();
                 self.report(ParticipantReport::Names { room: room.to_owned(), total, names });
             }
@@ -480,8 +524,16 @@ impl Participant {
                     self.turned_away = Some(Outcome::TurnedAway(code, text.to_owned()));
                 }
             }
-            Response::Error { tag, text, .. } => {
+            Response::Error { code, tag, text, .. } => {
                 self.report(ParticipantReport::Refused(text.to_owned()));
+                if code == ErrorCode::TooManyRooms {
+                    // Rooms are entered in order: it was the first that is not answered yet.
+                    if let Some(at) = self.rooms.iter().position(|room| room.join.is_none()) {
+                        self.rooms.remove(at);
+                        self.present = self.rooms.len().saturating_sub(1);
+                        self.go_on(now, net);
+                    }
+                }
                 if let Some(at) = self.unsent.iter().take(self.in_flight).position(|u| u.tag == tag)
                 {
                     // Those before it are acknowledged by their own ACK.
@@ -499,17 +551,13 @@ impl Participant {
         let Entry { seq, time, room, nick, what } = entry;
         let own = Folded::new(nick) == Folded::new(&self.nick);
         let folded = Folded::new(room);
-        let history = self.history.as_ref().is_some_and(|(name, _)| *name == folded);
+        let logged = seq > 0;
+        let history = logged && self.history.as_ref().is_some_and(|(name, _)| *name == folded);
         if history && self.history.as_ref().is_some_and(|&(_, to)| seq >= to) {
             self.history = None;
         }
-        let place = self.rooms.iter().position(|room| Folded::new(&room.name) == folded);
-        let live = place.and_then(|at| self.rooms.get(at)).is_none_or(|room| room.live);
-        let entered = own && what == What::Join && !history;
-        let old = history || !live && !entered;
-        if !history && seq > 0 {
-            self.saw(room, seq);
-        }
+        let before = |seen: &mut Seen| seen.join.is_none_or(|join| seq < join);
+        let old = history || logged && self.seen_mut(room).is_some_and(before);
         let happened = match what {
             What::Said(Manner::Text, text) => Happened::Text(text.to_owned()),
             What::Said(Manner::Action, text) => Happened::Action(text.to_owned()),
@@ -524,36 +572,42 @@ impl Participant {
             }
         };
         // After a broken connection: it was logged, only the ACK was lost.
-        let logged = old && own && !history && self.in_flight == 0;
-        let front = self.unsent.front().map(|unsent| (&*unsent.text, &*unsent.to));
-        let acknowledged = match what {
-            What::Said(Manner::Text | Manner::Action, text) => {
-                logged && front == Some((text, room))
-            }
-            _ => false,
-        };
+        let replayed = old && own && !history && self.in_flight == 0;
+        let acknowledged = replayed
+            && self.unsent.front().is_some_and(|unsent| {
+                what == What::Said(unsent.manner, &unsent.text) && Folded::new(&unsent.to) == folded
+            });
         let (room, nick) = (room.to_owned(), nick.to_owned());
+        let name = room.clone();
         self.report(ParticipantReport::Entry { seq, time, room, nick, what: happened, old, own });
         if acknowledged {
             self.unsent.pop_front();
             self.done(1);
         }
-        if entered {
-            if let Some(room) = place.and_then(|at| self.rooms.get_mut(at)) {
-                room.live = true;
-            }
-            if self.rooms.iter().all(|room| room.live) {
-                self.send_unsent(net);
-            }
-            self.leave_if_done(now, net);
+        if logged && !history {
+            self.saw(now, &name, seq, net);
         }
     }
 
-    fn saw(&mut self, name: &str, seq: u64) {
-        let folded = Folded::new(name);
-        if let Some(room) = self.rooms.iter_mut().find(|room| Folded::new(&room.name) == folded) {
-            room.seq = room.seq.max(seq);
+    fn saw(&mut self, now: Now, name: &str, seq: u64, net: &mut Net<Client>) {
+        let Some(room) = self.seen_mut(name) else { return };
+        let was_live = room.is_live();
+        room.seq = room.seq.max(seq);
+        if !was_live && room.is_live() {
+            self.go_on(now, net);
         }
+    }
+
+    /// Goes on with what waited for a room to be entered.
+    fn go_on(&mut self, now: Now, net: &mut Net<Client>) {
+        self.send_unsent(net);
+        self.handle_early(now, net);
+        self.leave_if_done(now, net);
+    }
+
+    fn seen_mut(&mut self, name: &str) -> Option<&mut Seen> {
+        let folded = Folded::new(name);
+        self.rooms.iter_mut().find(|room| Folded::new(&room.name) == folded)
     }
 
     fn lost(&mut self, now: Now, why: &str, outcome: Outcome, net: &mut Net<Client>) {
@@ -604,8 +658,8 @@ impl Service<Client> for Participant {
         }
     }
 
-    fn handle_room(&mut self, _: Now, _: ConnId, net: &mut Net<Client>) {
-        self.send_unsent(net);
+    fn handle_room(&mut self, now: Now, _: ConnId, net: &mut Net<Client>) {
+        self.go_on(now, net);
     }
 
     fn handle_closed(
@@ -658,8 +712,7 @@ impl Service<Client> for Participant {
     }
 
     fn handle_turn(&mut self, now: Now, net: &mut Net<Client>) {
-        self.send_unsent(net);
-        self.leave_if_done(now, net);
+        self.go_on(now, net);
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {

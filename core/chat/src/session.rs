@@ -85,7 +85,7 @@ pub enum SessionEvent<'i> {
         /// The name it wants.
         nick: &'i str,
     },
-    /// A frame of a member, but HELLO, PING and BYE.
+    /// A frame of a member, but HELLO and BYE. PING is answered already.
     Request(Request<'i>),
     /// A line, understood.
     Typed(Typed<'i>),
@@ -295,7 +295,10 @@ impl Session {
                 (_, Request::Hello { .. }) => {
                     return Err(SessionError::Unexpected("a second HELLO"));
                 }
-                (_, Request::Ping(number)) => put(out, &Response::Pong(number)),
+                (_, Request::Ping(number)) => {
+                    put(out, &Response::Pong(number));
+                    return Ok(Step::Event(SessionEvent::Request(request)));
+                }
                 (_, Request::Bye) => return Ok(self.leave()),
                 (_, Request::Msg { tag, manner, to, text }) => {
                     let named = match manner {
@@ -358,10 +361,17 @@ impl Session {
             return Ok(if input.at_eof() { self.leave() } else { Step::NeedInput(1) });
         }
         let seen = input.peek();
-        let border = self.borders.first().copied().filter(|&at| at < seen.len());
-        let mut len =
-            text::head(seen.get(..border.unwrap_or(seen.len())).unwrap_or(seen), MAX_TEXT).len();
-        if border.is_none() && !self.expired && !input.at_eof() && len == seen.len() {
+        // A border inside a character is where that character begins.
+        self.borders.retain_mut(|at| {
+            let (before, after) = seen.split_at_checked(*at).unwrap_or((seen, &[]));
+            if after.first().is_some_and(|byte| byte & 0xC0 == 0x80) {
+                *at = at.saturating_sub(cut_character(before));
+            }
+            *at > 0
+        });
+        let border = self.borders.first().copied().unwrap_or(seen.len());
+        let mut len = text::head(seen.get(..border).unwrap_or(seen), MAX_TEXT).len();
+        if len == seen.len() && !self.expired && !input.at_eof() {
             let cut = cut_character(seen);
             if cut > 0 && self.until.is_none() {
                 self.wait(now, HOLD, "character");
@@ -371,9 +381,7 @@ impl Session {
         if len == 0 {
             return Ok(Step::NeedInput(1));
         }
-        if len == seen.len() {
-            self.stop_waiting();
-        }
+        self.stop_waiting();
         self.borders.retain_mut(|at| {
             *at = at.saturating_sub(len);
             *at > 0

@@ -1,0 +1,11 @@
+//! The hub in the simulator: over real links, with members of all three dialects.
+#![allow(missing_docs)]
+
+mod course;
+mod history;
+mod hostile;
+mod lab;
+mod membership;
+mod model;
+mod resume;
+mod slow;
