@@ -197,7 +197,7 @@ impl Service<Role> for Proxy {
         let other = self.pairs.get(&from).copied();
         match (heard, other) {
             (Heard::Connect(name), _) => {
-                let name = str::from_utf8(name).ok();
+                let name = std::str::from_utf8(name).ok();
                 match name.and_then(|name| name.parse().ok()) {
                     Some(address) => {
                         let upstream =
