@@ -255,6 +255,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
         self.check_parked();
         let due = |deadline: Deadline| deadline.at <= self.now.mono;
         if self.shard.poll_timeout().is_some_and(due) {
+            self.touched = true;
             self.shard.handle_timeout(self.now);
             self.carry_out();
         }
