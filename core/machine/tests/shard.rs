@@ -717,6 +717,7 @@ fn a_tap_sees_what_goes_in_and_what_comes_out() {
         "Closed(",
         "Action(Close",
     ];
+    assert_eq!(seen.matches("Action(Write").count(), 1, "each action is seen once");
     let mut rest = seen.as_str();
     for word in words {
         let found = rest.find(word);
