@@ -531,6 +531,8 @@ mod tests {
                 assert_eq!((error.icmp_type, error.icmp_code), unreachable_port);
                 break;
             }
+            a.send(clock.now(), &transmit(3, nobody, 1), b"x").unwrap();
+            wait(&a, PollFlags::ERR);
             let error = a.recv(&clock, &mut buf).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         }

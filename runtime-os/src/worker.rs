@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_are_refused_and_results_that_nobody_fetches_hold_it_up() {
+    fn too_many_are_refused() {
         let (_dir, files, mut worker, notified) = worker(8);
         let all = 200;
         for key in 0..all {
@@ -244,6 +244,22 @@ mod tests {
         // Only the queue, the results and the one at work can have been accepted.
         assert!(refused >= all as usize - 8 - RESULTS - 1, "{refused}");
         assert_eq!(files.len(), all as usize - refused);
+    }
+
+    #[test]
+    fn it_rests_while_results_wait() {
+        let (_dir, files, mut worker, notified) = worker(100);
+        for key in 0..100 {
+            worker.submit(key, open());
+        }
+        for _ in 0..RESULTS {
+            notified.recv().unwrap();
+        }
+        let more = notified.recv_timeout(std::time::Duration::from_millis(100));
+        assert!(more.is_err() && files.len() == RESULTS);
+        for key in 0..100 {
+            assert_eq!(fetch(&mut worker, &notified).0, key);
+        }
     }
 
     #[test]
