@@ -39,10 +39,7 @@ fn host<T>(call: impl FnOnce(&mut Host) -> T) -> T {
 }
 
 fn now(mono: u64, unix: u64) -> Now {
-    Now {
-        mono: Instant::from_nanos(mono),
-        unix: UnixTime::from_nanos(unix),
-    }
+    Now { mono: Instant::from_nanos(mono), unix: UnixTime::from_nanos(unix) }
 }
 
 /// A peer has connected: to be called first.
@@ -70,10 +67,7 @@ pub extern "C" fn handle_input(new: usize, eof: bool) -> bool {
         let (view, fresh) = host.carry.append(&host.scratch[..new.min(SCRATCH)]);
         let mut input = Input::new(view, fresh, eof);
         let over = loop {
-            match host
-                .machine
-                .handle_input(host.now, &mut input, &mut host.out)
-            {
+            match host.machine.handle_input(host.now, &mut input, &mut host.out) {
                 Ok(Step::Event(_)) => {}
                 Ok(Step::Done) | Err(_) => break true,
                 Ok(_) => break false,
