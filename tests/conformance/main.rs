@@ -2,6 +2,7 @@
 //!
 //! The simulator is the measure: what a service sees there, it must see on every host.
 
+mod datagrams;
 mod faulty;
 mod hosts;
 mod protocol;

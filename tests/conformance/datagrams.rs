@@ -1,0 +1,182 @@
+//! The datagram hosts: what a machine sees, it sees on both.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use semfio_machine::{
+    Carrier, Clock as WhoseClock, DatagramMachine, Deadline, Failure, Instant, Now, Received,
+    Refused, Stamp, Transmit, TransmitId,
+};
+use semfio_runtime_mio as mio;
+use semfio_runtime_os::Clock;
+use semfio_runtime_smol as smol_host;
+
+/// Asks an echo server question after question, then one that is not there, then rests.
+struct Asker {
+    server: SocketAddr,
+    nobody: SocketAddr,
+    stage: Stage,
+    stamped: [u64; 2],
+    log: Vec<String>,
+    over: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    Ask(u64),
+    /// Asked, and when that is given up.
+    Wait(u64, Instant),
+    Rest(Instant),
+    Done,
+}
+
+const QUESTIONS: u64 = 50;
+const NEVER: Duration = Duration::from_secs(10);
+
+impl DatagramMachine for Asker {
+    type Event<'i> = ();
+    type Command<'c> = ();
+
+    fn accepts(&self, _: &Received, payload: &[u8]) -> bool {
+        payload.len() == 8
+    }
+
+    fn handle_datagram<'i>(
+        &mut self,
+        now: Now,
+        meta: Received,
+        payload: &'i mut [u8],
+    ) -> Option<()> {
+        assert!(meta.stamp.at <= now.mono, "a stamp of the future");
+        let number = payload.try_into().map(u64::from_be_bytes).unwrap_or(u64::MAX);
+        let Stage::Wait(asked, _) = self.stage else {
+            return None;
+        };
+        let (error, clock) = (meta.error.map(|e| (e.icmp_type, e.icmp_code)), meta.stamp.clock);
+        let clock = if error.is_some() { WhoseClock::User } else { clock };
+        self.log.push(format!("{number} after {asked}, {error:?}, {clock:?}"));
+        self.stage = match asked {
+            QUESTIONS => Stage::Rest(now.mono.saturating_add(Duration::from_millis(50))),
+            _ => Stage::Ask(asked + 1),
+        };
+        None
+    }
+
+    fn handle_sent(&mut self, _: Now, _: TransmitId, stamp: Stamp) {
+        self.stamped[usize::from(stamp.clock == WhoseClock::Kernel)] += 1;
+    }
+
+    fn handle_send_error(&mut self, _: Now, id: TransmitId, failure: Failure) {
+        self.log.push(format!("{id:?} {failure:?}"));
+    }
+
+    fn handle_command(&mut self, _: Now, (): ()) -> Result<(), Refused> {
+        self.stage = Stage::Ask(0);
+        Ok(())
+    }
+
+    fn poll_transmit(&mut self, now: Now, buf: &mut Vec<u8>) -> Option<Transmit> {
+        let Stage::Ask(number) = self.stage else {
+            return None;
+        };
+        self.stage = Stage::Wait(number, now.mono.saturating_add(NEVER));
+        buf.extend_from_slice(&number.to_be_bytes());
+        Some(Transmit {
+            id: TransmitId(number),
+            destination: if number == QUESTIONS { self.nobody } else { self.server },
+            size: 8,
+            segment_size: None,
+            hop_limit: None,
+            source: None,
+            carrier: Carrier::Udp,
+        })
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        match self.stage {
+            Stage::Wait(_, at) | Stage::Rest(at) => Some(Deadline { at, why: "test" }),
+            Stage::Ask(_) | Stage::Done => None,
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Now) {
+        match self.stage {
+            Stage::Wait(number, at) if at <= now.mono => {
+                self.log.push(format!("no answer to {number}"));
+            }
+            Stage::Rest(at) if at <= now.mono => self.log.push("rested".into()),
+            _ => return,
+        }
+        self.stage = Stage::Done;
+        self.over = true;
+    }
+
+    fn poll_event(&mut self) -> Option<()> {
+        std::mem::take(&mut self.over).then_some(())
+    }
+}
+
+/// Plays the asker on a host; the echo server has a plain socket and loses what it shall lose.
+fn play(run: impl FnOnce(Asker) -> Asker, lost: Option<u64>) -> Asker {
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let server = UdpSocket::bind(loopback).unwrap();
+    let nobody = UdpSocket::bind(loopback).unwrap().local_addr().unwrap();
+    server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let asker = Asker {
+        server: server.local_addr().unwrap(),
+        nobody,
+        stage: Stage::Done,
+        stamped: [0; 2],
+        log: Vec::new(),
+        over: false,
+    };
+    let serving = std::thread::spawn(move || {
+        let mut question = [0; 8];
+        for _ in 0..QUESTIONS {
+            let (_, from) = server.recv_from(&mut question).unwrap();
+            let noise = lost == Some(u64::from_be_bytes(question));
+            let answer = if noise { &mut [0; 8] } else { &mut question };
+            server.send_to(b"foreign", from).unwrap();
+            server.send_to(answer, from).unwrap();
+        }
+    });
+    let asker = run(asker);
+    serving.join().unwrap();
+    asker
+}
+
+const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+fn on_mio(asker: Asker) -> Asker {
+    let mut host = mio::Datagrams::bind(asker, ANY, Clock::start()).unwrap();
+    let stopper = host.stopper();
+    host.command(()).unwrap();
+    host.run(|_, (), _| stopper.stop()).unwrap()
+}
+
+fn on_smol(asker: Asker) -> Asker {
+    let mut host = smol_host::Datagrams::bind(asker, ANY, Clock::start()).unwrap();
+    let stopper = host.stopper();
+    host.command(()).unwrap();
+    smol::block_on(host.run(|_, (), _| stopper.stop())).unwrap()
+}
+
+#[test]
+fn datagrams_are_the_same_on_both_hosts() {
+    let _alone = crate::alone();
+    let (on_mio, on_smol) = (play(on_mio, None), play(on_smol, None));
+    assert_eq!(on_mio.log, on_smol.log);
+    assert_eq!(on_smol.log.len() as u64, QUESTIONS + 2);
+    assert_eq!(on_smol.log[7], "7 after 7, None, Kernel");
+    assert_eq!(on_smol.log[50], "50 after 50, Some((3, 3)), User");
+    assert_eq!(on_smol.log[51], "rested");
+    // Each transmit has its stamp from the process, and by the rest's end that of the kernel.
+    assert_eq!(on_mio.stamped, [QUESTIONS + 1; 2]);
+    assert_eq!(on_smol.stamped, [QUESTIONS + 1; 2]);
+}
+
+#[test]
+fn an_altered_datagram_is_found() {
+    let _alone = crate::alone();
+    assert_ne!(play(on_mio, None).log, play(on_smol, Some(9)).log);
+}
