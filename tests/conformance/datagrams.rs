@@ -41,12 +41,7 @@ impl DatagramMachine for Asker {
         payload.len() == 8
     }
 
-    fn handle_datagram<'i>(
-        &mut self,
-        now: Now,
-        meta: Received,
-        payload: &'i mut [u8],
-    ) -> Option<()> {
+    fn handle_datagram(&mut self, now: Now, meta: Received, payload: &mut [u8]) -> Option<()> {
         assert!(meta.stamp.at <= now.mono, "a stamp of the future");
         let number = payload.try_into().map(u64::from_be_bytes).unwrap_or(u64::MAX);
         let Stage::Wait(asked, _) = self.stage else {
