@@ -347,3 +347,18 @@ fn a_seed_gives_the_same_numbers_for_the_same_label() {
     assert_ne!(draw(1, 2), draw(2, 2));
     assert_eq!(format!("{:?}", Seed::from_u64(7)), "Seed(..)");
 }
+
+#[test]
+fn neighbouring_puts_are_one_piece() {
+    let mut outbox = Outbox::default();
+    outbox.put(b"one");
+    let held = outbox.held();
+    outbox.put(b" two");
+    assert_eq!(outbox.held(), held + 4, "a piece costs once");
+    assert!(outbox.chunks().eq([Chunk::Bytes(b"one two")]));
+    outbox.boundary();
+    outbox.put(b"three");
+    assert!(outbox.chunks().eq([Chunk::Bytes(b"one two")]), "a write of its own");
+    outbox.advance(7);
+    assert!(outbox.chunks().eq([Chunk::Bytes(b"three")]));
+}
