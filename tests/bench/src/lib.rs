@@ -1,7 +1,7 @@
 //! What the benches share: servers under test, and medians.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `program` and waits until `address` accepts.
+    /// Starts `program` and waits until something listens on `address`. Found out without
+    /// connecting: `ncat --chat` may die of a peer that goes at once.
     pub fn start(program: &str, args: &[&str], address: SocketAddr) -> io::Result<Self> {
         let child = Command::new(program)
             .args(args)
@@ -24,7 +25,7 @@ impl Server {
             .spawn()?;
         let server = Self { child, address };
         for _ in 0..200 {
-            if TcpStream::connect(address).is_ok() {
+            if listens(address)? {
                 return Ok(server);
             }
             std::thread::sleep(Duration::from_millis(25));
@@ -56,6 +57,12 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether a socket listens on this IPv4 port of this machine.
+fn listens(address: SocketAddr) -> io::Result<bool> {
+    let listen = format!(":{:04X} 00000000:0000 0A", address.port());
+    Ok(std::fs::read_to_string("/proc/net/tcp")?.contains(&listen))
 }
 
 /// CPU time of this thread.

@@ -27,7 +27,7 @@ struct Args {
     #[arg(long, default_value_t = 50)]
     receivers: usize,
     /// Messages the slowest receiver may be behind; 1 is one in flight.
-    #[arg(long, default_value_t = 4000)]
+    #[arg(long, default_value_t = 1000)]
     window: u64,
     /// Seconds a run.
     #[arg(long, default_value_t = 2.0)]
