@@ -362,3 +362,14 @@ fn neighbouring_puts_are_one_piece() {
     outbox.advance(7);
     assert!(outbox.chunks().eq([Chunk::Bytes(b"three")]));
 }
+
+/// A cut costs the shorter side: it is seen by which end of the buffer has moved.
+#[test]
+fn a_cut_moves_the_shorter_side() {
+    for (at, untaken) in [(10, 5..100), (90, 0..95)] {
+        let mut buffer = [0; 100];
+        let mut input = Input::new(&mut buffer, 0, false);
+        input.cut(at, 5);
+        assert_eq!(input.untaken(), untaken);
+    }
+}
