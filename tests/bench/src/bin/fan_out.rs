@@ -276,7 +276,13 @@ impl Peer {
             match self.socket.read(&mut self.buffer[self.filled..]) {
                 Ok(0) => bail!("the server closed after {} messages", self.received),
                 Ok(n) => self.filled += n,
-                Err(error) if would_block(&error) => return Ok(()),
+                Err(error) if would_block(&error) => {
+                    if self.kind == Kind::Ncat {
+                        // It sends prefix and text apart and would wait for our delayed ACK.
+                        rustix::net::sockopt::set_tcp_quickack(&self.socket, true)?;
+                    }
+                    return Ok(());
+                }
                 Err(error) => return Err(error.into()),
             }
             let mut buffer = std::mem::take(&mut self.buffer);
