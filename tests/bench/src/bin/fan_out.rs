@@ -221,7 +221,7 @@ impl Peer {
             }
             Kind::Redis | Kind::Ncat => {}
         }
-        let ready = kind == Kind::Ncat || kind == Kind::Redis && sender;
+        let ready = kind == Kind::Redis && sender;
         Self {
             kind,
             sender,
@@ -277,10 +277,8 @@ impl Peer {
                 Ok(0) => bail!("the server closed after {} messages", self.received),
                 Ok(n) => self.filled += n,
                 Err(error) if would_block(&error) => {
-                    if self.kind == Kind::Ncat {
-                        // It sends prefix and text apart and would wait for our delayed ACK.
-                        rustix::net::sockopt::set_tcp_quickack(&self.socket, true)?;
-                    }
+                    // Its backlog is short: some of many connections stand a second later.
+                    self.ready |= self.kind == Kind::Ncat && self.socket.peer_addr().is_ok();
                     return Ok(());
                 }
                 Err(error) => return Err(error.into()),
