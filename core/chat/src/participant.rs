@@ -571,18 +571,17 @@ impl Participant {
                 Happened::Nick(new.to_owned())
             }
         };
-        // After a broken connection: it was logged, only the ACK was lost.
-        let replayed = old && own && !history && self.in_flight == 0;
-        let acknowledged = replayed
-            && self.unsent.front().is_some_and(|unsent| {
-                what == What::Said(unsent.manner, &unsent.text) && Folded::new(&unsent.to) == folded
-            });
+        // What is in the log is done with, also if the connection breaks before its ACK comes.
+        let said = |unsent: &Unsent| {
+            what == What::Said(unsent.manner, &unsent.text) && Folded::new(&unsent.to) == folded
+        };
+        let counts = own && logged && !history;
+        let found = if counts { self.unsent.iter().position(said) } else { None };
         let (room, nick) = (room.to_owned(), nick.to_owned());
         let name = room.clone();
         self.report(ParticipantReport::Entry { seq, time, room, nick, what: happened, old, own });
-        if acknowledged {
-            self.unsent.pop_front();
-            self.done(1);
+        if let Some(at) = found {
+            self.acknowledged(now, at.saturating_add(1), net);
         }
         if logged && !history {
             self.saw(now, &name, seq, net);
