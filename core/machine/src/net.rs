@@ -169,6 +169,7 @@ impl<M: StreamMachine> Net<M> {
         let held = self.limits.held;
         let conn = match get(&mut self.slots, to) {
             Some(conn) if conn.phase == Phase::Open => conn,
+            Some(conn) if conn.phase == Phase::Dialling => return Err(Refused::State("Dialling")),
             _ => return Err(Refused::Closed),
         };
         if conn.outbox.held() >= held {

@@ -33,6 +33,12 @@ enum Segment {
     Boundary,
 }
 
+impl Segment {
+    fn cost(&self) -> usize {
+        if matches!(self, Self::File(_)) { SPAN } else { OVERHEAD }
+    }
+}
+
 /// A piece of an [`Outbox`], as the host sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Chunk<'a> {
@@ -42,8 +48,10 @@ pub enum Chunk<'a> {
     File(FileSpan),
 }
 
-/// What a segment costs beside its bytes, so that empty pieces are bounded too.
+/// What a piece counts for beside its bytes, so that many small pieces are bounded too.
 const OVERHEAD: usize = 32;
+/// What a file span counts for: it keeps a file open, so 16 of them reach the usual mark.
+const SPAN: usize = 4096;
 
 impl Default for Outbox {
     fn default() -> Self {
@@ -198,7 +206,8 @@ impl Outbox {
             if left > 0 {
                 break;
             }
-            self.held = self.held.saturating_sub(OVERHEAD);
+            let cost = first.cost();
+            self.held = self.held.saturating_sub(cost);
             self.first = self.rest.pop_front();
         }
         if self.is_empty() {
@@ -220,7 +229,7 @@ impl Outbox {
     }
 
     fn push(&mut self, segment: Segment) {
-        self.held = self.held.saturating_add(OVERHEAD);
+        self.held = self.held.saturating_add(segment.cost());
         if self.first.is_none() {
             self.first = Some(segment);
         } else {

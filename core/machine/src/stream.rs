@@ -17,7 +17,8 @@ use crate::time::{Deadline, Now};
 ///
 /// 1. Untaken bytes come back unaltered, newer bytes after them.
 /// 2. A machine may rewrite untaken bytes in place.
-/// 3. It takes nothing that it cannot finish: `NeedRoom` comes before the bytes are taken.
+/// 3. It takes nothing that it cannot finish: `NeedRoom` comes before the bytes that would have to
+///    be answered are taken, so that no event and no answer is lost.
 /// 4. A limit judges the unit (a line, a frame), never the buffer: the verdict is the same however
 ///    the input was cut.
 /// 5. Large payloads leave as pieces, never gathered; only units up to
@@ -79,7 +80,7 @@ pub enum Step<E> {
     Event(E),
     /// At least this many more bytes, or the end of input, are needed.
     NeedInput(usize),
-    /// The outbox must drain below its mark first; nothing was taken.
+    /// The outbox must drain below its mark first; no event and no answer is lost.
     NeedRoom,
     /// The application must answer first.
     NeedCommand,
