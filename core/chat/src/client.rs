@@ -65,7 +65,7 @@ enum State {
 /// What a server says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClientEvent<'i> {
-    /// A frame, but PING.
+    /// A frame. PING is answered already.
     Response(Response<'i>),
     /// Line and raw: bytes as they came, one event a read.
     Text(&'i [u8]),
@@ -173,11 +173,10 @@ impl Client {
             return Err(ClientError::BadPreface);
         }
         if common < PREFACE.len() {
-            let missing = PREFACE.len().saturating_sub(common);
             return if input.at_eof() {
                 Err(ClientError::ClosedEarly)
             } else {
-                Ok(Step::NeedInput(missing))
+                Ok(Step::NeedInput(1))
             };
         }
         input.take(PREFACE.len());
@@ -187,7 +186,7 @@ impl Client {
 
     fn frame<'i>(&mut self, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
         loop {
-            if out.room() == 0 {
+            if self.state == State::Joined && out.room() == 0 {
                 return Ok(Step::NeedRoom);
             }
             let frame = match read_frame(input, MAX_FRAME).map_err(ClientError::Frame)? {
@@ -209,10 +208,7 @@ impl Client {
                 continue;
             };
             match (self.state, &response) {
-                (_, Response::Ping(number)) => {
-                    put(out, &Request::Pong(*number));
-                    continue;
-                }
+                (State::Joined, Response::Ping(number)) => put(out, &Request::Pong(*number)),
                 (_, Response::Bye | Response::Error { fatal: true, .. }) => {
                     self.state = State::Closed;
                 }

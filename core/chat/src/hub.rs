@@ -990,6 +990,7 @@ impl Service<Session> for Hub {
                 // A raw peer is in its room until it leaves.
                 let _ = self.say(now, from, at, What::Said(Manner::Text, &text), bytes);
             }
+            SessionEvent::Refused => {}
             SessionEvent::Bye => self.leaving.push(from),
         }
     }

@@ -13,8 +13,8 @@
 //! | AwaitHello | HELLO | AwaitHello, until `Welcome` | `Hello` |
 //! | AwaitHello | command `Welcome` | Member | |
 //! | AwaitHello | 10 s | Failed | |
-//! | Member | a frame | Member | one event each; PING is answered |
-//! | Line | a line | Line | `Typed` |
+//! | Member | a frame | Member | `Request`, or `Refused`; PING is answered |
+//! | Line | a line | Line | `Typed`, or `Refused` |
 //! | Raw | a read | Raw | `Raw` |
 //! | Member, Line, Raw | BYE, `/quit`, end of input | Leaving | `Bye` |
 //! | any | command `Close` | Closed | |
@@ -91,6 +91,8 @@ pub enum SessionEvent<'i> {
     Typed(Typed<'i>),
     /// A raw message: 1 to [`MAX_TEXT`] bytes of any value.
     Raw(&'i [u8]),
+    /// Something that is refused; it was told so.
+    Refused,
     /// It leaves; to be answered with [`SessionCommand::Close`] once it has got what is due.
     Bye,
 }
@@ -252,7 +254,7 @@ impl Session {
         }
         match seen.get(head.len()) {
             None if input.at_eof() => Err(SessionError::BadPreface),
-            None => Ok(Step::NeedInput(PREFACE.len().saturating_sub(seen.len()))),
+            None => Ok(Step::NeedInput(1)),
             Some(byte) if byte == version => {
                 input.take(PREFACE.len());
                 self.state = State::AwaitHello { asked: false };
@@ -307,16 +309,16 @@ impl Session {
                     };
                     match named.and_then(|()| text::check_text(text)) {
                         Ok(()) => return Ok(Step::Event(SessionEvent::Request(request))),
-                        Err(bad) => refuse(out, tag, bad),
+                        Err(bad) => return Ok(refuse(out, tag, bad)),
                     }
                 }
                 (_, Request::Join { room, .. }) => match text::check_room(room) {
                     Ok(()) => return Ok(Step::Event(SessionEvent::Request(request))),
-                    Err(bad) => refuse(out, 0, bad),
+                    Err(bad) => return Ok(refuse(out, 0, bad)),
                 },
                 (_, Request::Nick { nick }) => match text::check_nick(nick) {
                     Ok(()) => return Ok(Step::Event(SessionEvent::Request(request))),
-                    Err(bad) => refuse(out, 0, bad),
+                    Err(bad) => return Ok(refuse(out, 0, bad)),
                 },
                 (_, request) => return Ok(Step::Event(SessionEvent::Request(request))),
             }
@@ -348,7 +350,10 @@ impl Session {
                 Ok(Typed::Nothing) => {}
                 Ok(Typed::Quit) => return Ok(self.leave()),
                 Ok(typed) => return Ok(Step::Event(SessionEvent::Typed(typed))),
-                Err(bad) => put_line(out, format_args!("! {bad}")),
+                Err(bad) => {
+                    put_line(out, format_args!("! {bad}"));
+                    return Ok(Step::Event(SessionEvent::Refused));
+                }
             }
         }
     }
@@ -545,10 +550,11 @@ fn put_error(dialect: Dialect, code: ErrorCode, text: &str, out: &mut Outbox) {
 }
 
 /// Refuses one request; the session goes on.
-fn refuse(out: &mut Outbox, tag: u32, bad: BadText) {
+fn refuse<'i>(out: &mut Outbox, tag: u32, bad: BadText) -> Step<SessionEvent<'i>> {
     let mut text = alloc::string::String::new();
     let _ = write!(text, "refused: {bad}");
     put(out, &Response::Error { code: bad.into(), fatal: false, tag, text: &text });
+    Step::Event(SessionEvent::Refused)
 }
 
 fn put_line(out: &mut Outbox, line: core::fmt::Arguments<'_>) {
