@@ -87,11 +87,7 @@ impl<'a> Fields<'a> {
 
     /// Demands that nothing is left.
     pub fn end(self) -> Result<(), Malformed> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(Malformed::Long)
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(Malformed::Long) }
     }
 }
 
@@ -156,17 +152,9 @@ impl<'b> Writer<'b> {
 
     /// Completes the header.
     pub fn end(self) {
-        let body = self
-            .buffer
-            .len()
-            .saturating_sub(self.start)
-            .saturating_sub(HEADER);
+        let body = self.buffer.len().saturating_sub(self.start).saturating_sub(HEADER);
         let [_, a, b, c] = u32::try_from(body).unwrap_or(u32::MAX).to_be_bytes();
-        if let Some(header) = self
-            .buffer
-            .get_mut(self.start..)
-            .and_then(|b| b.first_chunk_mut())
-        {
+        if let Some(header) = self.buffer.get_mut(self.start..).and_then(|b| b.first_chunk_mut()) {
             let [_, x, y, z]: &mut [u8; HEADER] = header;
             (*x, *y, *z) = (a, b, c);
         }

@@ -38,11 +38,7 @@ pub fn strip_telnet(line: &mut [u8]) -> &mut [u8] {
     }
     let (mut from, mut to) = (0_usize, 0_usize);
     while let Some(&octet) = line.get(from) {
-        let command = if octet == 0xFF {
-            line.get(from.saturating_add(1)).copied()
-        } else {
-            None
-        };
+        let command = if octet == 0xFF { line.get(from.saturating_add(1)).copied() } else { None };
         let step = match command {
             Some(0xFA) => {
                 let rest = line.get(from..).unwrap_or_default();

@@ -81,10 +81,7 @@ pub fn read_frame<'i>(input: &mut Input<'i>, limit: usize) -> Result<Read<'i>, F
         let whole = len.saturating_add(HEADER);
         if have >= whole {
             input.take(HEADER);
-            return Ok(Read::Frame(Frame {
-                kind,
-                body: input.take(len),
-            }));
+            return Ok(Read::Frame(Frame { kind, body: input.take(len) }));
         }
         return missing(input, whole.saturating_sub(have));
     }

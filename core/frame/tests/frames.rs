@@ -118,34 +118,22 @@ proptest! {
 fn the_limit_is_judged_on_the_header() {
     let mut wire = [7, 0, 0, LIMIT as u8 + 1];
     let error = read_frame(&mut Input::new(&mut wire, 0, false), LIMIT);
-    assert_eq!(
-        error,
-        Err(FrameError::TooLarge {
-            kind: 7,
-            len: LIMIT + 1
-        })
-    );
+    assert_eq!(error, Err(FrameError::TooLarge { kind: 7, len: LIMIT + 1 }));
     let mut wire = [7, 0, 0, LIMIT as u8];
     let waits = read_frame(&mut Input::new(&mut wire, 0, false), LIMIT);
     assert_eq!(waits, Ok(Read::NeedInput(LIMIT)));
     let mut wire = [7, 0];
     let cut = read_frame(&mut Input::new(&mut wire, 0, true), LIMIT);
-    assert_eq!(
-        cut,
-        Err(FrameError::Truncated {
-            missing: HEADER - 2
-        })
-    );
+    assert_eq!(cut, Err(FrameError::Truncated { missing: HEADER - 2 }));
 }
 
 /// A reader that looks at the limit only while it waits, as h11 does.
 fn judges_the_buffer<'i>(input: &mut Input<'i>, limit: usize) -> Result<Read<'i>, FrameError> {
     let have = input.len();
     match read_frame(input, usize::MAX)? {
-        Read::NeedInput(_) if have > limit + HEADER => Err(FrameError::TooLarge {
-            kind: input.peek()[0],
-            len: input.peek()[3].into(),
-        }),
+        Read::NeedInput(_) if have > limit + HEADER => {
+            Err(FrameError::TooLarge { kind: input.peek()[0], len: input.peek()[3].into() })
+        }
         read => Ok(read),
     }
 }

@@ -198,7 +198,9 @@ proptest! {
             prop_assert_eq!(outbox.total(), total);
             prop_assert_eq!(outbox.is_empty(), model.is_empty());
             prop_assert!(outbox.held() >= memory);
-            prop_assert!(outbox.held() <= memory + 33 * model.len());
+            let files = model.iter().filter(|unit| matches!(unit, Unit::File(_))).count();
+            prop_assert!(outbox.held() <= memory + 33 * model.len() + 4096 * files);
+            prop_assert!(files == 0 || outbox.held() >= memory + 4096);
             prop_assert_eq!(outbox.room(), 50usize.saturating_sub(outbox.held()));
             if model.is_empty() {
                 prop_assert_eq!(outbox.held(), 0);
