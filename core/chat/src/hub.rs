@@ -826,7 +826,12 @@ impl Hub {
             room.dirty = false;
             room.log.freeze();
             for seat in &mut room.seats {
-                seat.catch_up(&mut room.log, net);
+                let missed = seat.catch_up(&mut room.log, &room.name, net);
+                let member = find(&self.members, seat.conn).filter(|_| missed > 0);
+                if let (Some(member), true) = (member, self.config.reports != Reports::None) {
+                    let (nick, room) = (member.nick.clone(), room.name.clone());
+                    self.reports.push_back(HubReport::Gap { nick, room, missed });
+                }
                 if self.config.slow == SlowPolicy::Disconnect && seat.is_late(&room.log, lag) {
                     late.push(seat.conn);
                 }
@@ -889,12 +894,21 @@ impl Seat {
         self.seen = chunk.last;
         self.cursor = self.cursor.saturating_add(1);
         let _ = net.send(self.conn, SessionCommand::Log(&piece));
-        self.catch_up(log, net);
+        self.catch_up(log, room, net);
     }
 
-    /// Hands over chunks while there is room for them; `handle_room` goes on.
-    fn catch_up(&mut self, log: &mut Log, net: &mut Net<Session>) {
+    /// Hands over chunks while there is room for them; `handle_room` goes on. What a long turn has
+    /// forgotten already is a gap; how much it was.
+    fn catch_up(&mut self, log: &mut Log, room: &str, net: &mut Net<Session>) -> u64 {
+        let mut missed = 0;
+        if self.cursor < log.base() && net.has_room(self.conn) {
+            let (from, oldest) = (self.seen.saturating_add(1), log.oldest());
+            missed = oldest.saturating_sub(from);
+            self.tell_gap(from, oldest.saturating_sub(1), oldest, room, net);
+            self.cursor = log.base();
+        }
         while net.has_room(self.conn) && self.pass(log, net) {}
+        missed
     }
 
     /// Hands over the next chunk, if there is one.
@@ -1008,11 +1022,11 @@ impl Service<Session> for Hub {
                 continue;
             };
             room.log.freeze();
-            let missed = match self.config.slow {
+            let skipped = match self.config.slow {
                 SlowPolicy::Gap => seat.skip(&room.log, lag, &room.name, net),
                 SlowPolicy::Disconnect => 0,
             };
-            seat.catch_up(&mut room.log, net);
+            let missed = skipped.saturating_add(seat.catch_up(&mut room.log, &room.name, net));
             if missed > 0 && self.config.reports != Reports::None {
                 let (nick, room) = (member.nick.clone(), room.name.clone());
                 self.reports.push_back(HubReport::Gap { nick, room, missed });

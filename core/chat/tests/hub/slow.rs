@@ -93,6 +93,19 @@ fn many_short_texts_in_one_turn_reach_all_who_read() {
 }
 
 #[test]
+fn a_turn_that_is_longer_than_the_log_is_a_gap_and_not_the_end() {
+    let log = LogLimits { entries: 10, bytes: 1_000 };
+    let mut lab = Lab::with(HubConfig { log, lag: 1_000, ..HubConfig::default() });
+    let (ana, bia) = (lab.member("ana"), lab.member("bia"));
+    for tag in 0..300 {
+        lab.say(ana, tag, &format!("{tag:01000}"));
+    }
+    lab.run(10);
+    assert!(!lab.only(bia, "GAP").is_empty());
+    assert_eq!(numbers(&lab.said(bia)).last(), Some(&299));
+}
+
+#[test]
 fn a_policy_may_be_to_drop_it_and_the_others_learn_at_once() {
     let mut lab = Lab::with(HubConfig { slow: SlowPolicy::Disconnect, ..HubConfig::default() });
     let (ana, slow) = (lab.member("ana"), lab.member("slow"));
