@@ -33,7 +33,7 @@ fn source_complaints(path: &str, text: &str) -> Vec<String> {
         Some((key, _)) if path.ends_with(".toml") => {
             let key = key.trim();
             ["replace-with", "registry", "registry-index", "index", "git"].contains(&key)
-                || line.contains("registry = ") | line.contains(" git = ")
+                || line.contains(" registry = ") | line.contains(" git = ")
         }
         _ => false,
     });

@@ -39,6 +39,8 @@ fn root_complaints(path: &str, source: &str) -> Vec<String> {
 fn naming_complaints(path: &str, source: &str) -> Vec<String> {
     let mut complaints = Vec::new();
     for line in code(source) {
+        // This can only be in a macro, for crates that have std: in core it names nothing.
+        let line = &line.replace("::std::", "");
         let word = |name: &str| {
             let before = line.find(name).map(|at| line[..at].chars().next_back());
             before.is_some_and(|before| !before.is_some_and(|c| c.is_alphanumeric() || c == '_'))
@@ -120,5 +122,7 @@ fn planted_sources_are_noticed() {
         assert_none(naming_complaints("tested", &tested));
     }
     assert_eq!(naming_complaints("static", "static X: u8 = 0;").len(), 1);
+    assert_eq!(naming_complaints("path", "core::cell::RefCell::new(0)").len(), 1);
+    assert_none(naming_complaints("macro", "::std::env!(\"X\")"));
     assert_none(naming_complaints("no_std", "use no_std::x; let x: &'static str = y;"));
 }
