@@ -17,3 +17,8 @@ mod calculator;
 pub mod talk;
 
 pub use calculator::{Calculator, Desk, LineTooLong};
+
+/// Keeps the code of the README running.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
