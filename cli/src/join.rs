@@ -191,7 +191,9 @@ fn read_stdin(handle: &Handle<Spoken<ParticipantMessage>>, ahead: &Ahead) {
         }
         let text = String::from_utf8_lossy(&line);
         if matches!(text, std::borrow::Cow::Owned(_)) {
-            notice(&format!("semfio: line {number} is not UTF-8: sent with U+FFFD for what is not"));
+            notice(&format!(
+                "semfio: line {number} is not UTF-8: sent with U+FFFD for what is not"
+            ));
         }
         ahead.one_more();
         handle.send(Spoken(ParticipantMessage::Line(text.into_owned())));
@@ -221,10 +223,8 @@ impl Terminal {
     ) -> Result<Self, Failed> {
         let before = tcgetattr(io::stdin()).ok();
         let cannot = |error| Failed::because(NETWORK, "cannot use the terminal", error);
-        let config = rustyline::Config::builder()
-            .bracketed_paste(false)
-            .auto_add_history(true)
-            .build();
+        let config =
+            rustyline::Config::builder().bracketed_paste(false).auto_add_history(true).build();
         let mut editor = DefaultEditor::with_config(config).map_err(cannot)?;
         let printer = Box::new(editor.create_external_printer().map_err(cannot)?);
         start("semfio-typing", move || {
@@ -286,7 +286,9 @@ impl Teller {
                 self.nick.clone_from(nick);
             }
             ParticipantReport::Connected => self.standing = true,
-            ParticipantReport::Entry { what: Happened::Nick(new), own: true, old: false, .. } => {
+            ParticipantReport::Entry {
+                what: Happened::Nick(new), own: true, old: false, ..
+            } => {
                 self.nick.clone_from(new);
             }
             ParticipantReport::Refused(_) => self.refused += 1,
@@ -399,8 +401,7 @@ impl Teller {
             ParticipantReport::Note(note) => format!("* {}", escape(note)),
             ParticipantReport::Lost { why, retry_in } => {
                 let seconds = retry_in.as_secs_f32();
-                let line =
-                    format!("! {}; trying again in {seconds:.1} s", escape(why));
+                let line = format!("! {}; trying again in {seconds:.1} s", escape(why));
                 paint(LOUD, &line)
             }
             ParticipantReport::Done(_) | ParticipantReport::Over(_) => return None,
@@ -410,7 +411,8 @@ impl Teller {
     /// The text of another stands out if it names us.
     fn highlight(&self, text: &str, own: bool) -> String {
         let is_name = |word: &str| {
-            let word = word.trim_matches(|c: char| c.is_ascii_punctuation() && c != '_' && c != '-');
+            let word =
+                word.trim_matches(|c: char| c.is_ascii_punctuation() && c != '_' && c != '-');
             !word.is_empty() && Folded::new(word) == Folded::new(&self.nick)
         };
         let text_shown = escape(text);
@@ -451,12 +453,10 @@ impl Teller {
                 format!("the connection to {server} broke"),
                 failure,
             ))),
-            Some(Outcome::Failed(failure)) => Err(Failed::because(
-                NETWORK,
-                format!("cannot connect to {server}"),
-                failure,
-            )
-            .hint("is the server running? `semfio chat serve` starts one")),
+            Some(Outcome::Failed(failure)) => {
+                Err(Failed::because(NETWORK, format!("cannot connect to {server}"), failure)
+                    .hint("is the server running? `semfio chat serve` starts one"))
+            }
             Some(Outcome::Protocol(error)) => {
                 let what = format!("{server} does not speak as it should");
                 let failed = Failed::because(PROTOCOL, what, error);
@@ -464,9 +464,8 @@ impl Teller {
                     ClientError::Mirrored
                     | ClientError::WelcomeTimeout
                     | ClientError::BadPreface
-                    | ClientError::ClosedEarly => failed.hint(
-                        "if the server sends plain text without frames, try --dialect raw",
-                    ),
+                    | ClientError::ClosedEarly => failed
+                        .hint("if the server sends plain text without frames, try --dialect raw"),
                     _ => failed,
                 })
             }

@@ -28,8 +28,12 @@ pub(crate) struct Args {
     #[arg(long)]
     tour: bool,
     /// The chat room's address; the echo servers are 7 ports above. Port 0: all of them free ones
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000",
-        conflicts_with = "tour")]
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:8000",
+        conflicts_with = "tour"
+    )]
     listen_base: SocketAddr,
 }
 
@@ -40,8 +44,10 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     let voice = Voice::new(common);
     let mut servers = Servers::start(common, args.listen_base, &voice)?;
     let (ask, asked) = mpsc::channel();
-    let interrupted = signals::catch(move || { let _ = ask.send(()); })
-        .map_err(|error| Failed::because(NETWORK, "cannot catch signals", error))?;
+    let interrupted = signals::catch(move || {
+        let _ = ask.send(());
+    })
+    .map_err(|error| Failed::because(NETWORK, "cannot catch signals", error))?;
     voice.table(&servers);
     // Until a signal comes.
     let _ = asked.recv();
@@ -64,13 +70,8 @@ struct Running {
 }
 
 impl Servers {
-    pub(crate) fn start(
-        common: &Common,
-        base: SocketAddr,
-        voice: &Voice,
-    ) -> Result<Self, Failed> {
-        let mut servers =
-            Self { chat: base, echo: base, datagram_echo: base, running: Vec::new() };
+    pub(crate) fn start(common: &Common, base: SocketAddr, voice: &Voice) -> Result<Self, Failed> {
+        let mut servers = Self { chat: base, echo: base, datagram_echo: base, running: Vec::new() };
         let echo = match base.port() {
             0 => base,
             port => SocketAddr::new(base.ip(), port.saturating_add(ECHO)),
@@ -92,11 +93,16 @@ impl Servers {
         let clock = Clock::start();
         let hub = Hub::new(config.clone(), &seed);
         let header = record::hub_header(&config, &seed);
-        let (shard, recording) = record::shard(hub, header, trace(common, "chat").as_deref(), clock)?;
+        let (shard, recording) =
+            record::shard(hub, header, trace(common, "chat").as_deref(), clock)?;
         self.start_host(common.runtime, shard, recording, clock, address, || HubMessage::Stop, {
             move |report| {
                 let (kind, record) = as_record(&report);
-                voice.tell(&format!("chat.{kind}"), record, &format!("chat   {}", as_line(&report)));
+                voice.tell(
+                    &format!("chat.{kind}"),
+                    record,
+                    &format!("chat   {}", as_line(&report)),
+                );
             }
         })
     }
@@ -112,8 +118,14 @@ impl Servers {
         let service = semfio_echo::Service::new();
         let (shard, recording) =
             record::shard(service, record::echo_header(), path.as_deref(), clock)?;
-        self.start_host(common.runtime, shard, recording, clock, address, || (), move |report| {
-            match report {
+        self.start_host(
+            common.runtime,
+            shard,
+            recording,
+            clock,
+            address,
+            || (),
+            move |report| match report {
                 Report::Opened(_, peer) => {
                     let address = peer.address;
                     let line = format!("echo   + {address}");
@@ -125,8 +137,8 @@ impl Servers {
                     let record = json!({ "address": address, "bytes": bytes });
                     voice.tell("echo.closed", record, &line);
                 }
-            }
-        })
+            },
+        )
     }
 
     #[allow(clippy::too_many_arguments)]

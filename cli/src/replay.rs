@@ -32,8 +32,9 @@ struct Agreed {
 
 pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     let path = &args.file;
-    let unusable =
-        |error: anyhow::Error| Failed::new(USAGE, error.context(format!("cannot replay {}", path.display())));
+    let unusable = |error: anyhow::Error| {
+        Failed::new(USAGE, error.context(format!("cannot replay {}", path.display())))
+    };
     let reader = open(path).map_err(unusable)?;
     let header = reader.header().clone();
     let limits = header.limits;

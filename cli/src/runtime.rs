@@ -149,10 +149,7 @@ impl<M: DatagramMachine> Datagrams<M> {
         }
     }
 
-    pub(crate) fn run(
-        self,
-        on_event: impl FnMut(Now, M::Event<'_>, &mut M),
-    ) -> io::Result<M> {
+    pub(crate) fn run(self, on_event: impl FnMut(Now, M::Event<'_>, &mut M)) -> io::Result<M> {
         match self {
             Self::Mio(socket) => socket.run(on_event),
             Self::Smol(socket) => smol::block_on(socket.run(on_event)),

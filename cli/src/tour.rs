@@ -121,9 +121,10 @@ impl Guide {
         let raw = Member::join(self.runtime, server, Dialect::Raw, "")?;
         raw.says("como no curso");
         ana.sees("ana reads raw text", |report| is_text(report, "raw-2", "como no curso"))?;
-        raw.sees("raw gets its echo", |report| {
-            matches!(report, ParticipantReport::Text(text) if text == b"como no curso")
-        })?;
+        raw.sees(
+            "raw gets its echo",
+            |report| matches!(report, ParticipantReport::Text(text) if text == b"como no curso"),
+        )?;
         self.seen("a raw text, as the course's client sends it, comes from raw-2 and back to it");
         line.sees("the line user reads raw", |report| {
             matches!(report, ParticipantReport::Text(text)

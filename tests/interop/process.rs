@@ -1,0 +1,260 @@
+//! Processes that are spoken to and listened to.
+
+use std::ffi::OsStr;
+use std::io::{Read, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// How long anything may take, on a busy machine too.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The program under test, built once.
+fn semfio() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let exe = std::env::current_exe().unwrap();
+        let profile = exe.ancestors().nth(2).unwrap();
+        let program = profile.join("semfio");
+        // Started again inside a namespace, it is built already.
+        if std::env::var_os("SEMFIO_INTEROP_INSIDE").is_none() {
+            build(profile);
+        }
+        assert!(program.is_file(), "{} is not built", program.display());
+        program
+    })
+}
+
+/// Builds the program as the tests were built.
+fn build(profile: &Path) {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", "semfio", "--target-dir"]);
+    cargo.arg(profile.parent().unwrap());
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    assert!(cargo.status().unwrap().success(), "the program does not build");
+}
+
+/// Builds the program before a test starts itself again elsewhere.
+pub(crate) fn prepare() {
+    semfio();
+}
+
+/// What a process has written so far.
+#[derive(Clone, Default)]
+struct Gathered(Arc<(Mutex<(Vec<u8>, bool)>, Condvar)>);
+
+impl Gathered {
+    fn from(mut source: impl Read + Send + 'static) -> Self {
+        let gathered = Self::default();
+        let copy = gathered.clone();
+        thread::spawn(move || {
+            let mut buffer = [0; 64 * 1024];
+            loop {
+                let n = source.read(&mut buffer).unwrap_or(0);
+                let (state, changed) = &*copy.0;
+                let mut state = state.lock().unwrap();
+                state.0.extend_from_slice(&buffer[..n]);
+                state.1 = n == 0;
+                changed.notify_all();
+                if n == 0 {
+                    return;
+                }
+            }
+        });
+        gathered
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.0.0.lock().unwrap().0.clone()
+    }
+
+    /// Waits until `enough`, or the end; says whether it is enough.
+    fn wait(&self, enough: impl Fn(&[u8]) -> bool) -> bool {
+        let (state, changed) = &*self.0;
+        let state = state.lock().unwrap();
+        let unfinished = |state: &mut (Vec<u8>, bool)| !enough(&state.0) && !state.1;
+        let (state, _) = changed.wait_timeout_while(state, PATIENCE, unfinished).unwrap();
+        enough(&state.0)
+    }
+}
+
+/// A running process; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    out: Gathered,
+    err: Gathered,
+}
+
+impl Process {
+    pub(crate) fn start(program: impl AsRef<OsStr>, args: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command.args(args).env("PYTHONUNBUFFERED", "1").env_remove("USER");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        Self {
+            stdin: child.stdin.take(),
+            out: Gathered::from(child.stdout.take().unwrap()),
+            err: Gathered::from(child.stderr.take().unwrap()),
+            child,
+        }
+    }
+
+    pub(crate) fn semfio(args: &[&str]) -> Self {
+        Self::start(semfio(), args)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stdin.as_mut().unwrap().write_all(bytes.as_ref()).unwrap();
+    }
+
+    pub(crate) fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    pub(crate) fn out(&self) -> String {
+        String::from_utf8_lossy(&self.out.bytes()).into_owned()
+    }
+
+    pub(crate) fn err(&self) -> String {
+        String::from_utf8_lossy(&self.err.bytes()).into_owned()
+    }
+
+    /// Waits until stdout is as it should be.
+    #[track_caller]
+    pub(crate) fn wait_out(&self, what: &str, enough: impl Fn(&str) -> bool) {
+        if !self.out.wait(|bytes| enough(&String::from_utf8_lossy(bytes))) {
+            panic!("{what}; stdout: {}\nstderr: {}", tail(&self.out()), tail(&self.err()));
+        }
+    }
+
+    /// Waits until `text` is in the newest 16 KiB of stdout, which costs little in a long one.
+    #[track_caller]
+    pub(crate) fn wait_newest(&self, text: &str) {
+        let recent = |bytes: &[u8]| {
+            let newest = &bytes[bytes.len().saturating_sub(16 * 1024)..];
+            String::from_utf8_lossy(newest).contains(text)
+        };
+        assert!(self.out.wait(recent), "waiting for {text:.20}; stdout: {}", tail(&self.out()));
+    }
+
+    /// Waits until stderr is as it should be.
+    #[track_caller]
+    pub(crate) fn wait_err(&self, what: &str, enough: impl Fn(&str) -> bool) {
+        if !self.err.wait(|bytes| enough(&String::from_utf8_lossy(bytes))) {
+            panic!("{what}; stdout: {}\nstderr: {}", tail(&self.out()), tail(&self.err()));
+        }
+    }
+
+    /// Whether stdout comes to be so within a time that is given.
+    pub(crate) fn comes_out(&self, within: Duration, enough: impl Fn(&str) -> bool) -> bool {
+        let (state, changed) = &*self.out.0;
+        let state = state.lock().unwrap();
+        let unfinished =
+            |state: &mut (Vec<u8>, bool)| !enough(&String::from_utf8_lossy(&state.0)) && !state.1;
+        let (state, _) = changed.wait_timeout_while(state, within, unfinished).unwrap();
+        enough(&String::from_utf8_lossy(&state.0))
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let mut kill = Command::new("kill");
+        kill.arg(format!("-{name}")).arg(self.id().to_string());
+        assert!(kill.status().unwrap().success());
+    }
+
+    /// Waits for its end, and gives its exit code.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> i32 {
+        if !self.out.wait(|_| false) {
+            let (state, _) = &*self.out.0;
+            assert!(state.lock().unwrap().1, "it does not end; stderr: {}", tail(&self.err()));
+        }
+        self.child.wait().unwrap().code().unwrap_or(-1)
+    }
+
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).unwrap().count()
+    }
+
+    /// The texts a `--json` join was told, with who said them.
+    pub(crate) fn texts(&self) -> Vec<(String, String)> {
+        texts(&self.out())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The texts in the records of a `--json` join.
+pub(crate) fn texts(records: &str) -> Vec<(String, String)> {
+    let whole = records.rfind('\n').map_or("", |end| &records[..end]);
+    whole
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|record| record["type"] == "entry" && record["what"] == "text")
+        .map(|record| {
+            let field = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+            (field("nick"), field("text"))
+        })
+        .collect()
+}
+
+/// A chat server on one of the runtimes.
+pub(crate) struct Server {
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    pub(crate) fn start(runtime: &str, listen: &str) -> Self {
+        let args = ["--runtime", runtime, "chat", "serve", "--listen", listen];
+        let process = Process::semfio(&args);
+        process.wait_err("the server listens", |err| err.contains("enter with"));
+        let err = process.err();
+        let from = err.find("listening on ").unwrap() + "listening on ".len();
+        let address = err[from..].split(',').next().unwrap().parse().unwrap();
+        Self { process, address }
+    }
+
+    /// A framed member with records.
+    pub(crate) fn join(&self, runtime: &str, nick: &str) -> Process {
+        let address = self.address.to_string();
+        let args = ["--runtime", runtime, "--json", "chat", "join", &address, "--nick", nick];
+        let process = Process::semfio(&args);
+        process.wait_out("the member is in", |out| out.contains("\"what\":\"join\""));
+        process
+    }
+
+    /// Ends it and wants a clean end.
+    #[track_caller]
+    pub(crate) fn stop(mut self) {
+        self.process.signal("TERM");
+        assert_eq!(self.process.wait(), 0, "{}", self.process.err());
+    }
+}
+
+fn tail(text: &str) -> &str {
+    let from = text.len().saturating_sub(600);
+    let from = (from..text.len()).find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    &text[from..]
+}

@@ -1,0 +1,108 @@
+//! What the course's programs lose by themselves, as a table: `SEMFIO_RATES=1000`.
+
+use std::time::Duration;
+
+use crate::course::{ADDRESS, course_client, course_server};
+use crate::namespace::within;
+use crate::process::{Process, prepare};
+
+/// What one run of a scenario has shown.
+type Scenario = fn() -> Option<bool>;
+
+/// How long the course's programs get to deliver what they will deliver.
+const SETTLE: Duration = Duration::from_millis(300);
+
+#[test]
+fn rates() {
+    let Some(runs) = std::env::var("SEMFIO_RATES").ok().and_then(|runs| runs.parse().ok()) else {
+        // Not a test that others wait for: a measurement.
+        return;
+    };
+    prepare();
+    within("rates::rates", || table(runs));
+}
+
+fn table(runs: u32) {
+    let scenarios: [(&str, Scenario); 5] = [
+        ("servidor.py, cliente.py: of 3 lines typed at once, borders are lost", merged),
+        ("servidor.py, cliente.py: a 1,500-byte line with accents makes a reader deaf", deaf),
+        ("servidor.py: who speaks after a peer was reset is thrown out", thrown_out),
+        ("servidor.py, our raw member: of 3 lines typed at once, borders are lost", ours_merged),
+        ("our server, cliente.py: a 1,500-byte line with accents makes a reader deaf", ours_deaf),
+    ];
+    println!("| what happens | runs | times |\n|---|---|---|");
+    for (what, scenario) in scenarios {
+        let mut times = 0;
+        for _ in 0..runs {
+            match scenario() {
+                Some(happened) => times += u32::from(happened),
+                None => return,
+            }
+        }
+        println!("| {what} | {runs} | {times} |");
+    }
+}
+
+/// Two of the course's clients that the course's server knows.
+fn two_clients() -> Option<(Process, Process)> {
+    let (mut a, mut b) = (course_client()?, course_client()?);
+    for (client, text) in [(&mut a, "<a>"), (&mut b, "<b>")] {
+        client.write(format!("{text}\n"));
+        client.wait_out("the echo", |out| out.contains(text));
+    }
+    Some((a, b))
+}
+
+fn merged() -> Option<bool> {
+    let _server = course_server()?;
+    let (mut a, b) = two_clients()?;
+    a.write("<1>\n<2>\n<3>\n");
+    b.wait_out("all three", |out| out.contains("<3>"));
+    // Each message that is read by itself ends with the prompt.
+    let out = b.out();
+    Some(["<1>\n>", "<2>\n>", "<3>\n>"].iter().any(|text| !out.contains(text)))
+}
+
+fn deaf() -> Option<bool> {
+    let _server = course_server()?;
+    let (mut a, b) = two_clients()?;
+    a.write(format!("x{}\n", "ção".repeat(300)));
+    a.write("<end>\n");
+    Some(!b.comes_out(SETTLE, |out| out.contains("<end>")))
+}
+
+fn thrown_out() -> Option<bool> {
+    let _server = course_server()?;
+    let (mut a, b) = two_clients()?;
+    b.signal("KILL");
+    drop(b);
+    for nth in 0..5 {
+        a.write(format!("<{nth}>\n"));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Some(!a.comes_out(SETTLE, |out| out.contains("<4>")))
+}
+
+fn ours_merged() -> Option<bool> {
+    let _server = course_server()?;
+    let args = ["--json", "chat", "join", ADDRESS, "--dialect", "raw"];
+    let (mut a, mut b) = (Process::semfio(&args), Process::semfio(&args));
+    for (member, text) in [(&mut a, "<a>"), (&mut b, "<b>")] {
+        member.write(format!("{text}\n"));
+        member.wait_out("the echo", |out| out.contains(text));
+    }
+    a.write("<1>\n<2>\n<3>\n");
+    b.wait_out("all three", |out| out.contains("<3>"));
+    let out = b.out();
+    Some(["\"<1>\"", "\"<2>\"", "\"<3>\""].iter().any(|text| !out.contains(text)))
+}
+
+fn ours_deaf() -> Option<bool> {
+    let server = crate::process::Server::start("mio", ADDRESS);
+    let (mut a, b) = two_clients()?;
+    a.write(format!("x{}\n", "ção".repeat(300)));
+    a.write("<end>\n");
+    let deaf = !b.comes_out(SETTLE, |out| out.contains("<end>"));
+    drop(server);
+    Some(deaf)
+}
