@@ -14,6 +14,7 @@ extern crate alloc;
 extern crate std;
 
 mod choices;
+mod drive;
 #[cfg(test)]
 mod planted;
 
@@ -39,6 +40,10 @@ macro_rules! bodies {
 
 bodies! {
     carry
+    chat_client
+    chat_hub
+    chat_session
+    chat_wire
     echo
     frame
     input
