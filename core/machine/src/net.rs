@@ -120,6 +120,16 @@ pub(crate) struct Conn<M> {
     pub(crate) state: &'static str,
 }
 
+impl<M> Conn<M> {
+    pub(crate) fn wants_read(&self) -> bool {
+        match self.phase {
+            Phase::Open => self.need == Need::Input && !self.paused && !self.eof,
+            Phase::Closing | Phase::Ended => !self.eof,
+            Phase::Dialling => false,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Dialled, not answered yet.

@@ -9,7 +9,7 @@ use core::mem;
 use crate::carry::Carry;
 use crate::effect::{Failure, Reply, RequestId};
 use crate::input::Input;
-use crate::net::{Action, Need, Net, NetLimits, Phase};
+use crate::net::{Action, Conn, Need, Net, NetLimits, Phase};
 use crate::outbox::Outbox;
 use crate::service::{Closed, ConnId, Peer, Service};
 use crate::stream::{Step, StreamMachine};
@@ -192,6 +192,10 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         if room {
             conn.full = false;
         }
+        let waits = starved || room || conn.outbox.is_finished() || !conn.releases.is_empty();
+        if conn.phase == Phase::Open && !waits {
+            return;
+        }
         let sent = conn.outbox.total().saturating_sub(conn.outbox.queued());
         if conn.releases.first().is_some_and(|&(at, _)| at <= sent) {
             let (done, later): (Vec<_>, Vec<_>) =
@@ -303,11 +307,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
     /// Whether the host shall read from this connection. It may change with every call; after
     /// a "no", [`Action::Read`] says when it is "yes" again.
     pub fn wants_read(&self, id: ConnId) -> bool {
-        self.net.conn(id).is_some_and(|conn| match conn.phase {
-            Phase::Open => conn.need == Need::Input && !conn.paused && !conn.eof,
-            Phase::Closing | Phase::Ended => !conn.eof,
-            Phase::Dialling => false,
-        })
+        self.net.conn(id).is_some_and(Conn::wants_read)
     }
 
     /// Connections in the table, those that are closing included.
@@ -343,6 +343,14 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         conn.dirty = false;
         if conn.phase != Phase::Open {
             self.settle_io(id);
+            return;
+        }
+        if new.is_empty() && conn.carry.is_empty() {
+            let mut nothing = Input::new(&mut [], 0, conn.eof);
+            match self.run(id, &mut nothing) {
+                Some(why) => self.end(id, why),
+                None => self.settle_io(id),
+            }
             return;
         }
         let mut carry = mem::take(&mut conn.carry);
@@ -445,10 +453,10 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
 
     /// Brings the timer and the host's orders for one connection in line with its state.
     fn settle_io(&mut self, id: ConnId) {
-        let wants_read = self.wants_read(id);
         let Some(conn) = self.net.conn_mut(id) else {
             return;
         };
+        let wants_read = conn.wants_read();
         let write = !conn.outbox.is_empty() && !conn.writing;
         let shutdown = conn.outbox.is_empty() && conn.outbox.is_finished() && !conn.shut;
         let read = wants_read && conn.suspended;
