@@ -256,6 +256,15 @@ impl Hub {
         self.room_names.get(&Folded::new(name)).copied()
     }
 
+    /// The room of this name, if the member is in it; for each message, so without allocating.
+    fn room_of(&self, conn: ConnId, name: &str) -> Option<usize> {
+        let named = |at: &usize| {
+            let room = self.rooms.get(*at).and_then(Option::as_ref);
+            room.is_some_and(|room| room.name.eq_ignore_ascii_case(name))
+        };
+        self.member(conn)?.seats.iter().map(|seat| seat.0).find(named)
+    }
+
     // Who is here.
 
     fn admit(&mut self, now: Now, conn: ConnId, dialect: Dialect, nick: &str, address: SocketAddr) {
@@ -579,7 +588,7 @@ impl Hub {
             }
             Request::Msg { tag, manner, to, text } => {
                 refused_tag = tag;
-                let (at, what) = (self.find_room(to), What::Said(manner, text));
+                let (at, what) = (self.room_of(conn, to), What::Said(manner, text));
                 self.say(now, conn, at, what, text.as_bytes()).map(|seq| self.ack(conn, tag, seq))
             }
             Request::Who { room } => match self.find_room(room) {
@@ -944,12 +953,12 @@ impl Seat {
         }
         let (from, to) = (self.seen.saturating_add(1), log.newest());
         self.tell_gap(from, to, log.oldest(), room, net);
-        self.seen = to;
         self.cursor = log.end();
         to.saturating_sub(from).saturating_add(1)
     }
 
-    fn tell_gap(&self, from: u64, to: u64, oldest: u64, room: &str, net: &mut Net<Session>) {
+    fn tell_gap(&mut self, from: u64, to: u64, oldest: u64, room: &str, net: &mut Net<Session>) {
+        self.seen = to;
         let bytes = match self.dialect {
             Dialect::Framed => {
                 let mut frame = BytesMut::new();

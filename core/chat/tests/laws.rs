@@ -3,12 +3,8 @@
 
 use bytes::{Bytes, BytesMut};
 use semfio_chat::text::{MAX_NICK, MAX_ROOM, MAX_TEXT};
-use semfio_chat::wire::{
-    Entry, ErrorCode, MAX_FRAME, Manner, PREFACE, Request, Response, What,
-};
-use semfio_chat::{
-    Client, ClientCommand, MAX_LINE, Session, SessionCommand, SessionEvent,
-};
+use semfio_chat::wire::{Entry, ErrorCode, MAX_FRAME, Manner, PREFACE, Request, Response, What};
+use semfio_chat::{Client, ClientCommand, MAX_LINE, Session, SessionCommand, SessionEvent};
 use semfio_machine::{Deadline, Input, Now, Outbox, Refused, Step, StreamMachine};
 use semfio_sim::laws::{Act, Subject};
 
@@ -88,7 +84,8 @@ fn a_framed_session_keeps_the_laws() {
 
 #[test]
 fn broken_frames_have_one_verdict_however_they_are_cut() {
-    for end in [&b"\x86\x01\x00\x01"[..], b"\xFE\0\0\0", b"\x84\0\0\x02\x01\xC3", b"\x8C\0\0\x01x"] {
+    for end in [&b"\x86\x01\x00\x01"[..], b"\xFE\0\0\0", b"\x84\0\0\x02\x01\xC3", b"\x8C\0\0\x01x"]
+    {
         let mut wire = greeting("ana");
         wire.extend_from_slice(end);
         framed().check(&wire).unwrap();
@@ -134,7 +131,9 @@ fn line() -> Subject<'static, Session, String, Told> {
 
 #[test]
 fn a_line_session_keeps_the_laws() {
-    line().check("\noi\r\n\r\n/nick bia\n/me waves\n/dance\n//x\n/msg a b\nolá\nend".as_bytes()).unwrap();
+    line()
+        .check("\noi\r\n\r\n/nick bia\n/me waves\n/dance\n//x\n/msg a b\nolá\nend".as_bytes())
+        .unwrap();
     line().check(b"\na\n/quit\nb\n").unwrap();
     line().check(b"\xFF\xFB\x1Ftelnet\r\n\xFF\xF1more\n").unwrap();
     line().check(b"\nok\nnot \xFF\xFF utf-8 \xC3\n").unwrap();

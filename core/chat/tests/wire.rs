@@ -26,7 +26,13 @@ fn name() -> impl Strategy<Value = String> {
 type Parts = ((u64, u64, u64), (u32, u16), [u8; 16], (String, String, String), Manner);
 
 fn parts() -> impl Strategy<Value = Parts> {
-    (any::<(u64, u64, u64)>(), any::<(u32, u16)>(), any::<[u8; 16]>(), (name(), name(), "\\PC{0,300}"), manners())
+    (
+        any::<(u64, u64, u64)>(),
+        any::<(u32, u16)>(),
+        any::<[u8; 16]>(),
+        (name(), name(), "\\PC{0,300}"),
+        manners(),
+    )
 }
 
 fn requests<'a>(parts: &'a Parts) -> Vec<Request<'a>> {
@@ -165,11 +171,17 @@ fn unknown_types_are_skipped_below_0x80_and_refused_above() {
 #[test]
 fn requests_have_these_bytes() {
     let golden = [
-        (Request::Hello { max_frame: 65_536, session: [0xAB; 16], nick: "ana" }, "8100001800010000abababababababababababababababab03616e61"),
+        (
+            Request::Hello { max_frame: 65_536, session: [0xAB; 16], nick: "ana" },
+            "8100001800010000abababababababababababababababab03616e61",
+        ),
         (Request::Join { since: 258, room: "sala" }, "8300000d00000000000001020473616c61"),
         (Request::Part { room: "sala" }, "840000050473616c61"),
         (Request::Nick { nick: "é" }, "8500000302c3a9"),
-        (Request::Msg { tag: 1, manner: Manner::Action, to: "sala", text: "oi" }, "8600000c00000001010473616c616f69"),
+        (
+            Request::Msg { tag: 1, manner: Manner::Action, to: "sala", text: "oi" },
+            "8600000c00000001010473616c616f69",
+        ),
         (Request::History { from: 2, count: 3, room: "a" }, "8800000e0000000000000002000000030161"),
         (Request::Who { room: "a" }, "010000020161"),
         (Request::Ping(1), "030000080000000000000001"),
@@ -185,15 +197,36 @@ fn requests_have_these_bytes() {
 fn responses_have_these_bytes() {
     let entry = |what| Response::Entry(Entry { seq: 1, time: 2, room: "a", nick: "b", what });
     let golden = [
-        (Response::Welcome { max_frame: 65_536, session: [0xCD; 16], epoch: 5, time: 6, nick: "b" }, "8200002600010000cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd000000000000000500000000000000060162"),
+        (
+            Response::Welcome {
+                max_frame: 65_536,
+                session: [0xCD; 16],
+                epoch: 5,
+                time: 6,
+                nick: "b",
+            },
+            "8200002600010000cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd000000000000000500000000000000060162",
+        ),
         (entry(What::Join), "830000140000000000000001000000000000000201610162"),
         (entry(What::Part), "840000140000000000000001000000000000000201610162"),
         (entry(What::Nick("c")), "8500001600000000000000010000000000000002016101620163"),
-        (entry(What::Said(Manner::Private, "oi")), "860000170000000000000001000000000000000202016101626f69"),
+        (
+            entry(What::Said(Manner::Private, "oi")),
+            "860000170000000000000001000000000000000202016101626f69",
+        ),
         (Response::Ack { tag: 1, seq: 2 }, "8700000c000000010000000000000002"),
-        (Response::History { from: 1, to: 2, room: "a" }, "88000012000000000000000100000000000000020161"),
-        (Response::Gap { from: 1, to: 2, oldest: 3, room: "a" }, "8900001a0000000000000001000000000000000200000000000000030161"),
-        (Response::Error { code: ErrorCode::NickInUse, fatal: true, tag: 7, text: "no" }, "8b00000900060100000007" ),
+        (
+            Response::History { from: 1, to: 2, room: "a" },
+            "88000012000000000000000100000000000000020161",
+        ),
+        (
+            Response::Gap { from: 1, to: 2, oldest: 3, room: "a" },
+            "8900001a0000000000000001000000000000000200000000000000030161",
+        ),
+        (
+            Response::Error { code: ErrorCode::NickInUse, fatal: true, tag: 7, text: "no" },
+            "8b00000900060100000007",
+        ),
         (Response::Ping(1), "030000080000000000000001"),
         (Response::Pong(1), "040000080000000000000001"),
         (Response::Bye, "8c000000"),
@@ -206,5 +239,5 @@ fn responses_have_these_bytes() {
         assert_eq!(hex(|out| response.put(out)), bytes, "{response:?}");
     }
     let names = hex(|out| put_names(1, 2, "a", ["b", "c"].into_iter(), out));
-    assert_eq!(names, "020000120000000000000001000000020161" .to_owned() + "01620163");
+    assert_eq!(names, "020000120000000000000001000000020161".to_owned() + "01620163");
 }

@@ -112,9 +112,9 @@ fn defect_7_texts_have_authors_and_members_names_and_rooms_a_history() {
     lab.run(1_000);
     let own = |member| {
         lab.reports(member).into_iter().find_map(|report| match report {
-            ParticipantReport::Entry { nick, own, what: semfio_chat::Happened::Text(_), .. } => {
-                Some((nick, own))
-            }
+            ParticipantReport::Entry {
+                nick, own, what: semfio_chat::Happened::Text(_), ..
+            } => Some((nick, own)),
             _ => None,
         })
     };
@@ -155,7 +155,10 @@ fn defect_9_there_are_limits_and_timeouts_and_a_restart_is_noticed() {
     let ana = lab.member("ana");
     lab.restart(HubConfig::default());
     lab.run(10);
-    assert!(matches!(lab.net.peer(ana).state(), semfio_sim::PeerState::Failed(_)) || lab.net.peer(ana).eof().is_some());
+    assert!(
+        matches!(lab.net.peer(ana).state(), semfio_sim::PeerState::Failed(_))
+            || lab.net.peer(ana).eof().is_some()
+    );
     lab.member("ana");
 }
 

@@ -59,7 +59,10 @@ fn what_was_said_in_this_turn_is_history_already() {
     let ana = lab.member("ana");
     lab.say(ana, 1, "now");
     let got = ask(&mut lab, ana, 2, 10);
-    assert_eq!(got, ["HISTORY 2-2 lobby", "MSG 2 lobby ana: now", "MSG 2 lobby ana: now", "ACK 1 2"]);
+    assert_eq!(
+        got,
+        ["HISTORY 2-2 lobby", "MSG 2 lobby ana: now", "MSG 2 lobby ana: now", "ACK 1 2"]
+    );
 }
 
 #[test]

@@ -64,8 +64,10 @@ fn unknown_types_below_0x80_are_skipped() {
 #[test]
 fn bad_prefaces_and_versions_and_names_are_told() {
     undisturbed(|lab| {
-        let cases: [(&[u8], &str); 2] =
-            [(b"\xFFsemfix\x01", "ERROR Malformed fatal 0"), (b"\xFFsemfio\x02", "ERROR Version fatal 0")];
+        let cases: [(&[u8], &str); 2] = [
+            (b"\xFFsemfix\x01", "ERROR Malformed fatal 0"),
+            (b"\xFFsemfio\x02", "ERROR Version fatal 0"),
+        ];
         for (bytes, error) in cases {
             let peer = lab.connect();
             lab.net.write(peer, bytes);

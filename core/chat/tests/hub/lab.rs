@@ -255,7 +255,9 @@ pub fn show(response: &Response<'_>) -> String {
             match entry.what {
                 What::Said(Manner::Text, text) => format!("MSG {seq} {room} {nick}: {text}"),
                 What::Said(Manner::Action, text) => format!("ME {seq} {room} {nick} {text}"),
-                What::Said(Manner::Private, text) => format!("PRIVATE {seq} {nick}->{room}: {text}"),
+                What::Said(Manner::Private, text) => {
+                    format!("PRIVATE {seq} {nick}->{room}: {text}")
+                }
                 What::Join => format!("JOIN {seq} {room} {nick}"),
                 What::Part => format!("PART {seq} {room} {nick}"),
                 What::Nick(new) => format!("NICK {seq} {room} {nick} {new}"),

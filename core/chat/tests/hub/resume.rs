@@ -109,10 +109,7 @@ fn lines_typed_before_the_connection_stands_are_carried_out_in_order() {
         lab.type_line(ana, line);
     }
     lab.run(10_000);
-    assert_eq!(
-        lab.only(bia, "MSG"),
-        ["MSG 3 lobby ana: first", "MSG 5 lobby eva: second"]
-    );
+    assert_eq!(lab.only(bia, "MSG"), ["MSG 3 lobby ana: first", "MSG 5 lobby eva: second"]);
     assert_eq!(heard(&lab, ana), ["first", "second", "third"]);
     let over = lab.reports(ana).pop();
     assert_eq!(over, Some(ParticipantReport::Over(Outcome::Unsent(1))));
@@ -144,10 +141,7 @@ fn a_server_that_stays_away_is_given_up() {
     lab.net.kill(lab.hub);
     lab.type_line(ana, "unheard");
     lab.run(300_000);
-    assert!(matches!(
-        lab.reports(ana).pop(),
-        Some(ParticipantReport::Over(Outcome::Failed(_)))
-    ));
+    assert!(matches!(lab.reports(ana).pop(), Some(ParticipantReport::Over(Outcome::Failed(_)))));
 }
 
 #[test]
@@ -183,7 +177,12 @@ fn participants_of_all_dialects_talk_over_rough_links() {
         let said = heard(&lab, framed).join("\n");
         for n in 0..20 {
             for who in ["framed", "line"] {
-                assert_eq!(said.matches(&format!("{who} {n}\n")).count() + said.ends_with(&format!("{who} {n}")) as usize, 1, "{who} {n} in {seed}");
+                assert_eq!(
+                    said.matches(&format!("{who} {n}\n")).count()
+                        + said.ends_with(&format!("{who} {n}")) as usize,
+                    1,
+                    "{who} {n} in {seed}"
+                );
             }
         }
         // Where the link cuts, a raw text is cut; its bytes come once and in order.
@@ -192,7 +191,10 @@ fn participants_of_all_dialects_talk_over_rough_links() {
             .into_iter()
             .filter_map(|report| match report {
                 ParticipantReport::Entry { what: Happened::Text(text), nick, .. }
-                    if nick.starts_with("raw") => Some(text),
+                    if nick.starts_with("raw") =>
+                {
+                    Some(text)
+                }
                 _ => None,
             })
             .collect();

@@ -1,0 +1,110 @@
+//! What a delivery and an idle member cost, by a counting allocator. Alone in its process.
+#![allow(missing_docs)]
+
+use bytes::BytesMut;
+use semfio_chat::wire::{MAX_FRAME, Manner, PREFACE, Request};
+use semfio_chat::{Hub, HubConfig, Reports, Session};
+use semfio_machine::{ConnId, Instant, NetLimits, Now, Peer, Seed, Shard};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use std::alloc::System;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+struct Bench {
+    shard: Shard<Session, Hub>,
+    now: Now,
+    ids: Vec<ConnId>,
+}
+
+impl Bench {
+    fn new(members: usize) -> Self {
+        let config = HubConfig { reports: Reports::None, ..HubConfig::default() };
+        let limits = NetLimits { connections: members + 1, ..NetLimits::default() };
+        let shard = Shard::new(Hub::new(config, &Seed::from_u64(1)), limits);
+        let now = Now { mono: Instant::from_nanos(1), ..Now::default() };
+        Self { shard, now, ids: Vec::with_capacity(members) }
+    }
+
+    fn admit(&mut self, room: &str) {
+        let address = ([127, 0, 0, 1], 1).into();
+        let peer = Peer { address, local: address };
+        let id = self.shard.handle_accepted(self.now, peer).unwrap();
+        let nick = format!("member{}", self.ids.len());
+        let mut wire = BytesMut::from(&PREFACE[..]);
+        let max_frame = MAX_FRAME as u32;
+        Request::Hello { max_frame, session: [0; 16], nick: &nick }.put(&mut wire);
+        Request::Join { since: 0, room }.put(&mut wire);
+        self.shard.handle_received(self.now, id, &mut wire);
+        self.ids.push(id);
+    }
+
+    /// Writes everything. How many connections were written to.
+    fn turn(&mut self) -> usize {
+        self.shard.handle_turn(self.now);
+        while self.shard.poll_action().is_some() {}
+        let mut written = 0;
+        for &id in &self.ids {
+            let queued = self.shard.outbox(id).map_or(0, |out| out.queued());
+            if queued > 0 {
+                self.shard.handle_sent(self.now, id, queued as usize);
+                written += 1;
+            }
+        }
+        while self.shard.poll_action().is_some() {}
+        written
+    }
+}
+
+/// One test, so that nothing else allocates meanwhile.
+#[test]
+fn deliveries_allocate_nothing_and_idle_members_hold_little() {
+    let mut bench = Bench::new(50);
+    for _ in 0..50 {
+        bench.admit("lobby");
+        bench.turn();
+    }
+    let mut wire = BytesMut::new();
+    let text = "x".repeat(100);
+    Request::Msg { tag: 1, manner: Manner::Text, to: "lobby", text: &text }.put(&mut wire);
+    let mut message = wire.to_vec();
+    let sender = bench.ids[0];
+    let mut say = |bench: &mut Bench, n: usize| {
+        let (mut deliveries, region) = (0, Region::new(ALLOCATOR));
+        for _ in 0..n {
+            bench.shard.handle_received(bench.now, sender, &mut message);
+            deliveries += bench.turn();
+        }
+        let change = region.change();
+        (deliveries, change.allocations + change.reallocations)
+    };
+    say(&mut bench, 5_000);
+    let (deliveries, allocations) = say(&mut bench, 5_000);
+    // The sender has its ACK behind the entry: a second piece, and so a queue.
+    let others = allocations.saturating_sub(5_000);
+    eprintln!("{deliveries} deliveries, {allocations} allocations, {others} but for ACKs");
+    assert_eq!(deliveries, 250_000);
+    assert!(others * 1_000 <= deliveries, "{others} allocations in {deliveries} deliveries");
+
+    const IDLE: usize = 10_000;
+    let region = Region::new(ALLOCATOR);
+    let mut bench = Bench::new(IDLE);
+    for n in 0..IDLE {
+        bench.admit("lobby");
+        // Everybody is told of everybody: only now and then, or it takes long.
+        if n % 500 == 499 {
+            bench.turn();
+        }
+    }
+    bench.turn();
+    bench.turn();
+    let change = region.change();
+    let held = change.bytes_allocated as isize - change.bytes_deallocated as isize;
+    let each = held.max(0) as usize / IDLE;
+    eprintln!("{held} bytes held with {IDLE} idle members: {each} each, all told");
+    // Tables double as they grow: at this number they hold places for 16,384.
+    assert!(each <= 1_536, "{each} bytes each");
+    for &id in &bench.ids {
+        assert_eq!(bench.shard.buffered(id), 0);
+    }
+}
