@@ -1,0 +1,74 @@
+//! A server and its members as processes.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+/// The runtimes of the command line.
+pub(crate) const RUNTIMES: [&str; 3] = ["mio", "smol", "blocking"];
+
+pub(crate) fn semfio(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_semfio"));
+    command.args(args).env_remove("USER").env_remove("NO_COLOR");
+    command
+}
+
+/// What came of a command that has ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// Runs a command with this input to its end.
+pub(crate) fn run(args: &[&str], input: &str) -> Ended {
+    let mut command = semfio(args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    // One that has ended reads no more.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// A chat server; killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    err: BufReader<ChildStderr>,
+    pub(crate) address: String,
+}
+
+impl Server {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let mut command = semfio(args);
+        command.args(["chat", "serve", "--listen", "127.0.0.1:0"]);
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut err = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        err.read_line(&mut line).unwrap();
+        let address = line.strip_prefix("listening on ").and_then(|rest| rest.split_once(','));
+        let address = address.unwrap_or_else(|| panic!("{line:?}")).0.to_owned();
+        Self { child, err, address }
+    }
+
+    /// Ends it as a service manager would, and gives what it said on stderr.
+    pub(crate) fn stop(mut self, signal: &str, code: i32) -> String {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        let mut rest = String::new();
+        self.err.read_to_string(&mut rest).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(code), "{rest}");
+        rest
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,131 @@
+//! A member at a terminal: a pseudoterminal, with a person that types.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{LocalModes, tcgetattr};
+
+use crate::peers::{Server, run, semfio};
+
+struct Terminal {
+    child: Child,
+    keys: File,
+    /// The child's end, kept to look at its modes.
+    line: OwnedFd,
+    shown: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Terminal {
+    fn start(args: &[&str]) -> Self {
+        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&controller).unwrap();
+        unlockpt(&controller).unwrap();
+        let name = ptsname(&controller, Vec::new()).unwrap();
+        let line = open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        let end = || Stdio::from(line.try_clone().unwrap());
+        let mut command = semfio(args);
+        command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end());
+        let child = command.spawn().unwrap();
+        let keys = File::from(controller);
+        let mut screen = keys.try_clone().unwrap();
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let copy = Arc::clone(&shown);
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(n) = screen.read(&mut buffer) {
+                copy.lock().unwrap().extend_from_slice(&buffer[..n]);
+            }
+        });
+        Self { child, keys, line, shown }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+    }
+
+    fn shown(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
+    }
+
+    #[track_caller]
+    fn shows(&self, text: &str) {
+        for _ in 0..600 {
+            if self.shown().contains(text) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        let shown = self.shown();
+        panic!("{text:?} is not shown: {:?}", &shown[shown.len().saturating_sub(700)..]);
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn what_arrives_does_not_tear_what_is_typed() {
+    let server = Server::start(&["-v"]);
+    let mut ana = Terminal::start(&["chat", "join", &server.address, "--nick", "ana"]);
+    ana.shows("joined lobby");
+    ana.press("half ty");
+    ana.shows("half ty");
+    let bia = run(&["chat", "join", &server.address, "--nick", "bia"], "oi, ana!\n");
+    assert_eq!(bia.code, Some(0), "{}", bia.err);
+    ana.shows("oi, ana!");
+    // After the arriving line the prompt stands again with what was typed.
+    let after = |shown: &str| shown.rsplit("oi, ana!").next().unwrap().contains("> half ty");
+    for _ in 0..100 {
+        if after(&ana.shown()) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert!(after(&ana.shown()), "{:?}", ana.shown());
+    // It names her, so it stands out; and names are coloured.
+    assert!(ana.shown().contains("\u{1b}[1m"), "{:?}", ana.shown());
+    ana.press("ped\x08\x08\x08ped\r/help\r");
+    ana.shows("/nick NAME");
+    ana.press("\x04");
+    assert_eq!(ana.child.wait().unwrap().code(), Some(0), "{:?}", ana.shown());
+    let modes = tcgetattr(&ana.line).unwrap().local_modes;
+    assert!(
+        modes.contains(LocalModes::ICANON | LocalModes::ECHO),
+        "the terminal is left as it was"
+    );
+    assert!(server.stop("-TERM", 0).contains("<ana> half typed"));
+}
+
+#[test]
+fn a_server_that_ends_leaves_the_terminal_as_it_was() {
+    let server = Server::start(&[]);
+    let mut raw = Terminal::start(&["chat", "join", &server.address, "--dialect", "line"]);
+    raw.shows("connected");
+    raw.press("typed, not sent");
+    raw.shows("not sent");
+    server.stop("-TERM", 0);
+    assert_eq!(raw.child.wait().unwrap().code(), Some(1), "{:?}", raw.shown());
+    let modes = tcgetattr(&raw.line).unwrap().local_modes;
+    assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO));
+}
+
+#[test]
+fn control_c_leaves() {
+    let server = Server::start(&[]);
+    let mut ana = Terminal::start(&["chat", "join", &server.address, "--nick", "ana"]);
+    ana.shows("joined lobby");
+    ana.press("\x03");
+    assert_eq!(ana.child.wait().unwrap().code(), Some(130), "{:?}", ana.shown());
+    drop(server);
+}

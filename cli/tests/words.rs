@@ -1,0 +1,100 @@
+//! Help, usage, and errors that need no peer.
+
+use snapbox::cmd::Command;
+use snapbox::str;
+
+use crate::peers::{RUNTIMES, run, semfio};
+
+fn command() -> Command {
+    Command::from_std(semfio(&[]))
+}
+
+#[test]
+fn help_says_what_there_is() {
+    command().arg("--help").assert().success().stdout_eq(str![[r#"..."#]]);
+    command().args(["chat", "--help"]).assert().success().stdout_eq(str![[r#"..."#]]);
+}
+
+#[test]
+fn wrong_use_is_told() {
+    for args in [
+        &["chat", "join"][..],
+        &["chat", "join", "nowhere"],
+        &["chat", "join", "host:port"],
+        &["chat", "join", ":8000"],
+        &["chat", "join", "127.0.0.1:8000", "--nick", "two words"],
+        &["chat", "join", "127.0.0.1:8000", "--room", ""],
+        &["chat", "join", "127.0.0.1:8000", "--dialect", "klingon"],
+        &["chat", "serve", "--history", "0"],
+        &["chat", "serve", "--listen", "8000"],
+        &["--runtime", "tokio", "chat", "serve"],
+        &["replay"],
+        &["lab", "--tour", "--listen-base", "127.0.0.1:0"],
+        &["generate", "complete", "cobol"],
+        &["-q", "-v", "chat", "serve"],
+    ] {
+        let ended = run(args, "");
+        assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");
+        assert!(
+            ended.out.is_empty() && ended.err.contains("rror: ") || args == ["chat", "join"],
+            "{ended:?}"
+        );
+    }
+    let nowhere = command().args(["chat", "join", "nowhere"]).assert().code(2);
+    nowhere.stderr_eq(str![[r#"..."#]]);
+}
+
+#[test]
+fn what_cannot_be_had_is_told_with_a_hint() {
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    for args in [&["chat", "serve", "--listen", &taken][..], &["lab", "--listen-base", &taken]] {
+        for runtime in RUNTIMES {
+            let ended = run(&[&["--runtime", runtime], args].concat(), "");
+            assert_eq!(ended.code, Some(3), "{ended:?}");
+            let what = format!("semfio: cannot listen on {taken}: Address already in use");
+            assert!(ended.err.starts_with(&what), "{}", ended.err);
+            assert!(ended.err.contains("\nhint: another program has port "), "{}", ended.err);
+        }
+    }
+    drop(holder);
+    for runtime in RUNTIMES {
+        let ended = run(&["--runtime", runtime, "chat", "join", &taken], "never sent\n");
+        assert_eq!(ended.code, Some(3), "{ended:?}");
+        let wanted = format!(
+            "semfio: cannot connect to {taken}: connection refused\n\
+             hint: is the server running? `semfio chat serve` starts one\n"
+        );
+        assert_eq!(ended.err, wanted);
+    }
+    let ended = run(&["chat", "join", "no-such-host.invalid:80"], "");
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    let ended = run(&["--record", "/nowhere/t", "chat", "serve", "--listen", "127.0.0.1:0"], "");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.err.starts_with("semfio: cannot record to /nowhere/t: "), "{}", ended.err);
+}
+
+#[test]
+fn a_tour_of_the_lab_shows_all_as_it_should_be() {
+    for runtime in RUNTIMES {
+        let ended = run(&["--runtime", runtime, "lab", "--tour"], "");
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert!(ended.out.ends_with("all as it should be\n"), "{}", ended.out);
+        assert!(ended.out.matches('✓').count() >= 12, "{}", ended.out);
+    }
+}
+
+#[test]
+fn pages_and_completions_are_generated() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ended = run(&["generate", "complete", shell], "");
+        assert_eq!(ended.code, Some(0));
+        assert!(ended.out.contains("chat") && ended.out.contains("replay"), "{shell}");
+    }
+    assert!(run(&["generate", "man"], "").out.contains(".TH semfio"));
+    let folder = tempfile::tempdir().unwrap();
+    let ended = run(&["generate", "man", "--dir", folder.path().to_str().unwrap()], "");
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(folder.path().join("semfio-chat-join.1").is_file());
+    assert_eq!(run(&["generate", "man", "--dir", "/nowhere/at/all"], "").code, Some(2));
+}
