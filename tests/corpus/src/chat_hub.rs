@@ -155,10 +155,10 @@ impl Host {
 
     fn actions(&mut self) {
         while let Some(action) = self.shard.poll_action() {
-            if let Action::Close { conn, .. } = action {
-                if let Some(wire) = self.wires.remove(&conn) {
-                    in_order(&wire.sent);
-                }
+            if let Action::Close { conn, .. } = action
+                && let Some(wire) = self.wires.remove(&conn)
+            {
+                in_order(&wire.sent);
             }
         }
         while self.shard.poll_report().is_some() {}
