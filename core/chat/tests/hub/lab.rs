@@ -13,27 +13,27 @@ use semfio_sim::{LinkConfig, Network, PeerId, ShardId};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-pub const SERVER: [u8; 4] = [10, 0, 0, 1];
+pub(crate) const SERVER: [u8; 4] = [10, 0, 0, 1];
 
-pub type HubId = ShardId<Session, Hub>;
-pub type MemberId = ShardId<Client, Participant>;
+pub(crate) type HubId = ShardId<Session, Hub>;
+pub(crate) type MemberId = ShardId<Client, Participant>;
 
-pub struct Lab {
-    pub net: Network,
-    pub hub: HubId,
+pub(crate) struct Lab {
+    pub(crate) net: Network,
+    pub(crate) hub: HubId,
     peers: u16,
 }
 
 impl Lab {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(HubConfig::default())
     }
 
-    pub fn with(config: HubConfig) -> Self {
+    pub(crate) fn with(config: HubConfig) -> Self {
         Self::seeded(1, config)
     }
 
-    pub fn seeded(seed: u64, config: HubConfig) -> Self {
+    pub(crate) fn seeded(seed: u64, config: HubConfig) -> Self {
         let mut net = Network::new(seed);
         let hub = Self::serve(&mut net, config, seed);
         Self { net, hub, peers: 0 }
@@ -47,12 +47,12 @@ impl Lab {
     }
 
     /// Kills the server and starts another one.
-    pub fn restart(&mut self, config: HubConfig) {
+    pub(crate) fn restart(&mut self, config: HubConfig) {
         self.net.kill(self.hub);
         self.hub = Self::serve(&mut self.net, config, 99);
     }
 
-    pub fn run(&mut self, millis: u64) {
+    pub(crate) fn run(&mut self, millis: u64) {
         self.net.run_for(Duration::from_millis(millis)).unwrap();
     }
 
@@ -63,13 +63,13 @@ impl Lab {
         [10, 1, high, low].into()
     }
 
-    pub fn connect(&mut self) -> PeerId {
+    pub(crate) fn connect(&mut self) -> PeerId {
         let from = self.next_address();
         self.net.connect(from, address())
     }
 
     /// A peer whose link is as given, both ways.
-    pub fn connect_over(&mut self, link: LinkConfig) -> PeerId {
+    pub(crate) fn connect_over(&mut self, link: LinkConfig) -> PeerId {
         let from = self.next_address();
         self.net.set_link(from, SERVER.into(), link.clone());
         self.net.set_link(SERVER.into(), from, link);
@@ -77,19 +77,19 @@ impl Lab {
     }
 
     /// A peer that has sent the preface and HELLO.
-    pub fn framed(&mut self, nick: &str) -> PeerId {
+    pub(crate) fn framed(&mut self, nick: &str) -> PeerId {
         let peer = self.connect();
         self.hello(peer, nick, [0; 16]);
         peer
     }
 
-    pub fn hello(&mut self, peer: PeerId, nick: &str, session: SessionKey) {
+    pub(crate) fn hello(&mut self, peer: PeerId, nick: &str, session: SessionKey) {
         self.net.write(peer, PREFACE);
         self.ask(peer, Request::Hello { max_frame: MAX_FRAME as u32, session, nick });
     }
 
     /// A framed member of the lobby, whose frames so far are forgotten.
-    pub fn member(&mut self, nick: &str) -> PeerId {
+    pub(crate) fn member(&mut self, nick: &str) -> PeerId {
         let peer = self.framed(nick);
         self.join(peer, "lobby");
         self.run(10);
@@ -98,7 +98,7 @@ impl Lab {
     }
 
     /// A member that sends lines, with its greeting forgotten.
-    pub fn line_member(&mut self) -> PeerId {
+    pub(crate) fn line_member(&mut self) -> PeerId {
         let peer = self.connect();
         self.net.write(peer, "\n");
         self.run(10);
@@ -107,46 +107,46 @@ impl Lab {
     }
 
     /// A member that speaks raw because it says nothing at first.
-    pub fn raw_member(&mut self) -> PeerId {
+    pub(crate) fn raw_member(&mut self) -> PeerId {
         let peer = self.connect();
         self.run(210);
         peer
     }
 
-    pub fn ask(&mut self, peer: PeerId, request: Request<'_>) {
+    pub(crate) fn ask(&mut self, peer: PeerId, request: Request<'_>) {
         let mut frame = BytesMut::new();
         request.put(&mut frame);
         self.net.write(peer, frame);
     }
 
-    pub fn join(&mut self, peer: PeerId, room: &str) {
+    pub(crate) fn join(&mut self, peer: PeerId, room: &str) {
         self.ask(peer, Request::Join { since: 0, room });
     }
 
-    pub fn say(&mut self, peer: PeerId, tag: u32, text: &str) {
+    pub(crate) fn say(&mut self, peer: PeerId, tag: u32, text: &str) {
         self.ask(peer, Request::Msg { tag, manner: Manner::Text, to: "lobby", text });
     }
 
     /// All frames a peer has got, as lines, and checked for order.
-    pub fn frames(&self, peer: PeerId) -> Vec<String> {
+    pub(crate) fn frames(&self, peer: PeerId) -> Vec<String> {
         frames(self.net.peer(peer).received())
     }
 
     /// The frames of a peer that begin with `kind`.
-    pub fn only(&self, peer: PeerId, kind: &str) -> Vec<String> {
+    pub(crate) fn only(&self, peer: PeerId, kind: &str) -> Vec<String> {
         self.frames(peer).into_iter().filter(|frame| frame.starts_with(kind)).collect()
     }
 
     /// What a peer was told was said in the lobby, in order.
-    pub fn said(&self, peer: PeerId) -> Vec<String> {
+    pub(crate) fn said(&self, peer: PeerId) -> Vec<String> {
         said(&self.frames(peer))
     }
 
-    pub fn text(&self, peer: PeerId) -> String {
+    pub(crate) fn text(&self, peer: PeerId) -> String {
         String::from_utf8(self.net.peer(peer).received().to_vec()).unwrap()
     }
 
-    pub fn session_key(&self, peer: PeerId) -> SessionKey {
+    pub(crate) fn session_key(&self, peer: PeerId) -> SessionKey {
         let bytes = &self.net.peer(peer).received()[PREFACE.len()..];
         match split(bytes).0.first() {
             Some(Response::Welcome { session, .. }) => *session,
@@ -154,42 +154,47 @@ impl Lab {
         }
     }
 
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         let shard = self.net.shard(self.hub);
         shard.connections().map(|id| shard.buffered(id)).sum()
     }
 
-    pub fn hub(&self) -> &Hub {
+    pub(crate) fn hub(&self) -> &Hub {
         self.net.shard(self.hub).service()
     }
 
-    pub fn participant(&mut self, nick: &str, dialect: Dialect) -> MemberId {
+    pub(crate) fn participant(&mut self, nick: &str, dialect: Dialect) -> MemberId {
         let from = self.next_address();
         self.participant_at(from, nick, dialect)
     }
 
-    pub fn participant_at(&mut self, from: IpAddr, nick: &str, dialect: Dialect) -> MemberId {
+    pub(crate) fn participant_at(
+        &mut self,
+        from: IpAddr,
+        nick: &str,
+        dialect: Dialect,
+    ) -> MemberId {
         let config = ParticipantConfig::new(Target::Address(address()), dialect, nick, "lobby");
         let seed = Seed::from_u64(u64::from(self.peers));
         let shard = Shard::new(Participant::new(config, &seed), NetLimits::default());
         self.net.add(from, shard)
     }
 
-    pub fn type_line(&mut self, member: MemberId, line: &str) {
+    pub(crate) fn type_line(&mut self, member: MemberId, line: &str) {
         self.net.send_message(member, ParticipantMessage::Line(line.into()));
     }
 
-    pub fn reports(&self, member: MemberId) -> Vec<ParticipantReport> {
+    pub(crate) fn reports(&self, member: MemberId) -> Vec<ParticipantReport> {
         self.net.reports(member).iter().map(|(_, report)| report.clone()).collect()
     }
 }
 
-pub fn address() -> SocketAddr {
+pub(crate) fn address() -> SocketAddr {
     (SERVER, 8000).into()
 }
 
 /// Frames after a preface as lines. Panics if they break an order that is promised.
-pub fn frames(received: &[u8]) -> Vec<String> {
+pub(crate) fn frames(received: &[u8]) -> Vec<String> {
     if received.is_empty() {
         return Vec::new();
     }
@@ -200,7 +205,7 @@ pub fn frames(received: &[u8]) -> Vec<String> {
 }
 
 /// Whole frames, and what is left.
-pub fn split(bytes: &[u8]) -> (Vec<Response<'_>>, &[u8]) {
+pub(crate) fn split(bytes: &[u8]) -> (Vec<Response<'_>>, &[u8]) {
     let (mut rest, mut responses) = (bytes, Vec::new());
     while let Some((&[kind, a, b, c], after)) = rest.split_first_chunk::<4>() {
         let len = u32::from_be_bytes([0, a, b, c]) as usize;
@@ -212,7 +217,7 @@ pub fn split(bytes: &[u8]) -> (Vec<Response<'_>>, &[u8]) {
 }
 
 /// Numbers rise by one in each room, but where GAP says so; what HISTORY announces follows at once.
-pub fn check_order(responses: &[Response<'_>]) {
+pub(crate) fn check_order(responses: &[Response<'_>]) {
     let mut newest: BTreeMap<String, u64> = BTreeMap::new();
     let mut own = String::new();
     let mut history = 0..0;
@@ -247,7 +252,7 @@ pub fn check_order(responses: &[Response<'_>]) {
     assert!(history.start >= history.end, "history breaks off before {history:?}");
 }
 
-pub fn show(response: &Response<'_>) -> String {
+pub(crate) fn show(response: &Response<'_>) -> String {
     match response {
         Response::Welcome { nick, .. } => format!("WELCOME {nick}"),
         Response::Entry(entry) => {
@@ -280,12 +285,12 @@ pub fn show(response: &Response<'_>) -> String {
 }
 
 /// The texts in MSG frames.
-pub fn said(frames: &[String]) -> Vec<String> {
+pub(crate) fn said(frames: &[String]) -> Vec<String> {
     let text = |frame: &String| Some(frame.strip_prefix("MSG ")?.split_once(": ")?.1.to_owned());
     frames.iter().filter_map(text).collect()
 }
 
 /// `n` texts that all differ.
-pub fn texts(n: usize) -> Vec<String> {
+pub(crate) fn texts(n: usize) -> Vec<String> {
     (0..n).map(|n| format!("text {n}")).collect()
 }

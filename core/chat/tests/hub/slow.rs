@@ -40,7 +40,7 @@ fn one_that_reads_again_is_told_its_gap_and_may_fetch_what_is_kept() {
     lab.net.set_reading(slow, true);
     lab.run(100);
     let gaps = lab.only(slow, "GAP");
-    let &[ref gap] = gaps.as_slice() else { panic!("{gaps:?}") };
+    let [gap] = gaps.as_slice() else { panic!("{gaps:?}") };
     let words: Vec<&str> = gap.split([' ', '-']).collect();
     let [from, to, oldest]: [u64; 3] = [1, 2, 3].map(|n| words[n].parse().unwrap());
     assert_eq!(to, 2_002);
