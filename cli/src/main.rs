@@ -36,7 +36,14 @@ struct Cli {
 #[command(next_help_heading = "Everywhere")]
 struct Common {
     /// What moves the bytes
-    #[arg(long, global = true, value_enum, default_value_t, env = "SEMFIO_RUNTIME")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        env = "SEMFIO_RUNTIME",
+        hide_env_values = true
+    )]
     runtime: Runtime,
     /// Print JSON Lines, each with a `type`; the first has the schema version `v`
     #[arg(long, global = true)]

@@ -102,10 +102,10 @@ where
     S::Message: Recorded + 'static,
 {
     let mut replay = Replay::new(reader, shard);
-    if let Some(until) = until {
-        if replay.run_until(until)? {
-            return Ok(Agreed { events: replay.position(), whole: false });
-        }
+    if let Some(until) = until
+        && replay.run_until(until)?
+    {
+        return Ok(Agreed { events: replay.position(), whole: false });
     }
     let agreement = replay.run()?;
     Ok(Agreed { events: agreement.events, whole: agreement.end == End::Whole })

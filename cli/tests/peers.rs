@@ -8,7 +8,10 @@ pub(crate) const RUNTIMES: [&str; 3] = ["mio", "smol", "blocking"];
 
 pub(crate) fn semfio(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_semfio"));
-    command.args(args).env_remove("USER").env_remove("NO_COLOR");
+    command.args(args);
+    for name in ["USER", "NO_COLOR", "CLICOLOR_FORCE", "COLUMNS", "SEMFIO_RUNTIME"] {
+        command.env_remove(name);
+    }
     command
 }
 

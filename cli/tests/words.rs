@@ -11,8 +11,102 @@ fn command() -> Command {
 
 #[test]
 fn help_says_what_there_is() {
-    command().arg("--help").assert().success().stdout_eq(str![[r#"..."#]]);
-    command().args(["chat", "--help"]).assert().success().stdout_eq(str![[r#"..."#]]);
+    command().arg("--help").assert().success().stdout_eq(str![[r#"
+Network protocols without the wire: chat, echo, and every run recorded and replayed
+
+Usage: semfio [OPTIONS] <COMMAND>
+
+Commands:
+  chat      A room to talk in: serve one, or join one
+  replay    Run a recorded trace again and compare
+  lab       Start every server there is on this machine, to play with
+  generate  Print man pages and shell completions
+  help      Print this message or the help of the given subcommand(s)
+
+Options:
+  -h, --help
+          Print help (see a summary with '-h')
+
+  -V, --version
+          Print version
+
+Everywhere:
+      --runtime <RUNTIME>
+          What moves the bytes
+
+          Possible values:
+          - mio:      An event loop
+          - smol:     An async executor
+          - blocking: Plain threads
+          
+          [env: SEMFIO_RUNTIME]
+          [default: mio]
+
+      --json
+          Print JSON Lines, each with a `type`; the first has the schema version `v`
+
+      --record <FILE>
+          Write a trace of the run, for `semfio replay`; it holds all that was said
+
+      --color <WHEN>
+          When to use colours; NO_COLOR is honoured
+          
+          [default: auto]
+          [possible values: auto, always, never]
+
+  -q, --quiet
+          Print errors only
+
+  -v, --verbose
+          Print more
+
+"#]]);
+    command().args(["chat", "--help"]).assert().success().stdout_eq(str![[r#"
+A room to talk in: serve one, or join one
+
+Usage: semfio chat [OPTIONS] <COMMAND>
+
+Commands:
+  serve  Open a room: for `semfio chat join`, for nc and telnet, and for programs that send plain
+         text
+  join   Enter a room
+  help   Print this message or the help of the given subcommand(s)
+
+Options:
+  -h, --help
+          Print help (see a summary with '-h')
+
+Everywhere:
+      --runtime <RUNTIME>
+          What moves the bytes
+
+          Possible values:
+          - mio:      An event loop
+          - smol:     An async executor
+          - blocking: Plain threads
+          
+          [env: SEMFIO_RUNTIME]
+          [default: mio]
+
+      --json
+          Print JSON Lines, each with a `type`; the first has the schema version `v`
+
+      --record <FILE>
+          Write a trace of the run, for `semfio replay`; it holds all that was said
+
+      --color <WHEN>
+          When to use colours; NO_COLOR is honoured
+          
+          [default: auto]
+          [possible values: auto, always, never]
+
+  -q, --quiet
+          Print errors only
+
+  -v, --verbose
+          Print more
+
+"#]]);
 }
 
 #[test]
@@ -41,7 +135,12 @@ fn wrong_use_is_told() {
         );
     }
     let nowhere = command().args(["chat", "join", "nowhere"]).assert().code(2);
-    nowhere.stderr_eq(str![[r#"..."#]]);
+    nowhere.stderr_eq(str![[r#"
+error: invalid value 'nowhere' for '<HOST:PORT>': expected HOST:PORT, for instance 127.0.0.1:8000
+
+For more information, try '--help'.
+
+"#]]);
 }
 
 #[test]

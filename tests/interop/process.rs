@@ -48,7 +48,13 @@ pub(crate) fn prepare() {
 
 /// What a process has written so far.
 #[derive(Clone, Default)]
-struct Gathered(Arc<(Mutex<(Vec<u8>, bool)>, Condvar)>);
+struct Gathered(Arc<(Mutex<Written>, Condvar)>);
+
+#[derive(Default)]
+struct Written {
+    bytes: Vec<u8>,
+    ended: bool,
+}
 
 impl Gathered {
     fn from(mut source: impl Read + Send + 'static) -> Self {
@@ -60,8 +66,8 @@ impl Gathered {
                 let n = source.read(&mut buffer).unwrap_or(0);
                 let (state, changed) = &*copy.0;
                 let mut state = state.lock().unwrap();
-                state.0.extend_from_slice(&buffer[..n]);
-                state.1 = n == 0;
+                state.bytes.extend_from_slice(&buffer[..n]);
+                state.ended = n == 0;
                 changed.notify_all();
                 if n == 0 {
                     return;
@@ -72,16 +78,22 @@ impl Gathered {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        self.0.0.lock().unwrap().0.clone()
+        self.0.0.lock().unwrap().bytes.clone()
     }
 
     /// Waits until `enough`, or the end; says whether it is enough.
-    fn wait(&self, enough: impl Fn(&[u8]) -> bool) -> bool {
+    fn wait(&self, within: Duration, enough: impl Fn(&[u8]) -> bool) -> bool {
         let (state, changed) = &*self.0;
         let state = state.lock().unwrap();
-        let unfinished = |state: &mut (Vec<u8>, bool)| !enough(&state.0) && !state.1;
-        let (state, _) = changed.wait_timeout_while(state, PATIENCE, unfinished).unwrap();
-        enough(&state.0)
+        let unfinished = |state: &mut Written| !enough(&state.bytes) && !state.ended;
+        let (state, _) = changed.wait_timeout_while(state, within, unfinished).unwrap();
+        enough(&state.bytes)
+    }
+
+    /// Waits for the end; says whether it came.
+    fn wait_end(&self) -> bool {
+        self.wait(PATIENCE, |_| false);
+        self.0.0.lock().unwrap().ended
     }
 }
 
@@ -134,7 +146,7 @@ impl Process {
     /// Waits until stdout is as it should be.
     #[track_caller]
     pub(crate) fn wait_out(&self, what: &str, enough: impl Fn(&str) -> bool) {
-        if !self.out.wait(|bytes| enough(&String::from_utf8_lossy(bytes))) {
+        if !self.out.wait(PATIENCE, |bytes| enough(&String::from_utf8_lossy(bytes))) {
             panic!("{what}; stdout: {}\nstderr: {}", tail(&self.out()), tail(&self.err()));
         }
     }
@@ -146,25 +158,24 @@ impl Process {
             let newest = &bytes[bytes.len().saturating_sub(16 * 1024)..];
             String::from_utf8_lossy(newest).contains(text)
         };
-        assert!(self.out.wait(recent), "waiting for {text:.20}; stdout: {}", tail(&self.out()));
+        assert!(
+            self.out.wait(PATIENCE, recent),
+            "waiting for {text:.20}; stdout: {}",
+            tail(&self.out())
+        );
     }
 
     /// Waits until stderr is as it should be.
     #[track_caller]
     pub(crate) fn wait_err(&self, what: &str, enough: impl Fn(&str) -> bool) {
-        if !self.err.wait(|bytes| enough(&String::from_utf8_lossy(bytes))) {
+        if !self.err.wait(PATIENCE, |bytes| enough(&String::from_utf8_lossy(bytes))) {
             panic!("{what}; stdout: {}\nstderr: {}", tail(&self.out()), tail(&self.err()));
         }
     }
 
     /// Whether stdout comes to be so within a time that is given.
     pub(crate) fn comes_out(&self, within: Duration, enough: impl Fn(&str) -> bool) -> bool {
-        let (state, changed) = &*self.out.0;
-        let state = state.lock().unwrap();
-        let unfinished =
-            |state: &mut (Vec<u8>, bool)| !enough(&String::from_utf8_lossy(&state.0)) && !state.1;
-        let (state, _) = changed.wait_timeout_while(state, within, unfinished).unwrap();
-        enough(&String::from_utf8_lossy(&state.0))
+        self.out.wait(within, |bytes| enough(&String::from_utf8_lossy(bytes)))
     }
 
     pub(crate) fn signal(&self, name: &str) {
@@ -176,10 +187,7 @@ impl Process {
     /// Waits for its end, and gives its exit code.
     #[track_caller]
     pub(crate) fn wait(&mut self) -> i32 {
-        if !self.out.wait(|_| false) {
-            let (state, _) = &*self.out.0;
-            assert!(state.lock().unwrap().1, "it does not end; stderr: {}", tail(&self.err()));
-        }
+        assert!(self.out.wait_end(), "it does not end; stderr: {}", tail(&self.err()));
         self.child.wait().unwrap().code().unwrap_or(-1)
     }
 
