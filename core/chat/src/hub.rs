@@ -283,6 +283,10 @@ impl Hub {
         };
         let at = conn.index as usize;
         if self.members.len() <= at {
+            if at >= self.members.capacity() {
+                let missing = at.saturating_add(1).saturating_sub(self.members.len());
+                self.members.reserve_exact(missing.max(spare(self.members.len())));
+            }
             self.members.resize_with(at.saturating_add(1), || None);
         }
         if let Some(slot) = self.members.get_mut(at) {
@@ -439,8 +443,12 @@ impl Hub {
         seat.start(&mut room.log, &room.name, from, net);
         room.raw_seats = room.raw_seats.saturating_add(usize::from(dialect == Dialect::Raw));
         let place = room.seats.len();
+        if room.seats.len() == room.seats.capacity() {
+            room.seats.reserve_exact(spare(room.seats.len()));
+        }
         room.seats.push(seat);
         if let Some(member) = self.member_mut(conn) {
+            member.seats.reserve_exact(1);
             member.seats.push((at, place));
             member.present = Some(at);
         }
@@ -1131,6 +1139,12 @@ impl Service<Session> for Hub {
     fn poll_report(&mut self) -> Option<HubReport> {
         self.reports.pop_front()
     }
+}
+
+/// Places a table of members grows by: an eighth, since doubling would hold up to twice the
+/// memory of what is there.
+fn spare(len: usize) -> usize {
+    len.checked_div(8).unwrap_or(0).max(8)
 }
 
 fn find(members: &[Option<Member>], conn: ConnId) -> Option<&Member> {

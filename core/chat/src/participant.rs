@@ -289,6 +289,10 @@ impl Participant {
             self.leaving = Leaving::Gone;
             self.timer = None;
             self.report(ParticipantReport::Over(outcome));
+            if let Some(conn) = self.conn {
+                // One that is still dialled would hold up the end.
+                net.close(conn);
+            }
             net.stop();
         }
     }

@@ -321,6 +321,10 @@ impl<M: StreamMachine> Net<M> {
             }
         }
         let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        if self.slots.len() == self.slots.capacity() {
+            // By an eighth: doubling would hold up to twice the memory of what is there.
+            self.slots.reserve_exact(self.slots.len().checked_div(8).unwrap_or(0).max(16));
+        }
         self.slots.push(Slot { generation: 0, conn: Some(conn) });
         ConnId { index, generation: 0 }
     }
@@ -368,6 +372,18 @@ impl<M: StreamMachine> Net<M> {
             },
         )
     }
+}
+
+/// Places a queue keeps when it is empty; the memory of a burst is given back.
+const KEPT: usize = 256;
+
+/// Takes the front of a queue.
+pub(crate) fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let front = queue.pop_front();
+    if queue.is_empty() && queue.capacity() > KEPT {
+        *queue = VecDeque::new();
+    }
+    front
 }
 
 fn get<M>(slots: &mut [Slot<M>], id: ConnId) -> Option<&mut Conn<M>> {

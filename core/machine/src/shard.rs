@@ -9,7 +9,7 @@ use core::mem;
 use crate::carry::Carry;
 use crate::effect::{Failure, Reply, RequestId};
 use crate::input::Input;
-use crate::net::{Action, Conn, Need, Net, NetLimits, Phase};
+use crate::net::{self, Action, Conn, Need, Net, NetLimits, Phase};
 use crate::outbox::Outbox;
 use crate::service::{Closed, ConnId, Peer, Service};
 use crate::stream::{Step, StreamMachine};
@@ -291,7 +291,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
     /// The next thing the host has to do.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.tapped = self.tapped.saturating_sub(1);
-        self.net.actions.pop_front()
+        net::pop(&mut self.net.actions)
     }
 
     /// The next thing to tell the application.
@@ -508,7 +508,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
     /// Carries out what the calls so far have led to, until nothing is left to do.
     fn settle(&mut self) {
         loop {
-            if let Some(id) = self.net.dirty.pop_front() {
+            if let Some(id) = net::pop(&mut self.net.dirty) {
                 self.pump(id, &mut []);
             } else if let Some(id) = self.net.ended.pop_front() {
                 self.end(id, Closed::Local);
