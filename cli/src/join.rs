@@ -280,6 +280,10 @@ struct Teller {
 
 impl Teller {
     fn tell(&mut self, report: ParticipantReport) {
+        if self.outcome.is_some() {
+            // Of lines that were typed after the end.
+            return;
+        }
         match &report {
             ParticipantReport::Welcome { nick, .. } => {
                 self.standing = true;

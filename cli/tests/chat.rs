@@ -145,3 +145,29 @@ fn nobody_reading_the_output_is_no_error() {
     let output = join.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
 }
+
+#[test]
+fn sigint_ends_a_member_that_is_still_connecting() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // Nobody accepts: once the queue is full, the next one waits.
+    let wait = std::time::Duration::from_millis(300);
+    let queue: Vec<_> =
+        std::iter::from_fn(|| std::net::TcpStream::connect_timeout(&address, wait).ok())
+            .take(10_000)
+            .collect();
+    for runtime in RUNTIMES {
+        let mut join = semfio(&["--runtime", runtime, "chat", "join", &address.to_string()]);
+        let mut join = join.stdin(Stdio::piped()).spawn().unwrap();
+        // Its handler stands when the second thread runs.
+        let tasks = format!("/proc/{}/task", join.id());
+        while std::fs::read_dir(&tasks).unwrap().count() < 3 {
+            std::thread::yield_now();
+        }
+        let id = join.id().to_string();
+        let kill = std::process::Command::new("kill").args(["-INT", &id]).status().unwrap();
+        assert!(kill.success());
+        assert_eq!(join.wait().unwrap().code(), Some(130), "{runtime}");
+    }
+    drop(queue);
+}
