@@ -1079,9 +1079,8 @@ impl Service<Session> for Hub {
                 self.fan_out(now, net);
                 let all: Vec<ConnId> = net.connections().collect();
                 for conn in all {
-                    if net.send(conn, SessionCommand::Close).is_err() {
-                        net.close(conn);
-                    }
+                    self.dismiss(now, conn, || "the server stopped".into());
+                    net.close(conn);
                 }
                 net.stop();
             }
@@ -1101,7 +1100,7 @@ impl Service<Session> for Hub {
         }
         for conn in leaving {
             self.dismiss(now, conn, || "left".into());
-            let _ = net.send(conn, SessionCommand::Close);
+            net.close(conn);
         }
         self.fan_out(now, net);
     }

@@ -17,7 +17,7 @@
 //! | Line | a line | Line | `Typed`, or `Refused` |
 //! | Raw | a read | Raw | `Raw` |
 //! | Member, Line, Raw | BYE, `/quit`, end of input | Leaving | `Bye` |
-//! | any | command `Close` | Closed | |
+//! | any | closed by the hub | Closed | |
 //! | any | a broken rule | Failed | |
 //!
 //! In the raw dialect a read is a message, the one named exception from the law that cuts do not
@@ -93,7 +93,7 @@ pub enum SessionEvent<'i> {
     Raw(&'i [u8]),
     /// Something that is refused; it was told so.
     Refused,
-    /// It leaves; to be answered with [`SessionCommand::Close`] once it has got what is due.
+    /// It leaves; to be closed once it has got what is due.
     Bye,
 }
 
@@ -108,8 +108,6 @@ pub enum SessionCommand<'c> {
     Welcome(&'c Response<'c>),
     /// Turns the peer away: an ERROR or a line, then the end.
     Fail(ErrorCode, &'c str),
-    /// Ends the dialogue; a framed peer gets BYE.
-    Close,
 }
 
 /// How a peer broke the protocol.
@@ -266,10 +264,10 @@ impl Session {
 
     fn frame<'i>(&mut self, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
         loop {
-            if self.state == (State::AwaitHello { asked: true }) {
+            if matches!(self.state, State::AwaitHello { asked: true }) {
                 return Ok(Step::NeedCommand);
             }
-            if self.state == State::Member && out.room() == 0 {
+            if matches!(self.state, State::Member) && out.room() == 0 {
                 return Ok(Step::NeedRoom);
             }
             let frame = match read_frame(input, MAX_FRAME).map_err(SessionError::Frame)? {
@@ -448,31 +446,31 @@ impl StreamMachine for Session {
         input: &mut Input<'i>,
         out: &mut Outbox,
     ) -> Verdict<'i> {
-        let dialect = self.dialect();
-        if self.expired && dialect == Dialect::Framed {
-            self.stop_waiting();
-            return self.fail(dialect, SessionError::HelloTimeout, out);
-        }
-        if self.state == State::Listening {
-            if input.is_empty() {
-                return Ok(if input.at_eof() { self.leave() } else { Step::NeedInput(1) });
-            }
-            self.state = State::Detecting { opened: true };
-        }
         let verdict = match self.state {
-            State::Detecting { .. } => self.detect(now, input, out),
+            State::Member => self.frame(input, out),
+            State::AwaitPreface | State::AwaitHello { .. } if self.expired => {
+                Err(SessionError::HelloTimeout)
+            }
             State::AwaitPreface => self.preface(input, out),
-            State::AwaitHello { .. } | State::Member => self.frame(input, out),
+            State::AwaitHello { .. } => self.frame(input, out),
+            State::Listening if input.is_empty() => {
+                Ok(if input.at_eof() { self.leave() } else { Step::NeedInput(1) })
+            }
+            State::Listening => {
+                self.state = State::Detecting { opened: true };
+                self.detect(now, input, out)
+            }
+            State::Detecting { .. } => self.detect(now, input, out),
             State::Line => self.line(input, out),
             State::Raw => self.raw(now, input, out),
-            State::Listening | State::Leaving(_) => Ok(Step::NeedCommand),
+            State::Leaving(_) => Ok(Step::NeedCommand),
             State::Closed => Ok(Step::Done),
             State::Failed(_, error) => return Err(error),
         };
-        match verdict {
-            Err(error) => self.fail(dialect, error, out),
-            step => step,
+        if let Err(error) = verdict {
+            self.fail(error, out);
         }
+        verdict
     }
 
     fn handle_command(
@@ -483,13 +481,6 @@ impl StreamMachine for Session {
     ) -> Result<(), Refused> {
         match (command, self.state) {
             (_, State::Closed | State::Failed(..)) => return Err(Refused::Closed),
-            (SessionCommand::Close, _) => {
-                if self.dialect() == Dialect::Framed {
-                    put(out, &Response::Bye);
-                }
-                self.stop_waiting();
-                self.state = State::Closed;
-            }
             (SessionCommand::Fail(code, text), _) => {
                 put_error(self.dialect(), code, text, out);
                 self.stop_waiting();
@@ -511,6 +502,15 @@ impl StreamMachine for Session {
         Ok(())
     }
 
+    /// A framed peer gets BYE.
+    fn handle_close(&mut self, _: Now, out: &mut Outbox) {
+        if self.dialect() == Dialect::Framed {
+            put(out, &Response::Bye);
+        }
+        self.stop_waiting();
+        self.state = State::Closed;
+    }
+
     fn poll_timeout(&self) -> Option<Deadline> {
         self.until
     }
@@ -525,13 +525,13 @@ impl StreamMachine for Session {
 }
 
 impl Session {
-    fn fail<'i>(&mut self, dialect: Dialect, error: SessionError, out: &mut Outbox) -> Verdict<'i> {
+    fn fail(&mut self, error: SessionError, out: &mut Outbox) {
+        let dialect = self.dialect();
         let mut text = alloc::string::String::new();
         let _ = write!(text, "{error}");
         put_error(dialect, error.code(), &text, out);
         self.stop_waiting();
         self.state = State::Failed(dialect, error);
-        Err(error)
     }
 }
 

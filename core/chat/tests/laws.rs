@@ -15,7 +15,6 @@ enum Told {
     Log,
     Piece,
     Fail,
-    Close,
 }
 
 const WELCOME: Response<'static> = Response::Welcome {
@@ -33,7 +32,6 @@ fn session_command(told: &Told) -> SessionCommand<'_> {
         Told::Log => SessionCommand::Log(&LOG),
         Told::Piece => SessionCommand::Piece(&LOG),
         Told::Fail => SessionCommand::Fail(ErrorCode::NickInUse, "no"),
-        Told::Close => SessionCommand::Close,
     }
 }
 
@@ -155,7 +153,7 @@ fn limits_of_lines_are_judged_on_both_sides() {
 fn commands_at_the_wrong_time_change_nothing() {
     let mut wire = greeting("ana");
     every_request(&mut wire);
-    let all = [Told::Welcome, Told::Log, Told::Piece, Told::Fail, Told::Close];
+    let all = [Told::Welcome, Told::Log, Told::Piece, Told::Fail];
     framed().refusals(&wire, &all).unwrap();
     line().refusals(b"\noi\n/quit\n", &all).unwrap();
 }

@@ -21,8 +21,7 @@ pub fn chat_session(data: &[u8]) {
             0..=2 => SessionCommand::Welcome(&welcome),
             3 | 4 => SessionCommand::Log(&shared),
             5 => SessionCommand::Piece(&shared),
-            6 => SessionCommand::Fail(ErrorCode::NickInUse, "no"),
-            _ => SessionCommand::Close,
+            _ => SessionCommand::Fail(ErrorCode::NickInUse, "no"),
         });
     });
 }
