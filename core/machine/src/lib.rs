@@ -65,6 +65,7 @@ extern crate alloc;
 mod carry;
 mod datagram;
 mod effect;
+mod endpoint;
 mod input;
 mod net;
 mod outbox;
@@ -82,6 +83,7 @@ pub use effect::{
     Effect, Entry, Failure, FileId, FileKind, FileSpan, Metadata, OpenMode, Reply, RequestId,
     RootId,
 };
+pub use endpoint::{Endpoint, Output};
 pub use input::{Hidden, Input};
 pub use net::{Action, Net, NetLimits};
 pub use outbox::{Chunk, Outbox};

@@ -375,7 +375,7 @@ impl<M: StreamMachine> Net<M> {
 }
 
 /// Places a queue keeps when it is empty; the memory of a burst is given back.
-const KEPT: usize = 256;
+const KEPT: usize = 1024;
 
 /// Takes the front of a queue.
 pub(crate) fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {

@@ -1,0 +1,155 @@
+//! The half of a datagram host that needs no I/O.
+
+use alloc::vec::Vec;
+
+use crate::datagram::{Clock, DatagramMachine, Received, Stamp, Transmit, TransmitId};
+use crate::effect::Failure;
+use crate::stream::Refused;
+use crate::time::{Deadline, Now};
+
+/// A [`DatagramMachine`] and the transmit that is on its way to the socket.
+///
+/// The order of calls that the machine asks for is kept here, once; a host only moves datagrams.
+/// After any `handle_*` the host drains [`poll_output`](Self::poll_output), which gives first
+/// what is to be sent, then what is to be told.
+///
+/// A transmit stays until the host has said what became of it:
+///
+/// | what the socket did | the host calls |
+/// |---|---|
+/// | took all of it, or some datagrams of several | [`handle_sent`](Self::handle_sent) |
+/// | has no room | [`handle_blocked`](Self::handle_blocked), and [`handle_writable`](Self::handle_writable) later |
+/// | refused it | [`handle_send_error`](Self::handle_send_error) |
+#[derive(Debug)]
+pub struct Endpoint<M> {
+    machine: M,
+    /// The datagrams of the latest transmit.
+    payload: Vec<u8>,
+    /// Of which so many bytes have left.
+    sent: usize,
+    /// Nothing else leaves before this.
+    transmit: Option<Transmit>,
+    blocked: bool,
+}
+
+/// What an [`Endpoint`] wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output<'a, Event> {
+    /// Send this, or what is left of it. Given again until the endpoint is told of it.
+    Transmit(&'a Transmit, &'a [u8]),
+    /// Tell the application.
+    Event(Event),
+}
+
+impl<M: DatagramMachine> Endpoint<M> {
+    /// An endpoint that has sent nothing.
+    pub fn new(machine: M) -> Self {
+        Self { machine, payload: Vec::new(), sent: 0, transmit: None, blocked: false }
+    }
+
+    /// The machine, to look at.
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// The machine, for an application to command as it is told an event.
+    pub fn machine_mut(&mut self) -> &mut M {
+        &mut self.machine
+    }
+
+    /// The machine, once the run is over.
+    pub fn into_machine(self) -> M {
+        self.machine
+    }
+
+    /// Whether this datagram is for this machine; only then it is handed over.
+    pub fn accepts(&self, meta: &Received, payload: &[u8]) -> bool {
+        self.machine.accepts(meta, payload)
+    }
+
+    /// A datagram came. The event is to be told before the outputs.
+    pub fn handle_datagram<'i>(
+        &mut self,
+        now: Now,
+        meta: Received,
+        payload: &'i mut [u8],
+    ) -> Option<M::Event<'i>> {
+        self.machine.handle_datagram(now, meta, payload)
+    }
+
+    /// The application asks for something.
+    pub fn handle_command(&mut self, now: Now, command: M::Command<'_>) -> Result<(), Refused> {
+        self.machine.handle_command(now, command)
+    }
+
+    /// The socket took the next `n` bytes of the transmit. Once it has all, the machine is told,
+    /// with `now` as the stamp: read the clock before sending, so that no answer seems older.
+    pub fn handle_sent(&mut self, now: Now, n: usize) {
+        self.sent = self.sent.saturating_add(n);
+        if self.sent < self.payload.len() {
+            return;
+        }
+        if let Some(transmit) = self.transmit.take() {
+            let stamp = Stamp { at: now.mono, clock: Clock::User };
+            self.machine.handle_sent(now, transmit.id, stamp);
+        }
+    }
+
+    /// The kernel says when a transmit left.
+    pub fn handle_stamp(&mut self, now: Now, id: TransmitId, stamp: Stamp) {
+        self.machine.handle_sent(now, id, stamp);
+    }
+
+    /// The socket refused the transmit; what is left of it is dropped.
+    pub fn handle_send_error(&mut self, now: Now, failure: Failure) {
+        if let Some(transmit) = self.transmit.take() {
+            self.machine.handle_send_error(now, transmit.id, failure);
+        }
+    }
+
+    /// The socket has no room for the transmit: it is kept, and only events are given out.
+    pub fn handle_blocked(&mut self) {
+        self.blocked = true;
+    }
+
+    /// The socket may have room again.
+    pub fn handle_writable(&mut self) {
+        self.blocked = false;
+    }
+
+    /// Whether a transmit waits for [`handle_writable`](Self::handle_writable).
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is wanted.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        self.machine.poll_timeout()
+    }
+
+    /// Time has passed. Called too early, it does nothing.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.poll_timeout().is_some_and(|deadline| deadline.at <= now.mono) {
+            self.machine.handle_timeout(now);
+        }
+    }
+
+    /// The next thing the host has to do.
+    pub fn poll_output(&mut self, now: Now) -> Option<Output<'_, M::Event<'static>>> {
+        if self.transmit.is_none() {
+            self.payload.clear();
+            self.sent = 0;
+            self.transmit = self.machine.poll_transmit(now, &mut self.payload);
+            if let Some(transmit) = &self.transmit {
+                self.payload.truncate(transmit.size);
+            }
+        }
+        match &self.transmit {
+            Some(transmit) if !self.blocked => {
+                let left = self.payload.get(self.sent..).unwrap_or_default();
+                Some(Output::Transmit(transmit, left))
+            }
+            _ => self.machine.poll_event().map(Output::Event),
+        }
+    }
+}
