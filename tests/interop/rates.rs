@@ -26,7 +26,7 @@ fn table(runs: u32) {
     let scenarios: [(&str, Scenario); 5] = [
         ("servidor.py, cliente.py: of 3 lines typed at once, borders are lost", merged),
         ("servidor.py, cliente.py: a 1,500-byte line with accents makes a reader deaf", deaf),
-        ("servidor.py: who speaks after a peer was reset is thrown out", thrown_out),
+        ("servidor.py: who speaks as a peer is killed is thrown out", thrown_out),
         ("servidor.py, our raw member: of 3 lines typed at once, borders are lost", ours_merged),
         ("our server, cliente.py: a 1,500-byte line with accents makes a reader deaf", ours_deaf),
     ];
