@@ -844,9 +844,10 @@ impl Hub {
             room.log.freeze();
             for seat in &mut room.seats {
                 let missed = seat.catch_up(&mut room.log, &room.name, net);
-                let member = find(&self.members, seat.conn).filter(|_| missed > 0);
-                if let (Some(member), true) = (member, self.config.reports != Reports::None) {
-                    let (nick, room) = (member.nick.clone(), room.name.clone());
+                if missed > 0 && self.config.reports != Reports::None {
+                    let member = find(&self.members, seat.conn);
+                    let nick = member.map(|member| member.nick.clone()).unwrap_or_default();
+                    let room = room.name.clone();
                     self.reports.push_back(HubReport::Gap { nick, room, missed });
                 }
                 if self.config.slow == SlowPolicy::Disconnect && seat.is_late(&room.log, lag) {
@@ -924,7 +925,7 @@ impl Seat {
             self.tell_gap(from, oldest.saturating_sub(1), oldest, room, net);
             self.cursor = log.base();
         }
-        while net.has_room(self.conn) && self.pass(log, net) {}
+        while self.cursor < log.end() && net.has_room(self.conn) && self.pass(log, net) {}
         missed
     }
 
