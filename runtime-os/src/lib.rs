@@ -9,6 +9,7 @@
 //! - [`tcp`]: listening, accepting, connecting, cutting.
 //! - [`write_outbox`]: one vectored write of what waits on a connection, file spans included.
 //! - [`datagram`]: UDP with addresses, hop limits, kernel stamps both ways, and ICMP errors.
+//!   [`BoundEndpoint`]: a machine on such a socket, all but the waiting.
 //! - [`Roots`], [`Files`], [`perform`]: the effects of the contract, so that no path leads out of
 //!   its folder. [`Worker`]: the same off the loop.
 //! - [`failure`]: what a system error means to a service.
@@ -59,6 +60,7 @@
 
 pub mod clock;
 pub mod datagram;
+mod endpoint;
 mod failure;
 pub mod files;
 pub mod seed;
@@ -67,6 +69,7 @@ pub mod worker;
 pub mod write;
 
 pub use clock::Clock;
+pub use endpoint::BoundEndpoint;
 pub use failure::failure;
 pub use files::{Files, OwnedReply, Roots, perform};
 pub use worker::Worker;

@@ -7,8 +7,8 @@ use core::marker::PhantomData;
 use core::mem;
 use core::net::{IpAddr, SocketAddr};
 use semfio_machine::{
-    Carrier, Clock, DatagramMachine, Failure, Instant, Now, QuotedError, Received, Refused, Stamp,
-    Transmit, TransmitId,
+    Carrier, Clock, DatagramMachine, Endpoint, Failure, Instant, Now, Output, QuotedError,
+    Received, Refused, Stamp, Transmit, TransmitId,
 };
 
 use crate::dice::Dice;
@@ -63,7 +63,7 @@ impl Network {
         M: DatagramMachine + 'static,
         T: 'static,
     {
-        let node = Seen { machine, see: Box::new(see), told: Vec::new() };
+        let node = Seen { endpoint: Endpoint::new(machine), see: Box::new(see), told: Vec::new() };
         let index = self.sockets.len();
         self.sockets.push(Socket {
             node: Some(Box::new(node)),
@@ -87,7 +87,7 @@ impl Network {
         T: 'static,
     {
         let now = self.now();
-        self.seen_mut(to).machine.handle_command(now, command)?;
+        self.seen_mut(to).endpoint.handle_command(now, command)?;
         if let Some(socket) = self.sockets.get_mut(to.index) {
             socket.touched = true;
         }
@@ -100,7 +100,7 @@ impl Network {
         M: DatagramMachine + 'static,
         T: 'static,
     {
-        &self.seen(id).machine
+        self.seen(id).endpoint.machine()
     }
 
     /// What a machine told, with the times.
@@ -145,46 +145,43 @@ impl Network {
         socket.touched = false;
         let mut idle = self.transmit(index, &mut *node);
         for (id, at) in stamps {
-            node.handle_sent(now, id, Stamp { at, clock: Clock::Kernel });
+            node.handle_stamp(now, id, Stamp { at, clock: Clock::Kernel });
             idle = idle && self.transmit(index, &mut *node);
         }
         for (meta, mut payload) in inbox {
             node.handle_datagram(now, meta, &mut payload);
             idle = idle && self.transmit(index, &mut *node);
         }
-        if node.next_timeout().is_some_and(|at| at <= now.mono) {
-            node.handle_timeout(now);
-            idle = idle && self.transmit(index, &mut *node);
-        }
+        node.handle_timeout(now);
+        idle = idle && self.transmit(index, &mut *node);
         if let Some(socket) = self.sockets.get_mut(index) {
             socket.node = Some(node);
             socket.touched = !idle;
         }
     }
 
-    /// Sends what a machine has. Whether that was all.
+    /// Sends what a machine has, and keeps what it tells. Whether that was all.
     fn transmit(&mut self, index: usize, node: &mut dyn DatagramNode) -> bool {
         let now = self.now();
-        let mut buf = Vec::new();
         for _ in 0..PER_TURN {
-            buf.clear();
-            let Some(transmit) = node.poll_transmit(now, &mut buf) else {
-                return node.collect_events(now, PER_TURN);
-            };
-            match self.send(index, &transmit, &buf) {
-                Ok(at) => {
-                    let stamp = Stamp { at: now.mono, clock: Clock::User };
-                    node.handle_sent(now, transmit.id, stamp);
-                    self.push(at, Due::Sent(index, transmit.id));
-                }
-                Err(failure) => node.handle_send_error(now, transmit.id, failure),
+            if !node.handle_output(now, &mut |transmit, payload| {
+                let leaves = self.send(index, transmit, payload)?;
+                self.push(leaves, Due::Sent(index, transmit.id));
+                Ok(())
+            }) {
+                return true;
             }
         }
         false
     }
 
     /// When it leaves the host, or why it does not.
-    fn send(&mut self, index: usize, transmit: &Transmit, buf: &[u8]) -> Result<Instant, Failure> {
+    fn send(
+        &mut self,
+        index: usize,
+        transmit: &Transmit,
+        payload: &[u8],
+    ) -> Result<Instant, Failure> {
         let Some(socket) = self.sockets.get_mut(index) else {
             return Err(Failure::Other);
         };
@@ -205,7 +202,6 @@ impl Network {
         if let Some(failure) = self.link(source.ip(), to.ip()).refuse {
             return Err(failure);
         }
-        let payload = buf.get(..transmit.size).unwrap_or(buf);
         let parcel = Parcel { source, to, hop_limit: transmit.hop_limit, error: None };
         let segment = transmit.segment_size.unwrap_or(payload.len()).max(1);
         let leaves = self.carry(parcel, payload.get(..segment).unwrap_or(payload).to_vec());
@@ -315,7 +311,7 @@ impl Network {
     }
 }
 
-/// Datagrams, and events, that a machine may give in one go: one that never stops is a livelock.
+/// Datagrams and events that a machine may give in one go: one that never stops is a livelock.
 const PER_TURN: usize = 10_000;
 /// What systems send with.
 const HOP_LIMIT: u8 = 64;
@@ -362,20 +358,20 @@ trait DatagramNode {
     fn as_any_mut(&mut self) -> &mut dyn Any;
     fn accepts(&self, meta: &Received, payload: &[u8]) -> bool;
     fn handle_datagram(&mut self, now: Now, meta: Received, payload: &mut [u8]);
-    fn handle_sent(&mut self, now: Now, id: TransmitId, stamp: Stamp);
-    fn handle_send_error(&mut self, now: Now, id: TransmitId, failure: Failure);
-    fn poll_transmit(&mut self, now: Now, buf: &mut Vec<u8>) -> Option<Transmit>;
+    fn handle_stamp(&mut self, now: Now, id: TransmitId, stamp: Stamp);
     fn next_timeout(&self) -> Option<Instant>;
     fn handle_timeout(&mut self, now: Now);
-    /// Keeps at most `most` events. Whether those were all.
-    fn collect_events(&mut self, now: Now, most: usize) -> bool;
+    /// Sends or keeps the next thing; "no" if there is none.
+    fn handle_output(&mut self, now: Now, send: &mut Send<'_>) -> bool;
 }
+
+type Send<'s> = dyn FnMut(&Transmit, &[u8]) -> Result<(), Failure> + 's;
 
 type See<M, T> = Box<dyn for<'i> FnMut(<M as DatagramMachine>::Event<'i>) -> T>;
 
 /// A machine and what it told.
 struct Seen<M: DatagramMachine, T> {
-    machine: M,
+    endpoint: Endpoint<M>,
     see: See<M, T>,
     told: Vec<(Now, T)>,
 }
@@ -390,42 +386,39 @@ impl<M: DatagramMachine + 'static, T: 'static> DatagramNode for Seen<M, T> {
     }
 
     fn accepts(&self, meta: &Received, payload: &[u8]) -> bool {
-        self.machine.accepts(meta, payload)
+        self.endpoint.accepts(meta, payload)
     }
 
     fn handle_datagram(&mut self, now: Now, meta: Received, payload: &mut [u8]) {
-        if let Some(event) = self.machine.handle_datagram(now, meta, payload) {
+        if let Some(event) = self.endpoint.handle_datagram(now, meta, payload) {
             self.told.push((now, (self.see)(event)));
         }
     }
 
-    fn handle_sent(&mut self, now: Now, id: TransmitId, stamp: Stamp) {
-        self.machine.handle_sent(now, id, stamp);
-    }
-
-    fn handle_send_error(&mut self, now: Now, id: TransmitId, failure: Failure) {
-        self.machine.handle_send_error(now, id, failure);
-    }
-
-    fn poll_transmit(&mut self, now: Now, buf: &mut Vec<u8>) -> Option<Transmit> {
-        self.machine.poll_transmit(now, buf)
+    fn handle_stamp(&mut self, now: Now, id: TransmitId, stamp: Stamp) {
+        self.endpoint.handle_stamp(now, id, stamp);
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        self.machine.poll_timeout().map(|deadline| deadline.at)
+        self.endpoint.poll_timeout().map(|deadline| deadline.at)
     }
 
     fn handle_timeout(&mut self, now: Now) {
-        self.machine.handle_timeout(now);
+        self.endpoint.handle_timeout(now);
     }
 
-    fn collect_events(&mut self, now: Now, most: usize) -> bool {
-        for _ in 0..most {
-            match self.machine.poll_event() {
-                Some(event) => self.told.push((now, (self.see)(event))),
-                None => return true,
+    fn handle_output(&mut self, now: Now, send: &mut Send<'_>) -> bool {
+        match self.endpoint.poll_output(now) {
+            None => return false,
+            Some(Output::Event(event)) => self.told.push((now, (self.see)(event))),
+            Some(Output::Transmit(transmit, payload)) => {
+                let n = payload.len();
+                match send(transmit, payload) {
+                    Ok(()) => self.endpoint.handle_sent(now, n),
+                    Err(failure) => self.endpoint.handle_send_error(now, failure),
+                }
             }
         }
-        false
+        true
     }
 }
