@@ -240,7 +240,7 @@ struct Unsent {
 }
 
 impl Participant {
-    /// A participant that dials when it gets its first call; see [`start`](Self::start).
+    /// A participant that dials when the host first calls `handle_timeout`, which is due at once.
     pub fn new(config: ParticipantConfig, seed: &Seed) -> Self {
         let first = Seen::new(&config.room);
         Self {
