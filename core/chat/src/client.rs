@@ -14,7 +14,7 @@
 //! | any | end of input | Closed | |
 //!
 //! In the raw dialect of the course's chat there are no borders, so the client makes them: the
-//! next text leaves once the last has come back.
+//! next text leaves [`PAUSE`] after the last has come back.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -28,6 +28,9 @@ use crate::wire::{MAX_FRAME, Request, Response, SessionKey, WireError};
 
 /// How long a server may take to say WELCOME.
 pub const WELCOME_WITHIN: Duration = Duration::from_secs(10);
+/// How long after a raw text came back the next one leaves. The course's server sends to its clients
+/// one after the other, the sender maybe first; who reads two texts at once sees one.
+pub const PAUSE: Duration = Duration::from_millis(10);
 /// How long a raw text may take to come back before the next is sent all the same.
 pub const ECHO_WITHIN: Duration = Duration::from_secs(2);
 /// Raw texts that may wait for their turn.
@@ -228,7 +231,11 @@ impl Client {
     fn text<'i>(&mut self, now: Now, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
         if self.expired {
             self.expired = false;
-            self.came_back(now, out);
+            if self.in_flight {
+                self.came_back(now, out);
+            } else {
+                self.send_next(now, out);
+            }
         }
         if self.sent > 0 {
             return Ok(Step::Event(ClientEvent::Sent(core::mem::take(&mut self.sent))));
@@ -248,14 +255,12 @@ impl Client {
     /// Looks for the text in flight in what came, across reads.
     fn look_for_echo(&mut self, now: Now, new: &[u8], out: &mut Outbox) {
         self.tail.extend_from_slice(new);
-        while self.in_flight {
-            let Some(text) = self.waiting.front() else { break };
-            let Some(at) = memchr::memmem::find(&self.tail, text) else {
+        if let Some(text) = self.waiting.front().filter(|_| self.in_flight) {
+            if memchr::memmem::find(&self.tail, text).is_none() {
                 let keep = text.len().saturating_sub(1).min(self.tail.len());
                 self.tail.drain(..self.tail.len().saturating_sub(keep));
                 return;
-            };
-            self.tail.drain(..at.saturating_add(text.len()));
+            }
             self.came_back(now, out);
         }
         self.tail = Vec::new();
@@ -264,21 +269,18 @@ impl Client {
     fn came_back(&mut self, now: Now, out: &mut Outbox) {
         self.waiting.pop_front();
         self.in_flight = false;
-        self.until = None;
+        self.until = Some(Deadline { at: now.mono.saturating_add(PAUSE), why: "pause" });
         self.sent = self.sent.saturating_add(1);
-        self.send_next(now, out);
+        if self.waiting.is_empty() && self.finishing {
+            out.finish();
+        }
     }
 
     fn send_next(&mut self, now: Now, out: &mut Outbox) {
-        match self.waiting.front() {
-            Some(text) if !self.in_flight => {
-                out.put(text);
-                self.in_flight = true;
-                self.until =
-                    Some(Deadline { at: now.mono.saturating_add(ECHO_WITHIN), why: "echo" });
-            }
-            None if self.finishing => out.finish(),
-            _ => {}
+        if let Some(text) = self.waiting.front() {
+            out.put(text);
+            self.in_flight = true;
+            self.until = Some(Deadline { at: now.mono.saturating_add(ECHO_WITHIN), why: "echo" });
         }
     }
 }
@@ -358,7 +360,9 @@ impl StreamMachine for Client {
                     return Err(Refused::Full);
                 }
                 self.waiting.push_back(text.as_bytes().to_vec());
-                self.send_next(now, out);
+                if self.until.is_none() && !self.expired {
+                    self.send_next(now, out);
+                }
             }
             _ => return Err(Refused::State(self.state())),
         }

@@ -25,7 +25,8 @@ pub mod text;
 pub mod wire;
 
 pub use client::{
-    Client, ClientCommand, ClientError, ClientEvent, ECHO_WITHIN, MAX_WAITING, WELCOME_WITHIN,
+    Client, ClientCommand, ClientError, ClientEvent, ECHO_WITHIN, MAX_WAITING, PAUSE,
+    WELCOME_WITHIN,
 };
 pub use command::{BadCommand, HELP, Typed, parse};
 pub use hub::{Hub, HubConfig, HubMessage, HubReport, Reports, SlowPolicy};

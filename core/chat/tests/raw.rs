@@ -3,8 +3,8 @@
 
 use core::time::Duration;
 use semfio_chat::text::MAX_TEXT;
-use semfio_chat::{DETECT, HOLD, MAX_LINE, Session, SessionEvent};
-use semfio_machine::{Carry, Input, Instant, Now, Outbox, Step, StreamMachine};
+use semfio_chat::{Client, ClientCommand, DETECT, HOLD, MAX_LINE, Session, SessionEvent};
+use semfio_machine::{Carry, Chunk, Input, Instant, Now, Outbox, Step, StreamMachine};
 
 /// A session, fed by hand.
 struct Bench {
@@ -170,4 +170,46 @@ fn any_bytes_pass() {
     let all: Vec<u8> = (0..=255).chain([b'.']).collect();
     bench.read(&all);
     assert_eq!(bench.take(), [all]);
+}
+
+/// Our client makes the borders the dialect lacks: one text in flight, a pause after its echo.
+#[test]
+fn the_next_text_leaves_a_pause_after_the_echo() {
+    let at = |ms: u64| Now { mono: Instant::from_nanos(ms * 1_000_000), ..Now::default() };
+    let (mut client, mut out) = (Client::raw(), Outbox::default());
+    let input = |client: &mut Client, out: &mut Outbox, now: Now, bytes: &[u8]| {
+        let mut bytes = bytes.to_vec();
+        let mut view = Input::new(&mut bytes, 0, false);
+        while let Step::Event(_) = client.handle_input(now, &mut view, out).unwrap() {}
+    };
+    let sent = |out: &mut Outbox| {
+        let all: Vec<u8> = out
+            .chunks()
+            .flat_map(|chunk| if let Chunk::Bytes(bytes) = chunk { bytes.to_vec() } else { vec![] })
+            .collect();
+        out.advance(all.len());
+        all
+    };
+    input(&mut client, &mut out, at(0), b"");
+    for text in ["um", "dois", "três"] {
+        client.handle_command(at(0), ClientCommand::Text(text), &mut out).unwrap();
+    }
+    assert_eq!(sent(&mut out), b"um");
+    // The echo comes in two reads, the first with something of another member before it.
+    input(&mut client, &mut out, at(1), b"oi u");
+    input(&mut client, &mut out, at(2), b"m");
+    assert_eq!(sent(&mut out), b"", "not at once");
+    let pause = client.poll_timeout().unwrap();
+    assert_eq!((pause.why, pause.at), ("pause", at(12).mono));
+    client.handle_timeout(at(12), &mut out);
+    input(&mut client, &mut out, at(12), b"");
+    assert_eq!(sent(&mut out), b"dois");
+    // An echo that never comes holds nothing up for ever.
+    let echo = client.poll_timeout().unwrap();
+    assert_eq!((echo.why, echo.at), ("echo", at(2012).mono));
+    client.handle_timeout(at(2012), &mut out);
+    input(&mut client, &mut out, at(2012), b"");
+    client.handle_timeout(at(2022), &mut out);
+    input(&mut client, &mut out, at(2022), b"");
+    assert_eq!(sent(&mut out), "três".as_bytes());
 }
