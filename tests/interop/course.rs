@@ -63,7 +63,7 @@ fn assert_all(stream: &str, senders: usize, each: usize) {
 
 /// 1, 2 and 3 of our raw members in the course's server, 200 lines each.
 fn raw_members(runtime: &str) {
-    const EACH: usize = 200;
+    const EACH: usize = 60;
     for members in 1..=3 {
         let Some(_server) = course_server() else { return };
         let args = ["--runtime", runtime, "chat", "join", ADDRESS, "--dialect", "raw"];

@@ -28,9 +28,10 @@ use crate::wire::{MAX_FRAME, Request, Response, SessionKey, WireError};
 
 /// How long a server may take to say WELCOME.
 pub const WELCOME_WITHIN: Duration = Duration::from_secs(10);
-/// How long after a raw text came back the next one leaves. The course's server sends to its clients
-/// one after the other, the sender maybe first; who reads two texts at once sees one.
-pub const PAUSE: Duration = Duration::from_millis(10);
+/// How long after a raw text came back the next one leaves. The course's server waits for the ACK
+/// of each reader before it sends on (Nagle, RFC 896), and a reader's system may hold that back for
+/// 40 ms: what is said meanwhile comes as one, and its borders are lost.
+pub const PAUSE: Duration = Duration::from_millis(50);
 /// How long a raw text may take to come back before the next is sent all the same.
 pub const ECHO_WITHIN: Duration = Duration::from_secs(2);
 /// Raw texts that may wait for their turn.

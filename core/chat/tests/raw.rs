@@ -200,16 +200,16 @@ fn the_next_text_leaves_a_pause_after_the_echo() {
     input(&mut client, &mut out, at(2), b"m");
     assert_eq!(sent(&mut out), b"", "not at once");
     let pause = client.poll_timeout().unwrap();
-    assert_eq!((pause.why, pause.at), ("pause", at(12).mono));
-    client.handle_timeout(at(12), &mut out);
-    input(&mut client, &mut out, at(12), b"");
+    assert_eq!((pause.why, pause.at), ("pause", at(52).mono));
+    client.handle_timeout(at(52), &mut out);
+    input(&mut client, &mut out, at(52), b"");
     assert_eq!(sent(&mut out), b"dois");
     // An echo that never comes holds nothing up for ever.
     let echo = client.poll_timeout().unwrap();
-    assert_eq!((echo.why, echo.at), ("echo", at(2012).mono));
-    client.handle_timeout(at(2012), &mut out);
-    input(&mut client, &mut out, at(2012), b"");
-    client.handle_timeout(at(2022), &mut out);
-    input(&mut client, &mut out, at(2022), b"");
+    assert_eq!((echo.why, echo.at), ("echo", at(2052).mono));
+    client.handle_timeout(at(2052), &mut out);
+    input(&mut client, &mut out, at(2052), b"");
+    client.handle_timeout(at(2102), &mut out);
+    input(&mut client, &mut out, at(2102), b"");
     assert_eq!(sent(&mut out), "três".as_bytes());
 }
