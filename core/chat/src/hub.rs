@@ -35,7 +35,8 @@ pub struct HubConfig {
     pub log: LogLimits,
     /// Entries a newcomer is shown. Default 20, a screenful.
     pub backlog: u64,
-    /// Rooms at once; an empty one makes way. Default 64, at 1 MiB of history each.
+    /// Rooms at once; an empty one makes way, but `room` always has its place. Default 64, at 1 MiB
+    /// of frames each, and as much again for line and for raw members.
     pub rooms: usize,
     /// Rooms one member may be in. Default 16.
     pub rooms_each: usize,
@@ -124,7 +125,7 @@ pub enum HubReport {
     },
     /// Something was said.
     Said {
-        /// In which room, or to whom.
+        /// In which room; private messages are not reported.
         room: String,
         /// By whom.
         nick: String,
@@ -153,6 +154,9 @@ pub struct Hub {
     nicks: BTreeMap<Folded, ConnId>,
     sessions: BTreeMap<SessionKey, ConnId>,
     guests: u32,
+    /// The highest number in a room that made way. New rooms count on from there, so that a number
+    /// from a room of the same name before is never taken for one of theirs.
+    floor: u64,
     /// Rooms whose log has grown since it was handed out.
     dirty: VecDeque<usize>,
     /// Members to whom an ACK is due.
@@ -202,6 +206,11 @@ struct Member {
 
 /// Room for small frames, taken at once.
 const SMALL: usize = 4096;
+/// What must be left of it for one more. Frames share a block, so that one that waits does not hold
+/// a block of its own.
+const SMALL_FRAME: usize = 128;
+/// The least time between two looks for idle members, so that no `idle` makes the timer spin.
+const SWEEP_MIN: Duration = Duration::from_millis(100);
 /// Bytes of history that answer one request.
 const HISTORY_REPLY: usize = 256 * 1024;
 
@@ -220,6 +229,7 @@ impl Hub {
             nicks: BTreeMap::new(),
             sessions: BTreeMap::new(),
             guests: 0,
+            floor: 0,
             dirty: VecDeque::new(),
             acks: Vec::new(),
             leaving: Vec::new(),
@@ -365,20 +375,21 @@ impl Hub {
         if let Some(at) = self.find_room(name) {
             return Some(at);
         }
-        let taken = self.rooms.iter().flatten().count();
-        if taken >= self.config.rooms {
-            let home = Folded::new(&self.config.room);
+        let is_home = |name: &str| name.eq_ignore_ascii_case(&self.config.room);
+        let others = self.rooms.iter().flatten().filter(|room| !is_home(&room.name)).count();
+        if others.saturating_add(1) >= self.config.rooms && !is_home(name) {
             let empty = |room: &Option<Room>| {
-                room.as_ref().is_some_and(|r| r.seats.is_empty() && Folded::new(&r.name) != home)
+                room.as_ref().is_some_and(|r| r.seats.is_empty() && !is_home(&r.name))
             };
             let at = self.rooms.iter().position(empty)?;
             let room = self.rooms.get_mut(at)?.take()?;
+            self.floor = self.floor.max(room.log.newest());
             self.room_names.remove(&Folded::new(&room.name));
             self.dirty.retain(|&dirty| dirty != at);
         }
         let room = Room {
             name: name.to_owned(),
-            log: Log::new(self.config.log, self.config.lag),
+            log: Log::new(self.config.log, self.config.lag, self.floor),
             seats: Vec::new(),
             raw_seats: 0,
             dirty: false,
@@ -731,7 +742,7 @@ impl Hub {
     // What is told.
 
     fn tell(&mut self, conn: ConnId, response: &Response<'_>, net: &mut Net<Session>) {
-        if self.small.capacity() < SMALL {
+        if self.small.capacity() < SMALL_FRAME {
             // Takes back what was sent meanwhile; small frames rarely allocate.
             self.small.reserve(SMALL);
         }
@@ -1132,7 +1143,8 @@ impl Service<Session> for Hub {
                 self.tell(conn, &Response::Ping(now.mono.as_nanos()), net);
             }
         }
-        let next = now.mono.saturating_add(idle.checked_div(2).unwrap_or(idle));
+        let pause = idle.checked_div(2).unwrap_or(idle).max(SWEEP_MIN);
+        let next = now.mono.saturating_add(pause);
         self.sweep = if self.members.iter().flatten().next().is_some() { Some(next) } else { None };
     }
 

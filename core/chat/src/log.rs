@@ -48,6 +48,8 @@ pub(crate) struct Log {
     entries: usize,
     bytes: usize,
     next_seq: u64,
+    /// The number of the first entry in `open`.
+    open_seq: u64,
     open: BytesMut,
     open_raw: Vec<Bytes>,
     /// Bytes ever frozen.
@@ -68,7 +70,8 @@ pub(crate) struct Chunk {
 }
 
 impl Log {
-    pub(crate) fn new(limits: LogLimits, lag: u64) -> Self {
+    /// An empty log whose first entry has the number after `newest`.
+    pub(crate) fn new(limits: LogLimits, lag: u64, newest: u64) -> Self {
         Self {
             limits,
             lag,
@@ -76,14 +79,15 @@ impl Log {
             base: 0,
             entries: 0,
             bytes: 0,
-            next_seq: 1,
+            next_seq: newest.saturating_add(1),
+            open_seq: newest.saturating_add(1),
             open: BytesMut::new(),
             open_raw: Vec::new(),
             offset: 0,
         }
     }
 
-    /// The sequence number of the newest entry, 0 if there is none.
+    /// The sequence number of the newest entry, one less than that of the next if there is none.
     pub(crate) fn newest(&self) -> u64 {
         self.next_seq.saturating_sub(1)
     }
@@ -124,8 +128,8 @@ impl Log {
             return;
         }
         let framed = self.open.split().freeze();
-        let first = self.chunks.back().map_or(1, |chunk| chunk.last.saturating_add(1));
-        let last = self.newest();
+        let (first, last) = (self.open_seq, self.newest());
+        self.open_seq = self.next_seq;
         let chunk = Chunk {
             first,
             last,

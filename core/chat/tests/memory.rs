@@ -86,6 +86,18 @@ fn deliveries_allocate_nothing_and_idle_members_hold_little() {
     assert_eq!(deliveries, 250_000);
     assert!(others * 1_000 <= deliveries, "{others} allocations in {deliveries} deliveries");
 
+    // Answers that wait hold what the outbox counts, and no block each.
+    let mut wire = BytesMut::new();
+    (0..500).for_each(|_| Request::Part { room: "none" }.put(&mut wire));
+    let region = Region::new(ALLOCATOR);
+    bench.shard.handle_received(bench.now, sender, &mut wire);
+    let change = region.change();
+    let held = change.bytes_allocated as isize - change.bytes_deallocated as isize;
+    let counted = bench.shard.outbox(sender).unwrap().held();
+    eprintln!("{held} bytes held with 500 answers that count as {counted}");
+    assert!(counted > 500 * 32 && held.max(0) as usize <= 3 * counted, "{held} for {counted}");
+    drop(bench);
+
     const IDLE: usize = 10_000;
     let region = Region::new(ALLOCATOR);
     let mut bench = Bench::new(IDLE);

@@ -1,5 +1,6 @@
 //! Who is in which room, under which name, and who hears what.
 
+use core::time::Duration;
 use semfio_chat::wire::{Manner, Request};
 use semfio_chat::{HubConfig, HubMessage, HubReport};
 
@@ -224,9 +225,61 @@ fn rooms_are_limited_and_empty_ones_make_way() {
     lab.run(10);
     lab.join(caio, "three");
     lab.run(10);
-    assert_eq!(lab.only(caio, "JOIN"), ["JOIN 1 three caio"]);
+    assert_eq!(lab.only(caio, "JOIN"), ["JOIN 3 three caio"], "numbers go on");
     assert_eq!(lab.hub().newest("one"), None, "made way");
     assert_eq!(lab.hub().newest("two"), Some(1));
+}
+
+#[test]
+fn the_first_room_has_its_place_whoever_takes_the_others() {
+    let mut lab = Lab::with(HubConfig { rooms: 3, ..HubConfig::default() });
+    let ana = lab.framed("ana");
+    for room in ["one", "two", "three"] {
+        lab.join(ana, room);
+    }
+    lab.run(10);
+    assert_eq!(lab.only(ana, "JOIN"), ["JOIN 1 one ana", "JOIN 1 two ana"]);
+    assert_eq!(lab.only(ana, "ERROR"), ["ERROR TooManyRooms goes on 0"]);
+    let line = lab.line_member();
+    lab.net.write(line, "oi\n");
+    lab.run(10);
+    assert_eq!(lab.text(line), "[00:00Z] <guest-1> oi\n");
+}
+
+#[test]
+fn a_room_that_comes_again_tells_what_its_members_missed() {
+    let mut lab = Lab::with(HubConfig { rooms: 2, ..HubConfig::default() });
+    let ana = lab.framed("ana");
+    let talk = |lab: &mut Lab, room, n| {
+        lab.join(ana, room);
+        for tag in 1..=n {
+            lab.ask(ana, Request::Msg { tag, manner: Manner::Text, to: room, text: "x" });
+        }
+    };
+    talk(&mut lab, "one", 3);
+    let seen = 2;
+    lab.ask(ana, Request::Part { room: "one" });
+    talk(&mut lab, "two", 1);
+    lab.ask(ana, Request::Part { room: "two" });
+    talk(&mut lab, "one", 9);
+    lab.run(10);
+    assert_eq!(lab.hub().newest("one"), Some(18), "five, three elsewhere, ten");
+    let bia = lab.framed("bia");
+    lab.ask(bia, Request::Join { since: seen, room: "one" });
+    lab.run(10);
+    assert_eq!(lab.only(bia, "GAP"), ["GAP 3-8 9 one"]);
+    assert_eq!(lab.only(bia, "MSG").len(), 9);
+}
+
+#[test]
+fn no_idle_time_makes_the_timer_spin() {
+    for idle in [Duration::ZERO, Duration::from_nanos(1)] {
+        let mut lab = Lab::with(HubConfig { idle, ..HubConfig::default() });
+        let ana = lab.framed("ana");
+        lab.run(1_000);
+        assert_eq!(lab.frames(ana), ["WELCOME ana", "PING"]);
+        assert_eq!(lab.hub().members(), 0);
+    }
 }
 
 #[test]
