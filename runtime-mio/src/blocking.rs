@@ -9,8 +9,9 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::mpsc::{self, Receiver, SendError, SyncSender, TrySendError};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Wake;
 use std::thread::{self, Scope};
 use std::time::Duration;
 
@@ -18,16 +19,13 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use semfio_machine::{
     Action, ConnId, Effect, Failure, Instant, Now, RequestId, Service, Shard, StreamMachine, Target,
 };
-use semfio_runtime_os::{Clock, Files, OwnedReply, Worker, failure, tcp, write_outbox};
-
-use crate::HostConfig;
+pub use semfio_runtime_os::Handle;
+use semfio_runtime_os::tcp::{self, Acceptor, REST};
+use semfio_runtime_os::{Clock, Files, HostConfig, OwnedReply, Worker, failure, write_outbox};
 
 /// How often a thread that waits for leave to read or to write looks whether its connection is
 /// broken or gone.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-
-/// How long a listener rests after an error such as EMFILE.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Messages handed over before others get the lock.
 const MESSAGES: usize = 256;
@@ -42,19 +40,13 @@ const REPORTS: usize = 4096;
 /// All have ended when `run` returns.
 ///
 /// It stops reading where the shard says so, and notices a reset there within a quarter of a
-/// second.
+/// second. Without descriptors left it takes peers and closes them at once; each listener keeps
+/// one for that.
 pub struct Host<M: StreamMachine, S: Service<M>> {
     listeners: Vec<TcpListener>,
     handle: Handle<S::Message>,
     messages: Receiver<S::Message>,
     shared: Shared<M, S>,
-}
-
-/// Speaks to a running [`Host`] from any thread.
-#[derive(Debug)]
-pub struct Handle<T> {
-    messages: SyncSender<T>,
-    signal: Arc<Signal>,
 }
 
 /// Wakes the thread of [`Host::run`].
@@ -129,7 +121,7 @@ where
     /// None today.
     pub fn new(shard: Shard<M, S>, config: HostConfig) -> io::Result<Self> {
         let signal = Arc::new(Signal::default());
-        let (sender, messages) = mpsc::sync_channel(config.queue.max(1));
+        let (handle, messages) = Handle::new(config.queue, Arc::clone(&signal).into());
         let (roots, files) = (Arc::new(config.roots), Arc::new(Files::new(config.files)));
         let notify = || {
             let signal = Arc::clone(&signal);
@@ -150,7 +142,7 @@ where
         };
         Ok(Self {
             listeners: Vec::new(),
-            handle: Handle { messages: sender, signal: Arc::clone(&signal) },
+            handle,
             messages,
             shared: Shared {
                 clock: config.clock,
@@ -347,28 +339,31 @@ where
 
     /// The work of a listener's thread.
     fn accept<'s>(&'s self, scope: &'s Scope<'s, '_>, listener: &TcpListener) {
+        let mut acceptor = Acceptor::new();
         loop {
             wait_for(listener, PollFlags::IN, None);
             let mut state = self.state();
             if state.stopped {
                 return;
             }
-            let accepted = tcp::accept(listener).and_then(|(stream, peer)| {
+            let accepted = acceptor.accept(|| {
+                let (stream, peer) = tcp::accept(listener)?;
                 stream.set_nonblocking(true)?;
                 Ok((stream, peer))
             });
             match accepted {
-                Ok((stream, peer)) => {
+                Ok(Some((stream, peer))) => {
                     let now = self.clock.now();
                     if let Some(id) = state.shard.handle_accepted(now, peer) {
                         self.start(scope, &mut state, id, stream);
                     }
                     self.call(scope, &mut state, |_, _| {});
                 }
-                Err(error) if is_of_one_peer(&error) => {}
+                Ok(None) => {}
+                Err(error) if is_passing(&error) => {}
                 Err(_) => {
                     drop(state);
-                    thread::sleep(ACCEPT_PAUSE);
+                    thread::sleep(REST);
                 }
             }
         }
@@ -653,6 +648,16 @@ impl Conn {
     }
 }
 
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.set();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.set();
+    }
+}
+
 impl Signal {
     fn set(&self) {
         *self.lock() = true;
@@ -680,32 +685,6 @@ impl Signal {
     }
 }
 
-impl<T> Handle<T> {
-    /// Sends a message; waits while the queue is full.
-    ///
-    /// # Errors
-    ///
-    /// The host is gone; the message comes back.
-    pub fn send(&self, message: T) -> Result<(), SendError<T>> {
-        self.messages.send(message)?;
-        self.signal.set();
-        Ok(())
-    }
-
-    /// Sends a message, if there is room for it.
-    pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
-        self.messages.try_send(message)?;
-        self.signal.set();
-        Ok(())
-    }
-}
-
-impl<T> Clone for Handle<T> {
-    fn clone(&self) -> Self {
-        Self { messages: self.messages.clone(), signal: Arc::clone(&self.signal) }
-    }
-}
-
 /// Waits until a socket is ready or broken, or the time has passed. It may also return early.
 fn wait_for(socket: impl AsFd, flags: PollFlags, at_most: Option<Duration>) {
     let at_most = at_most.and_then(|time| Timespec::try_from(time).ok());
@@ -714,10 +693,4 @@ fn wait_for(socket: impl AsFd, flags: PollFlags, at_most: Option<Duration>) {
 
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
-}
-
-/// Whether a failed accept says nothing about the next.
-fn is_of_one_peer(error: &io::Error) -> bool {
-    is_passing(error)
-        || matches!(failure(error), Failure::Reset | Failure::TimedOut | Failure::Unreachable)
 }

@@ -3,14 +3,14 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token};
 use semfio_machine::{DatagramMachine, Now, Refused};
-use semfio_runtime_os::{BoundEndpoint, Clock};
+use semfio_runtime_os::{BoundEndpoint, Clock, Stopper};
+
+use crate::wake::waker;
 
 /// Drives one [`DatagramMachine`] over one UDP socket, with the kernel's stamps where it has
 /// them.
@@ -26,13 +26,6 @@ pub struct Datagrams<M> {
     readable: bool,
 }
 
-/// Ends a [`Datagrams`] from any thread, or from its own.
-#[derive(Clone, Debug)]
-pub struct Stopper {
-    stop: Arc<AtomicBool>,
-    waker: Arc<Waker>,
-}
-
 const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
 
@@ -43,8 +36,7 @@ impl<M: DatagramMachine> Datagrams<M> {
         let poll = Poll::new()?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         poll.registry().register(&mut SourceFd(&bound.socket().as_raw_fd()), SOCKET, interest)?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let stopper = Stopper { stop: Arc::default(), waker };
+        let stopper = Stopper::new(waker(&poll, WAKER)?);
         Ok(Self { bound, poll, stopper, readable: true })
     }
 
@@ -77,7 +69,7 @@ impl<M: DatagramMachine> Datagrams<M> {
         loop {
             // Here also if an edge has said that the socket has room again.
             self.bound.flush(&mut on_event);
-            if self.stopper.stop.load(Ordering::Acquire) {
+            if self.stopper.is_stopped() {
                 return Ok(self.bound.into_machine());
             }
             let patience = match self.bound.poll_timeout() {
@@ -99,14 +91,5 @@ impl<M: DatagramMachine> Datagrams<M> {
             }
             self.bound.handle_timeout(&mut on_event);
         }
-    }
-}
-
-impl Stopper {
-    /// Ends the run: at once, or as it begins.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        // It cannot fail while the stopper keeps the descriptor open.
-        let _ = self.waker.wake();
     }
 }

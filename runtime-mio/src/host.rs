@@ -1,42 +1,26 @@
 //! The event loop for streams.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::mem;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, SendError, SyncSender, TrySendError};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token, Waker};
-use rustix::io::Errno;
+use mio::{Events, Interest, Poll, Token};
 use semfio_machine::{
     Action, ConnId, Deadline, Effect, Failure, Instant, Now, RequestId, Service, Shard,
     StreamMachine, Target,
 };
-use semfio_runtime_os::{Clock, Files, OwnedReply, Roots, Worker, failure, tcp, write_outbox};
+use semfio_runtime_os::tcp::{self, Acceptor, REST};
+use semfio_runtime_os::{
+    Clock, Files, Handle, HostConfig, OwnedReply, Worker, failure, write_outbox,
+};
 
-/// What a [`Host`] may use. The default serves no folder.
-#[derive(Debug)]
-pub struct HostConfig {
-    /// Bytes read at once, into one buffer for all connections. Default 64 KiB: what a socket
-    /// usually holds.
-    pub scratch: usize,
-    /// Connections read from before timers, messages and writes have their turn. Default 256.
-    pub reads_per_turn: usize,
-    /// Messages that may wait before [`Handle::send`] blocks, and effects before they fail.
-    /// Default 1,024.
-    pub queue: usize,
-    /// Files open at once for the service. Default 256.
-    pub files: usize,
-    /// The folders the service may ask for.
-    pub roots: Roots,
-    /// What time it is. Default: the run starts as the configuration is made.
-    pub clock: Clock,
-}
+use crate::wake::waker;
 
 /// Drives one [`Shard`] in one thread, with edge-triggered readiness.
 ///
@@ -64,8 +48,7 @@ pub struct Host<M: StreamMachine, S: Service<M>> {
     scratch: Vec<u8>,
     reads_per_turn: usize,
     listeners: Vec<Listener>,
-    /// Given up while a peer is turned away for want of descriptors.
-    spare: Option<File>,
+    acceptor: Acceptor,
     /// By `ConnId::index`.
     conns: Vec<Option<Conn>>,
     to_read: VecDeque<ConnId>,
@@ -83,13 +66,6 @@ pub struct Host<M: StreamMachine, S: Service<M>> {
     names: Worker<ConnId>,
     /// Whether the shard was called since its last `handle_turn`.
     busy: bool,
-}
-
-/// Speaks to a running [`Host`] from any thread.
-#[derive(Debug)]
-pub struct Handle<T> {
-    messages: SyncSender<T>,
-    waker: Arc<Waker>,
 }
 
 struct Listener {
@@ -143,33 +119,16 @@ const WRITES: usize = 16;
 /// Rounds of writes in a turn, before others may speak.
 const ROUNDS: usize = 8;
 
-/// How long a listener rests after an error that will not pass at once.
-const REST: Duration = Duration::from_millis(100);
-
-impl Default for HostConfig {
-    fn default() -> Self {
-        Self {
-            scratch: 64 * 1024,
-            reads_per_turn: 256,
-            queue: 1024,
-            files: 256,
-            roots: Roots::default(),
-            clock: Clock::start(),
-        }
-    }
-}
-
 impl<M: StreamMachine, S: Service<M>> Host<M, S> {
     /// A host that is ready to listen and to run.
     pub fn new(shard: Shard<M, S>, config: HostConfig) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let (sender, messages) = mpsc::sync_channel(config.queue.max(1));
+        let waker = waker(&poll, WAKER)?;
+        let (handle, messages) = Handle::new(config.queue, waker.clone());
         let (roots, files) = (Arc::new(config.roots), Arc::new(Files::new(config.files)));
-        let notify = |waker: &Arc<Waker>| {
-            let waker = Arc::clone(waker);
-            // Its counter cannot overflow, since it is read at every turn.
-            move || drop(waker.wake())
+        let notify = || {
+            let waker = waker.clone();
+            move || waker.wake_by_ref()
         };
         Ok(Self {
             shard,
@@ -177,7 +136,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             scratch: vec![0; config.scratch.max(1)],
             reads_per_turn: config.reads_per_turn.max(1),
             listeners: Vec::new(),
-            spare: spare(),
+            acceptor: Acceptor::new(),
             conns: Vec::new(),
             to_read: VecDeque::new(),
             to_write: VecDeque::new(),
@@ -185,15 +144,10 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             queue: config.queue.max(1),
             messages,
             woken: false,
-            effects: Worker::new(
-                Arc::clone(&roots),
-                Arc::clone(&files),
-                config.queue,
-                notify(&waker),
-            ),
-            names: Worker::new(roots, Arc::clone(&files), config.queue, notify(&waker)),
+            effects: Worker::new(Arc::clone(&roots), Arc::clone(&files), config.queue, notify()),
+            names: Worker::new(roots, Arc::clone(&files), config.queue, notify()),
             files,
-            handle: Handle { messages: sender, waker },
+            handle,
             busy: false,
             poll,
         })
@@ -354,26 +308,15 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
                 return;
             }
             listener.rest = None;
-            let error = match listener.socket.accept() {
-                Ok((stream, address)) => {
-                    self.accepted(now, stream, address);
-                    continue;
-                }
+            match self.acceptor.accept(|| listener.socket.accept()) {
+                Ok(Some((stream, address))) => self.accepted(now, stream, address),
+                Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     listener.ready = false;
                     return;
                 }
-                Err(error) => error,
-            };
-            let out_of_descriptors =
-                matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE));
-            if is_of_one_peer(&error)
-                || (out_of_descriptors && turn_away(listener, &mut self.spare))
-            {
-                continue;
+                Err(_) => listener.rest = Some(now.mono.saturating_add(REST)),
             }
-            listener.rest = Some(now.mono.saturating_add(REST));
-            self.spare = self.spare.take().or_else(spare);
         }
     }
 
@@ -629,33 +572,6 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
     }
 }
 
-impl<T> Handle<T> {
-    /// Sends a message, and waits while the queue is full. It comes back if the host is gone.
-    pub fn send(&self, message: T) -> Result<(), SendError<T>> {
-        self.messages.send(message)?;
-        self.wake();
-        Ok(())
-    }
-
-    /// Sends a message, unless the queue is full or the host is gone.
-    pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
-        self.messages.try_send(message)?;
-        self.wake();
-        Ok(())
-    }
-
-    fn wake(&self) {
-        // It cannot fail while the handle keeps the descriptor open.
-        let _ = self.waker.wake();
-    }
-}
-
-impl<T> Clone for Handle<T> {
-    fn clone(&self) -> Self {
-        Self { messages: self.messages.clone(), waker: Arc::clone(&self.waker) }
-    }
-}
-
 impl Open {
     fn new(stream: TcpStream) -> Self {
         Self {
@@ -680,40 +596,4 @@ fn open(conns: &mut [Option<Conn>], id: ConnId) -> Option<&mut Open> {
         Stage::Open(open) => Some(open),
         _ => None,
     }
-}
-
-/// A descriptor to give up when there are no others.
-fn spare() -> Option<File> {
-    File::open("/dev/null").ok()
-}
-
-/// Takes a peer with the spare descriptor and closes it at once: it learns that there is no
-/// place, and the next edge comes.
-fn turn_away(listener: &Listener, spare_one: &mut Option<File>) -> bool {
-    if spare_one.take().is_none() {
-        return false;
-    }
-    let turned_away = listener.socket.accept().map(drop).is_ok();
-    *spare_one = spare();
-    turned_away
-}
-
-/// Whether an error of accept is that of the peer it would have given; the next may be fine.
-fn is_of_one_peer(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(
-            Errno::INTR
-                | Errno::CONNABORTED
-                | Errno::PROTO
-                | Errno::NOPROTOOPT
-                | Errno::OPNOTSUPP
-                | Errno::NETDOWN
-                | Errno::NETUNREACH
-                | Errno::HOSTDOWN
-                | Errno::HOSTUNREACH
-                | Errno::NONET
-                | Errno::PERM
-        )
-    )
 }

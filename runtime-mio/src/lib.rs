@@ -115,6 +115,8 @@
 pub mod blocking;
 mod datagram;
 mod host;
+mod wake;
 
-pub use datagram::{Datagrams, Stopper};
-pub use host::{Handle, Host, HostConfig};
+pub use datagram::Datagrams;
+pub use host::Host;
+pub use semfio_runtime_os::{Handle, HostConfig, Stopper};

@@ -6,12 +6,13 @@
 //!
 //! - [`Clock`]: the one place that reads the time, in whole microseconds; kernel stamps are told
 //!   on it. [`seed::draw`]: the one place that asks for entropy.
-//! - [`tcp`]: listening, accepting, connecting, cutting.
+//! - [`tcp`]: listening, accepting, connecting, cutting, and what to do without descriptors.
 //! - [`write_outbox`]: one vectored write of what waits on a connection, file spans included.
 //! - [`datagram`]: UDP with addresses, hop limits, kernel stamps both ways, and ICMP errors.
 //!   [`BoundEndpoint`]: a machine on such a socket, all but the waiting.
 //! - [`Roots`], [`Files`], [`perform`]: the effects of the contract, so that no path leads out of
 //!   its folder. [`Worker`]: the same off the loop.
+//! - [`HostConfig`], [`Handle`], [`Stopper`]: what those who use a host see of it.
 //! - [`failure`]: what a system error means to a service.
 //!
 //! It is written for Linux. It does not send files by `sendfile`, nor several datagrams in one
@@ -63,6 +64,7 @@ pub mod datagram;
 mod endpoint;
 mod failure;
 pub mod files;
+mod host;
 pub mod seed;
 pub mod tcp;
 pub mod worker;
@@ -72,5 +74,6 @@ pub use clock::Clock;
 pub use endpoint::BoundEndpoint;
 pub use failure::failure;
 pub use files::{Files, OwnedReply, Roots, perform};
+pub use host::{Handle, HostConfig, Stopper};
 pub use worker::Worker;
 pub use write::write_outbox;

@@ -1,5 +1,6 @@
 //! TCP sockets, as all hosts want them.
 
+use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,6 +12,10 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 /// Connections that may wait to be accepted; the system may hold it lower.
 const BACKLOG: i32 = 1024;
+
+/// How long a listener rests after an error that will not pass at once: long enough to cost
+/// nothing, short enough that the peers in the queue do not give up.
+pub const REST: Duration = Duration::from_millis(100);
 
 /// Who else may listen on a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +48,55 @@ pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Peer)> {
     let (stream, address) = listener.accept()?;
     let peer = established(&stream, address)?;
     Ok((stream, peer))
+}
+
+/// Takes peers as long as the process has descriptors, and turns them away while it has none:
+/// one descriptor is kept for that. A peer learns at once that there is no place, as it does
+/// when there are too many connections, instead of waiting for an answer that may never come.
+#[derive(Debug)]
+pub struct Acceptor {
+    spare: Option<File>,
+}
+
+impl Acceptor {
+    /// An acceptor, for any number of listeners.
+    pub fn new() -> Self {
+        Self { spare: spare() }
+    }
+
+    /// Takes the peer that `accept` gives; `None` if that one has gone or was turned away, and
+    /// the next may be fine.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if nobody waits. After others the listener should [`REST`].
+    pub fn accept<T>(
+        &mut self,
+        mut accept: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<Option<T>> {
+        match accept() {
+            Ok(peer) => Ok(Some(peer)),
+            Err(error) if is_of_one_peer(&error) => Ok(None),
+            Err(error) => {
+                let without =
+                    matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE));
+                let turned_away = without && self.spare.take().is_some() && accept().is_ok();
+                self.spare = self.spare.take().or_else(spare);
+                if turned_away { Ok(None) } else { Err(error) }
+            }
+        }
+    }
+}
+
+impl Default for Acceptor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A descriptor to give up when there are no others.
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
 }
 
 /// Starts to connect, without waiting. Once the socket is writable, ask [`connected`].
@@ -87,6 +141,26 @@ pub fn set_reset(socket: impl AsFd) {
 /// Cuts a connection. Another handle on the same socket puts it off until it is closed too.
 pub fn reset(stream: impl Into<OwnedFd>) {
     set_reset(stream.into());
+}
+
+/// Whether an error of accept is that of the peer it would have given; the next may be fine.
+fn is_of_one_peer(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            Errno::INTR
+                | Errno::CONNABORTED
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::OPNOTSUPP
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NONET
+                | Errno::PERM
+        )
+    )
 }
 
 fn of_socket(address: &SockAddr) -> io::Result<SocketAddr> {

@@ -5,12 +5,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use async_io::Async;
 use semfio_machine::{DatagramMachine, Now, Refused};
-use semfio_runtime_os::{BoundEndpoint, Clock};
+use semfio_runtime_os::{BoundEndpoint, Clock, Stopper};
 
 use crate::alarm::Alarm;
 use crate::ready::{Ready, Source, arm};
@@ -34,25 +33,18 @@ pub struct Datagrams<M> {
     stopper: Stopper,
 }
 
-/// Ends a [`Datagrams`] from any thread or task, or from its own.
-#[derive(Clone, Debug)]
-pub struct Stopper {
-    stop: Arc<AtomicBool>,
-    waker: Waker,
-}
-
 impl<M: DatagramMachine> Datagrams<M> {
     /// Binds a socket for `machine`. An IPv6 address takes IPv6 peers only.
     pub fn bind(machine: M, address: SocketAddr, clock: Clock) -> io::Result<Self> {
         let bound = BoundEndpoint::bind(machine, address, clock)?;
         let ready = Arc::new(Ready::default());
-        let waker = ready.waker(Source::Outside);
+        let stopper = Stopper::new(ready.waker(Source::Outside));
         Ok(Self {
             readiness: Async::new_nonblocking(bound.socket().as_fd().try_clone_to_owned()?)?,
             bound,
             alarm: Alarm::new(),
             ready,
-            stopper: Stopper { stop: Arc::default(), waker },
+            stopper,
         })
     }
 
@@ -95,7 +87,7 @@ impl<M: DatagramMachine> Datagrams<M> {
         self.ready.take(cx.waker(), &mut Vec::new());
         for _ in 0..TURNS {
             self.bound.flush(on_event);
-            if self.is_stopped() {
+            if self.stopper.is_stopped() {
                 return Poll::Ready(Ok(()));
             }
             let more = self.bound.read(on_event)?;
@@ -110,23 +102,13 @@ impl<M: DatagramMachine> Datagrams<M> {
                 arm(|| self.readiness.poll_writable(cx))?;
             }
             let next = self.bound.poll_timeout().map(|deadline| deadline.at);
-            if !self.is_stopped() && self.alarm.poll(cx, self.bound.clock(), next).is_pending() {
+            if !self.stopper.is_stopped()
+                && self.alarm.poll(cx, self.bound.clock(), next).is_pending()
+            {
                 return Poll::Pending;
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.stopper.stop.load(Ordering::Acquire)
-    }
-}
-
-impl Stopper {
-    /// Ends the run: at once, or as it begins.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.waker.wake_by_ref();
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, SendError, SyncSender, TrySendError};
+use std::sync::mpsc::Receiver;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -15,8 +15,10 @@ use semfio_machine::{
     Action, ConnId, Deadline, Effect, Failure, Instant, Now, Peer, RequestId, Service, Shard,
     StreamMachine, Target,
 };
-use semfio_runtime_os::tcp::{self, Port};
-use semfio_runtime_os::{Clock, Files, OwnedReply, Roots, Worker, failure, write_outbox};
+use semfio_runtime_os::tcp::{self, Acceptor, Port, REST};
+use semfio_runtime_os::{
+    Clock, Files, Handle, HostConfig, OwnedReply, Worker, failure, write_outbox,
+};
 
 use crate::alarm::Alarm;
 use crate::ready::{Ready, Source, arm};
@@ -30,39 +32,9 @@ const WRITES: usize = 16;
 /// Peers accepted by one listener in a turn, for the same reason.
 const ACCEPTS: usize = 64;
 
-/// How long a listener rests after an error such as EMFILE: long enough to cost nothing, short
-/// enough that the peers in the queue do not give up.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// How often connections that are not read are asked whether they still stand. The reactor
 /// cannot wait for errors alone.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-
-/// What a [`Host`] may use. The default serves no folder.
-#[derive(Debug)]
-pub struct HostConfig {
-    /// Bytes read at once, into one buffer for all connections. Default 64 KiB: what a socket
-    /// usually holds.
-    pub scratch: usize,
-    /// Connections read from before timers, messages and writes have their turn. Default 256.
-    pub reads_per_turn: usize,
-    /// Messages that may wait before [`Handle::send`] blocks, and effects before they fail.
-    /// Default 1,024.
-    pub queue: usize,
-    /// Files open at once for the service. Default 256.
-    pub files: usize,
-    /// The folders the service may ask for.
-    pub roots: Roots,
-    /// What time it is. Default: the run starts as the configuration is made.
-    pub clock: Clock,
-}
-
-/// Speaks to the service of a running [`Host`], from any thread or task.
-#[derive(Debug)]
-pub struct Handle<T> {
-    messages: SyncSender<T>,
-    waker: Waker,
-}
 
 /// Drives a shard over TCP, in one future.
 ///
@@ -72,7 +44,8 @@ pub struct Handle<T> {
 /// After each call the shard's actions are carried out, only writes wait for their time.
 ///
 /// It stops reading where the shard says so, and notices a reset there within a quarter of a
-/// second. Whatever `accept` says, it goes on listening.
+/// second. Whatever `accept` says, it goes on listening: without descriptors left it takes peers
+/// and closes them at once, with one kept for that.
 pub struct Host<M: StreamMachine, S: Service<M>> {
     shard: Shard<M, S>,
     clock: Clock,
@@ -80,6 +53,7 @@ pub struct Host<M: StreamMachine, S: Service<M>> {
     ready: Arc<Ready>,
     woken: Vec<Source>,
     listeners: Vec<Listener>,
+    acceptor: Acceptor,
     accept_again: Option<Instant>,
     sockets: Vec<Option<Socket>>,
     /// To be read in the next turn; each at most once.
@@ -132,8 +106,8 @@ enum Lookup {
 impl<M: StreamMachine, S: Service<M>> Host<M, S> {
     /// A host that is ready to listen and to run.
     pub fn new(shard: Shard<M, S>, config: HostConfig) -> io::Result<Self> {
-        let (sender, messages) = mpsc::sync_channel(config.queue.max(1));
         let ready = Arc::new(Ready::default());
+        let (handle, messages) = Handle::new(config.queue, ready.waker(Source::Outside));
         let (roots, files) = (Arc::new(config.roots), Arc::new(Files::new(config.files)));
         let notify = || {
             let waker = ready.waker(Source::Outside);
@@ -147,7 +121,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
                 notify(),
             ),
             name_worker: Worker::new(roots, Arc::clone(&files), config.queue, notify()),
-            handle: Handle { messages: sender, waker: ready.waker(Source::Outside) },
+            handle,
             messages,
             queue: config.queue,
             shard,
@@ -156,6 +130,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             ready,
             woken: Vec::new(),
             listeners: Vec::new(),
+            acceptor: Acceptor::new(),
             accept_again: None,
             sockets: Vec::new(),
             reads: VecDeque::new(),
@@ -303,7 +278,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
                     Ok(true) => {}
                     Ok(false) => break,
                     Err(_) => {
-                        let again = self.now.mono.saturating_add(ACCEPT_PAUSE);
+                        let again = self.now.mono.saturating_add(REST);
                         self.accept_again = Some(again);
                         return;
                     }
@@ -317,16 +292,16 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
         let Some(listener) = self.listeners.get_mut(place).filter(|l| l.ready) else {
             return Ok(false);
         };
-        let (stream, peer) = match tcp::accept(listener.socket.get_ref()) {
-            Ok(accepted) => accepted,
+        let accepted = self.acceptor.accept(|| tcp::accept(listener.socket.get_ref()));
+        let (stream, peer) = match accepted {
+            Ok(Some(accepted)) => accepted,
+            Ok(None) => return Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let cx = &mut Context::from_waker(&listener.waker);
                 arm(|| listener.socket.poll_readable(cx))?;
                 listener.ready = false;
                 return Ok(false);
             }
-            // The peer went away while it waited.
-            Err(error) if is_of_one_peer(&error) => return Ok(true),
             Err(error) => return Err(error),
         };
         let stream = Async::new(stream)?;
@@ -606,53 +581,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
     }
 }
 
-impl<T> Handle<T> {
-    /// Sends a message; waits while the queue is full. It blocks its thread: tasks take
-    /// [`try_send`](Self::try_send).
-    ///
-    /// # Errors
-    ///
-    /// The host is gone; the message comes back.
-    pub fn send(&self, message: T) -> Result<(), SendError<T>> {
-        self.messages.send(message)?;
-        self.waker.wake_by_ref();
-        Ok(())
-    }
-
-    /// Sends a message, if there is room for it.
-    pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
-        self.messages.try_send(message)?;
-        self.waker.wake_by_ref();
-        Ok(())
-    }
-}
-
-impl<T> Clone for Handle<T> {
-    fn clone(&self) -> Self {
-        Self { messages: self.messages.clone(), waker: self.waker.clone() }
-    }
-}
-
-impl Default for HostConfig {
-    fn default() -> Self {
-        Self {
-            scratch: 64 * 1024,
-            reads_per_turn: 256,
-            queue: 1024,
-            files: 256,
-            roots: Roots::default(),
-            clock: Clock::start(),
-        }
-    }
-}
-
 fn slot(sockets: &mut [Option<Socket>], id: ConnId) -> Option<&mut Socket> {
     let socket = sockets.get_mut(id.index as usize)?.as_mut()?;
     (socket.id == id).then_some(socket)
-}
-
-/// Whether a failed accept says nothing about the next.
-fn is_of_one_peer(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::Interrupted
-        || matches!(failure(error), Failure::Reset | Failure::TimedOut | Failure::Unreachable)
 }

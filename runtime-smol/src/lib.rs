@@ -91,5 +91,6 @@ mod datagram;
 mod host;
 mod ready;
 
-pub use datagram::{Datagrams, Stopper};
-pub use host::{Handle, Host, HostConfig};
+pub use datagram::Datagrams;
+pub use host::Host;
+pub use semfio_runtime_os::{Handle, HostConfig, Stopper};

@@ -8,6 +8,7 @@ mod hosts;
 mod protocol;
 mod script;
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -148,6 +149,42 @@ fn hosts_survive_without_descriptors() {
         stage.tell(Message::Stop);
         stage.close(1);
         stage.close(late);
+        while stage.report().unwrap().is_some() {}
+    }
+}
+
+/// A peer that nobody has a descriptor for must not wait for one.
+#[test]
+fn without_descriptors_peers_are_turned_away_at_once() {
+    let _alone = alone();
+    let folder = folder();
+    for kind in [Kind::Mio, Kind::Blocking, Kind::Smol] {
+        let mut stage = stage(kind, Scripted::default(), folder.path());
+        stage.connect(1).unwrap();
+        stage.send(1, b"ECHO ready\n").unwrap();
+        assert!(matches!(stage.receive(1, 1), Ok(Heard::Bytes(_))), "on {kind:?}");
+
+        let usual = getrlimit(Resource::Nofile);
+        let few = Rlimit { current: Some(highest_descriptor() + 12), ..usual };
+        setrlimit(Resource::Nofile, few).unwrap();
+        let mut all: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        for peer in 2..7 {
+            // One for the peer, none for the host.
+            all.pop();
+            stage.connect(peer).unwrap();
+            let heard = stage.receive(peer, 1);
+            assert!(matches!(heard, Ok(Heard::End | Heard::Reset)), "on {kind:?}: {heard:?}");
+        }
+        drop(all);
+        stage.connect(7).unwrap();
+        stage.send(7, b"ECHO late\n").unwrap();
+        assert!(matches!(stage.receive(7, 1), Ok(Heard::Bytes(_))), "on {kind:?}");
+        setrlimit(Resource::Nofile, usual).unwrap();
+
+        stage.tell(Message::Stop);
+        for peer in 1..=7 {
+            stage.close(peer);
+        }
         while stage.report().unwrap().is_some() {}
     }
 }
