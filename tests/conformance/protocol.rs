@@ -9,7 +9,7 @@
 //! | `BIG n`         | n bytes by the machine, which waits for room                            |
 //! | `FLOOD n`       | n blocks of 1 KiB by the service, which waits for `handle_room`         |
 //! | `SLEEP ms k`    | `WOKE k` by a timer of the machine                                      |
-//! | `NAP ms`        | `RESTED` by a timer of the service                                      |
+//! | `NAP ms`        | `RESTED` when the turn ends in which a timer of the service fires       |
 //! | `PAUSE`         | no more is read until the application says so                           |
 //! | `SHUT`          | our sending half is closed, lines are still taken                       |
 //! | `CLOSE` `ABORT` | the connection is closed, or cut                                        |
@@ -390,14 +390,14 @@ impl Service<Lines> for Scripted {
         Some(Deadline { at, why: "nap" })
     }
 
-    fn handle_timeout(&mut self, now: Now, net: &mut Net<Lines>) {
+    fn handle_timeout(&mut self, now: Now, _: &mut Net<Lines>) {
         while let Some((&(at, conn), ())) = self.naps.first_key_value() {
             if at > now.mono {
                 break;
             }
             self.naps.remove(&(at, conn));
             self.note(conn, "rested");
-            self.say(conn, b"RESTED", net);
+            self.conn(conn).owed.extend_from_slice(b"RESTED\n");
         }
     }
 
