@@ -184,9 +184,13 @@ pub struct Participant {
     welcomed: bool,
     rooms: Vec<Seen>,
     present: usize,
+    /// The one that was present before the newest was asked for.
+    previous: usize,
     /// Texts not acknowledged; the first `in_flight` were sent on this connection.
     unsent: VecDeque<Unsent>,
     in_flight: usize,
+    /// The first so many were sent on an earlier connection: maybe they are in the log.
+    in_doubt: usize,
     /// Lines typed while there was no connection, a room was being entered, or there was no room to send.
     early: VecDeque<String>,
     next_tag: u32,
@@ -216,13 +220,15 @@ struct Seen {
     name: String,
     /// The newest sequence number that has come.
     seq: u64,
+    /// The newest that an ACK named: texts up to here are done with already.
+    acked: u64,
     /// That of its own JOIN, from the NAMES that answers it.
     join: Option<u64>,
 }
 
 impl Seen {
     fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), seq: 0, join: None }
+        Self { name: name.to_owned(), seq: 0, acked: 0, join: None }
     }
 
     /// Whether what comes now is new.
@@ -254,8 +260,10 @@ impl Participant {
             welcomed: false,
             rooms: alloc::vec![first],
             present: 0,
+            previous: 0,
             unsent: VecDeque::new(),
             in_flight: 0,
+            in_doubt: 0,
             early: VecDeque::new(),
             next_tag: 1,
             history: None,
@@ -373,7 +381,7 @@ impl Participant {
         if let Some(at) = self.rooms.iter().position(|room| Folded::new(&room.name) == folded) {
             self.present = at;
         } else {
-            self.present = self.rooms.len();
+            self.previous = core::mem::replace(&mut self.present, self.rooms.len());
             self.rooms.push(Seen::new(name));
         }
         self.request(Request::Join { since: 0, room: name }, net);
@@ -445,6 +453,7 @@ impl Participant {
         }
         self.unsent.drain(..n);
         self.in_flight = self.in_flight.saturating_sub(n);
+        self.in_doubt = self.in_doubt.saturating_sub(n);
         self.done(n);
         self.send_unsent(net);
         self.leave_if_done(now, net);
@@ -490,7 +499,9 @@ impl Participant {
                 let restarted = core::mem::replace(&mut self.epoch, epoch) != epoch;
                 for room in &mut self.rooms {
                     room.join = None;
-                    room.seq = if restarted { 0 } else { room.seq };
+                    if restarted {
+                        (room.seq, room.acked) = (0, 0);
+                    }
                 }
                 for room in &self.rooms {
                     self.request(Request::Join { since: room.seq, room: &room.name }, net);
@@ -498,10 +509,15 @@ impl Participant {
                 self.timer = Some(Deadline { at: now.mono.saturating_add(IDLE), why: "idle" });
             }
             Response::Entry(entry) => self.handle_entry(now, entry, net),
-            Response::Ack { tag, .. } => {
-                let n =
-                    self.unsent.iter().take(self.in_flight).position(|unsent| unsent.tag == tag);
-                self.acknowledged(now, n.map_or(0, |n| n.saturating_add(1)), net);
+            Response::Ack { tag, seq } => {
+                let mut sent = self.unsent.iter().take(self.in_flight);
+                let Some(at) = sent.position(|unsent| unsent.tag == tag) else { return };
+                let room = self.unsent.get(at).map(|unsent| Folded::new(&unsent.to));
+                let named = |seen: &&mut Seen| Some(Folded::new(&seen.name)) == room;
+                if let (Some(seen), true) = (self.rooms.iter_mut().find(named), seq > 0) {
+                    seen.acked = seen.acked.max(seq);
+                }
+                self.acknowledged(now, at.saturating_add(1), net);
             }
             Response::History { from, to, room } => {
                 self.history = (from <= to).then(|| (Folded::new(room), to));
@@ -530,11 +546,20 @@ impl Participant {
             }
             Response::Error { code, tag, text, .. } => {
                 self.report(ParticipantReport::Refused(text.to_owned()));
-                if code == ErrorCode::TooManyRooms {
+                let of_room = matches!(
+                    code,
+                    ErrorCode::TooManyRooms | ErrorCode::BadText | ErrorCode::TooLarge
+                );
+                if of_room && tag == 0 {
                     // Rooms are entered in order: it was the first that is not answered yet.
                     if let Some(at) = self.rooms.iter().position(|room| room.join.is_none()) {
                         self.rooms.remove(at);
-                        self.present = self.rooms.len().saturating_sub(1);
+                        if at == self.present {
+                            self.present = self.previous;
+                        }
+                        let shift = usize::from(at < self.present);
+                        let last = self.rooms.len().saturating_sub(1);
+                        self.present = self.present.saturating_sub(shift).min(last);
                         self.go_on(now, net);
                     }
                 }
@@ -543,6 +568,7 @@ impl Participant {
                     // Those before it are acknowledged by their own ACK.
                     self.unsent.remove(at);
                     self.in_flight = self.in_flight.saturating_sub(1);
+                    self.in_doubt = self.in_doubt.saturating_sub(usize::from(at < self.in_doubt));
                     self.done(1);
                     self.leave_if_done(now, net);
                 }
@@ -575,12 +601,15 @@ impl Participant {
                 Happened::Nick(new.to_owned())
             }
         };
-        // What is in the log is done with, also if the connection breaks before its ACK comes.
+        // What is in the log is done with, also if the connection breaks before its ACK comes. An
+        // entry may come after its ACK: then it is not that of a later text with the same words.
         let said = |unsent: &Unsent| {
             what == What::Said(unsent.manner, &unsent.text) && Folded::new(&unsent.to) == folded
         };
-        let counts = own && logged && !history;
-        let found = if counts { self.unsent.iter().position(said) } else { None };
+        let acked = self.seen_mut(room).map_or(0, |seen| seen.acked);
+        let counts = own && logged && !history && seq > acked;
+        let sent = if counts { self.in_flight.max(self.in_doubt) } else { 0 };
+        let found = self.unsent.iter().take(sent).position(said);
         let (room, nick) = (room.to_owned(), nick.to_owned());
         let name = room.clone();
         self.report(ParticipantReport::Entry { seq, time, room, nick, what: happened, old, own });
@@ -672,6 +701,7 @@ impl Service<Client> for Participant {
         why: Closed<ClientError>,
         net: &mut Net<Client>,
     ) {
+        self.in_doubt = self.in_doubt.max(self.in_flight);
         (self.conn, self.ready, self.in_flight) = (None, false, 0);
         self.timer = None;
         self.history = None;
@@ -679,8 +709,13 @@ impl Service<Client> for Participant {
             let outcome = self.farewell();
             return self.over(outcome, net);
         }
-        if let Some(outcome) = self.turned_away.take() {
-            return self.over(outcome, net);
+        match self.turned_away.take() {
+            // By itself: the server has yet to notice that the old connection is gone.
+            Some(outcome @ Outcome::TurnedAway(ErrorCode::NickInUse, _)) if self.welcomed => {
+                return self.lost(now, "the name is still in use", outcome, net);
+            }
+            Some(outcome) => return self.over(outcome, net),
+            None => {}
         }
         match why {
             Closed::Error(error) if !self.welcomed => self.over(Outcome::Protocol(error), net),
@@ -704,7 +739,10 @@ impl Service<Client> for Participant {
 
     fn handle_message(&mut self, now: Now, message: ParticipantMessage, net: &mut Net<Client>) {
         match message {
-            ParticipantMessage::Line(line) => self.handle_line(now, &line, net),
+            ParticipantMessage::Line(line) => {
+                self.handle_early(now, net);
+                self.handle_line(now, &line, net);
+            }
             ParticipantMessage::Eof => {
                 self.leaving =
                     if self.leaving == Leaving::Not { Leaving::WhenDone } else { self.leaving };

@@ -158,6 +158,18 @@ fn a_room_that_is_refused_does_not_hold_up_the_rest() {
 }
 
 #[test]
+fn a_room_that_is_refused_leaves_the_present_one() {
+    let mut lab = Lab::with(HubConfig { rooms_each: 2, ..HubConfig::default() });
+    let bia = lab.member("bia");
+    let ana = lab.participant("ana", Dialect::Framed);
+    for line in ["/join sala", "/join lobby", "/join third", "in the lobby"] {
+        lab.type_line(ana, line);
+    }
+    lab.run(10_000);
+    assert_eq!(lab.said(bia), ["in the lobby"]);
+}
+
+#[test]
 fn participants_of_all_dialects_talk_over_rough_links() {
     for seed in 0..6 {
         let mut lab = Lab::seeded(seed, HubConfig::default());

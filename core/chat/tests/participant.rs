@@ -1,0 +1,228 @@
+//! A participant against a server whose every frame is chosen.
+#![allow(missing_docs)]
+
+use bytes::BytesMut;
+use semfio_chat::wire::{
+    Entry, ErrorCode, MAX_FRAME, Manner, PREFACE, Request, Response, What, put_names,
+};
+use semfio_chat::{
+    Client, Outcome, Participant, ParticipantConfig, ParticipantMessage, ParticipantReport,
+};
+use semfio_frame::Dialect;
+use semfio_machine::{
+    Action, Chunk, ConnId, Failure, Instant, NetLimits, Now, Peer, Seed, Shard, Target,
+};
+use std::time::Duration;
+
+struct Bench {
+    shard: Shard<Client, Participant>,
+    now: Now,
+    conn: Option<ConnId>,
+}
+
+impl Bench {
+    fn new(room: &str) -> Self {
+        let target = Target::Address(([127, 0, 0, 1], 1).into());
+        let config = ParticipantConfig::new(target, Dialect::Framed, "ana", room);
+        let participant = Participant::new(config, &Seed::from_u64(1));
+        let now = Now { mono: Instant::from_nanos(1), ..Now::default() };
+        Self { shard: Shard::new(participant, NetLimits::default()), now, conn: None }
+    }
+
+    /// Waits until it dials, and lets it in; the epoch is 1.
+    fn welcome(&mut self) {
+        self.connect();
+        let (max_frame, session) = (MAX_FRAME as u32, [7; 16]);
+        let welcome = Response::Welcome { max_frame, session, epoch: 1, time: 0, nick: "ana" };
+        self.tell(&[welcome]);
+    }
+
+    fn connect(&mut self) {
+        self.now.mono = self.now.mono.saturating_add(Duration::from_secs(20));
+        self.shard.handle_timeout(self.now);
+        let dialled = std::iter::from_fn(|| self.shard.poll_action())
+            .find_map(|action| if let Action::Dial(conn, _) = action { Some(conn) } else { None });
+        let address = ([127, 0, 0, 1], 1).into();
+        let conn = dialled.expect("it dials");
+        self.shard.handle_connected(self.now, conn, Peer { address, local: address });
+        self.conn = Some(conn);
+        self.shard.handle_received(self.now, conn, &mut { PREFACE });
+    }
+
+    fn tell(&mut self, responses: &[Response<'_>]) {
+        let mut wire = BytesMut::new();
+        responses.iter().for_each(|response| response.put(&mut wire));
+        self.shard.handle_received(self.now, self.conn.unwrap(), &mut wire);
+    }
+
+    fn names(&mut self, room: &str, newest: u64) {
+        let mut wire = BytesMut::new();
+        put_names(newest, 1, room, ["ana"].into_iter(), &mut wire);
+        self.shard.handle_received(self.now, self.conn.unwrap(), &mut wire);
+    }
+
+    /// Lets it into the lobby, whose newest entry is its JOIN.
+    fn joined(&mut self, seq: u64) {
+        self.names("lobby", seq);
+        self.tell(&[entry(seq, What::Join)]);
+        self.sent();
+    }
+
+    fn line(&mut self, line: &str) {
+        self.shard.handle_message(self.now, ParticipantMessage::Line(line.into()));
+    }
+
+    fn cut(&mut self) {
+        self.shard.handle_failed(self.now, self.conn.take().unwrap(), Failure::Reset);
+        self.shard.handle_turn(self.now);
+    }
+
+    /// Ends the turn and gives the texts that were sent meanwhile, with their tags.
+    fn sent(&mut self) -> Vec<(u32, String)> {
+        self.shard.handle_turn(self.now);
+        let conn = self.conn.unwrap();
+        let outbox = self.shard.outbox(conn).unwrap();
+        let bytes: Vec<u8> = outbox
+            .chunks()
+            .flat_map(|chunk| match chunk {
+                Chunk::Bytes(bytes) => bytes.to_vec(),
+                Chunk::File(_) => Vec::new(),
+            })
+            .collect();
+        self.shard.handle_sent(self.now, conn, bytes.len());
+        let mut rest = bytes.strip_prefix(&PREFACE[..]).unwrap_or(&bytes);
+        let mut texts = Vec::new();
+        while let Some((&[kind, a, b, c], after)) = rest.split_first_chunk::<4>() {
+            let (body, after) = after.split_at(u32::from_be_bytes([0, a, b, c]) as usize);
+            rest = after;
+            if let Some(Request::Msg { tag, text, .. }) = Request::parse(kind, body).unwrap() {
+                texts.push((tag, text.to_owned()));
+            }
+        }
+        texts
+    }
+
+    fn reports(&mut self) -> Vec<ParticipantReport> {
+        std::iter::from_fn(|| self.shard.poll_report()).collect()
+    }
+
+    fn done(&mut self) -> usize {
+        let lines = |report| if let ParticipantReport::Done(n) = report { n } else { 0 };
+        self.reports().into_iter().map(lines).sum()
+    }
+}
+
+fn entry<'a>(seq: u64, what: What<'a>) -> Response<'a> {
+    Response::Entry(Entry { seq, time: 0, room: "lobby", nick: "ana", what })
+}
+
+fn said(seq: u64, text: &str) -> Response<'_> {
+    entry(seq, What::Said(Manner::Text, text))
+}
+
+fn texts<const N: usize>(sent: [(u32, &str); N]) -> Vec<(u32, String)> {
+    sent.map(|(tag, text)| (tag, text.to_owned())).into()
+}
+
+#[test]
+fn an_entry_that_comes_after_its_ack_is_not_that_of_the_same_words_said_again() {
+    let mut bench = Bench::new("lobby");
+    bench.welcome();
+    bench.joined(1);
+    bench.line("oi");
+    assert_eq!(bench.sent(), texts([(1, "oi")]));
+    bench.tell(&[Response::Ack { tag: 1, seq: 2 }]);
+    bench.line("oi");
+    assert_eq!(bench.sent(), texts([(2, "oi")]));
+    bench.tell(&[said(2, "oi")]);
+    assert_eq!(bench.done(), 1, "the first alone");
+    bench.cut();
+    bench.welcome();
+    bench.joined(3);
+    assert_eq!(bench.done(), 0);
+    bench.line("more");
+    assert_eq!(bench.sent(), texts([(3, "more")]));
+}
+
+#[test]
+fn a_text_that_was_never_sent_is_not_taken_for_one_in_the_log() {
+    let mut bench = Bench::new("lobby");
+    bench.welcome();
+    bench.joined(1);
+    // The outbox is full before the last.
+    let long = "x".repeat(16_000);
+    for text in [&*long, &long, &long, &long, &long, "oi"] {
+        bench.line(text);
+    }
+    bench.cut();
+    bench.welcome();
+    bench.names("lobby", 3);
+    // By another that had the name meanwhile.
+    bench.tell(&[said(2, "oi"), entry(3, What::Join)]);
+    assert_eq!(bench.done(), 0);
+    let sent: Vec<u32> = bench.sent().into_iter().map(|(tag, _)| tag).collect();
+    assert_eq!(sent, [1, 2, 3, 4, 5]);
+    assert_eq!(bench.sent(), texts([(6, "oi")]));
+}
+
+#[test]
+fn what_an_earlier_connection_got_into_the_log_is_not_said_twice() {
+    let mut bench = Bench::new("lobby");
+    bench.welcome();
+    bench.joined(1);
+    for text in ["a", "b", "c"] {
+        bench.line(text);
+    }
+    bench.sent();
+    // Of the first the entry came and its ACK did not, of the second neither, the third is lost.
+    bench.tell(&[said(2, "a")]);
+    bench.cut();
+    bench.welcome();
+    bench.names("lobby", 4);
+    bench.tell(&[said(3, "b"), entry(4, What::Join)]);
+    assert_eq!(bench.sent(), texts([(3, "c")]));
+    bench.tell(&[said(5, "c"), Response::Ack { tag: 3, seq: 5 }]);
+    assert_eq!(bench.done(), 3);
+}
+
+#[test]
+fn a_name_that_is_still_in_use_is_asked_for_again() {
+    let in_use = Response::Error { code: ErrorCode::NickInUse, fatal: true, tag: 0, text: "" };
+    let mut bench = Bench::new("lobby");
+    bench.welcome();
+    bench.joined(1);
+    bench.cut();
+    bench.reports();
+    bench.connect();
+    bench.tell(std::slice::from_ref(&in_use));
+    assert!(matches!(bench.reports()[..], [ParticipantReport::Lost { .. }]));
+    bench.welcome();
+    // One that was never let in is turned away.
+    let mut bench = Bench::new("lobby");
+    bench.connect();
+    bench.tell(&[in_use]);
+    let over = Outcome::TurnedAway(ErrorCode::NickInUse, String::new());
+    assert_eq!(bench.reports(), [ParticipantReport::Over(over)]);
+}
+
+#[test]
+fn a_line_does_not_overtake_those_that_waited_for_the_room() {
+    let mut bench = Bench::new("lobby");
+    bench.welcome();
+    bench.line("first");
+    bench.tell(&[entry(1, What::Join)]);
+    bench.names("lobby", 1);
+    bench.line("second");
+    assert_eq!(bench.sent(), texts([(1, "first"), (2, "second")]));
+}
+
+#[test]
+fn a_room_whose_name_is_refused_does_not_hold_up_the_rest() {
+    let mut bench = Bench::new("two words");
+    bench.welcome();
+    bench.line("/help");
+    let code = ErrorCode::BadText;
+    bench.tell(&[Response::Error { code, fatal: false, tag: 0, text: "" }]);
+    bench.shard.handle_turn(bench.now);
+    assert_eq!(bench.done(), 1);
+}
