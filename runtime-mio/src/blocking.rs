@@ -17,11 +17,12 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use semfio_machine::{
-    Action, ConnId, Effect, Failure, Instant, Now, RequestId, Service, Shard, StreamMachine, Target,
+    Action, ConnId, Effect, Failure, Instant, Now, OwnedReply, RequestId, Service, Shard,
+    StreamMachine, Target,
 };
 pub use semfio_runtime_os::Handle;
 use semfio_runtime_os::tcp::{self, Acceptor, REST};
-use semfio_runtime_os::{Clock, Files, HostConfig, OwnedReply, Worker, failure, write_outbox};
+use semfio_runtime_os::{Clock, Files, HostConfig, Worker, failure, write_outbox};
 
 /// How often a thread that waits for leave to read or to write looks whether its connection is
 /// broken or gone.

@@ -12,13 +12,11 @@ use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use semfio_machine::{
-    Action, ConnId, Deadline, Effect, Failure, Instant, Now, RequestId, Service, Shard,
+    Action, ConnId, Deadline, Effect, Failure, Instant, Now, OwnedReply, RequestId, Service, Shard,
     StreamMachine, Target,
 };
 use semfio_runtime_os::tcp::{self, Acceptor, REST};
-use semfio_runtime_os::{
-    Clock, Files, Handle, HostConfig, OwnedReply, Worker, failure, write_outbox,
-};
+use semfio_runtime_os::{Clock, Files, Handle, HostConfig, Worker, failure, write_outbox};
 
 use crate::wake::waker;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 use semfio_machine::{
-    Effect, Entry, Failure, FileId, FileKind, Metadata, OpenMode, Reply, RootId, UnixTime,
+    Effect, Entry, Failure, FileId, FileKind, Metadata, OpenMode, OwnedReply, RootId, UnixTime,
 };
 
 use crate::failure;
@@ -61,45 +61,6 @@ pub struct Files {
 struct Table {
     next: u32,
     open: BTreeMap<u32, Arc<File>>,
-}
-
-/// A [`Reply`] that owns what it holds, to be carried between threads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OwnedReply {
-    /// As [`Reply::Opened`].
-    Opened {
-        /// Its place in [`Files`].
-        file: FileId,
-        /// What is known of it.
-        metadata: Metadata,
-    },
-    /// As [`Reply::Found`].
-    Found(Metadata),
-    /// As [`Reply::Listed`].
-    Listed(Vec<Entry>),
-    /// As [`Reply::Read`].
-    Read(Vec<u8>),
-    /// As [`Reply::Resolved`].
-    Resolved(Vec<SocketAddr>),
-    /// As [`Reply::Done`].
-    Done,
-    /// As [`Reply::Failed`].
-    Failed(Failure),
-}
-
-impl OwnedReply {
-    /// The reply a shard takes.
-    pub fn as_reply(&self) -> Reply<'_> {
-        match self {
-            Self::Opened { file, metadata } => Reply::Opened { file: *file, metadata: *metadata },
-            Self::Found(metadata) => Reply::Found(*metadata),
-            Self::Listed(entries) => Reply::Listed(entries),
-            Self::Read(bytes) => Reply::Read(bytes),
-            Self::Resolved(addresses) => Reply::Resolved(addresses),
-            Self::Done => Reply::Done,
-            Self::Failed(failure) => Reply::Failed(*failure),
-        }
-    }
 }
 
 impl Roots {

@@ -73,7 +73,7 @@ pub mod write;
 pub use clock::Clock;
 pub use endpoint::BoundEndpoint;
 pub use failure::failure;
-pub use files::{Files, OwnedReply, Roots, perform};
+pub use files::{Files, Roots, perform};
 pub use host::{Handle, HostConfig, Stopper};
 pub use worker::Worker;
 pub use write::write_outbox;

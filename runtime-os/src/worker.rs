@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use semfio_machine::{Effect, Failure};
+use semfio_machine::{Effect, Failure, OwnedReply};
 
-use crate::files::{Files, OwnedReply, Roots, perform};
+use crate::files::{Files, Roots, perform};
 
 /// Results that may wait to be fetched; beyond them the thread rests.
 const RESULTS: usize = 16;

@@ -12,13 +12,11 @@ use std::time::Duration;
 
 use async_io::Async;
 use semfio_machine::{
-    Action, ConnId, Deadline, Effect, Failure, Instant, Now, Peer, RequestId, Service, Shard,
-    StreamMachine, Target,
+    Action, ConnId, Deadline, Effect, Failure, Instant, Now, OwnedReply, Peer, RequestId, Service,
+    Shard, StreamMachine, Target,
 };
 use semfio_runtime_os::tcp::{self, Acceptor, Port, REST};
-use semfio_runtime_os::{
-    Clock, Files, Handle, HostConfig, OwnedReply, Worker, failure, write_outbox,
-};
+use semfio_runtime_os::{Clock, Files, Handle, HostConfig, Worker, failure, write_outbox};
 
 use crate::alarm::Alarm;
 use crate::ready::{Ready, Source, arm};

@@ -1,6 +1,7 @@
 //! What a service asks of the host, as data, and how the host answers.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use bytes::Bytes;
 use core::net::SocketAddr;
 
@@ -181,6 +182,59 @@ pub enum Reply<'r> {
     Done,
     /// Not done.
     Failed(Failure),
+}
+
+/// A [`Reply`] that owns what it tells: between threads, in a simulated disk, in a trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnedReply {
+    /// See [`Reply::Opened`].
+    Opened {
+        /// Its place in the host's table.
+        file: FileId,
+        /// What is known of it.
+        metadata: Metadata,
+    },
+    /// See [`Reply::Found`].
+    Found(Metadata),
+    /// See [`Reply::Listed`].
+    Listed(Vec<Entry>),
+    /// See [`Reply::Read`].
+    Read(Vec<u8>),
+    /// See [`Reply::Resolved`].
+    Resolved(Vec<SocketAddr>),
+    /// See [`Reply::Done`].
+    Done,
+    /// See [`Reply::Failed`].
+    Failed(Failure),
+}
+
+impl OwnedReply {
+    /// As a shard takes it.
+    pub fn as_reply(&self) -> Reply<'_> {
+        match self {
+            Self::Opened { file, metadata } => Reply::Opened { file: *file, metadata: *metadata },
+            Self::Found(metadata) => Reply::Found(*metadata),
+            Self::Listed(entries) => Reply::Listed(entries),
+            Self::Read(bytes) => Reply::Read(bytes),
+            Self::Resolved(addresses) => Reply::Resolved(addresses),
+            Self::Done => Reply::Done,
+            Self::Failed(failure) => Reply::Failed(*failure),
+        }
+    }
+}
+
+impl From<Reply<'_>> for OwnedReply {
+    fn from(reply: Reply<'_>) -> Self {
+        match reply {
+            Reply::Opened { file, metadata } => Self::Opened { file, metadata },
+            Reply::Found(metadata) => Self::Found(metadata),
+            Reply::Listed(entries) => Self::Listed(entries.to_vec()),
+            Reply::Read(bytes) => Self::Read(bytes.to_vec()),
+            Reply::Resolved(addresses) => Self::Resolved(addresses.to_vec()),
+            Reply::Done => Self::Done,
+            Reply::Failed(failure) => Self::Failed(failure),
+        }
+    }
 }
 
 /// Why the system refused, in the terms of POSIX.

@@ -80,8 +80,8 @@ pub use datagram::{
     Carrier, Clock, DatagramMachine, QuotedError, Received, Stamp, Transmit, TransmitId,
 };
 pub use effect::{
-    Effect, Entry, Failure, FileId, FileKind, FileSpan, Metadata, OpenMode, Reply, RequestId,
-    RootId,
+    Effect, Entry, Failure, FileId, FileKind, FileSpan, Metadata, OpenMode, OwnedReply, Reply,
+    RequestId, RootId,
 };
 pub use endpoint::{Endpoint, Output};
 pub use input::{Hidden, Input};

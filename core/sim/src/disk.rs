@@ -8,8 +8,8 @@ use bytes::Bytes;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use semfio_machine::{
-    Effect, Entry, Failure, FileId, FileKind, FileSpan, Metadata, Now, OpenMode, Reply, RootId,
-    Seed, UnixTime,
+    Effect, Entry, Failure, FileId, FileKind, FileSpan, Metadata, Now, OpenMode, OwnedReply,
+    RootId, Seed, UnixTime,
 };
 
 use crate::dice::Dice;
@@ -23,14 +23,14 @@ use crate::dice::Dice;
 /// have written, in no order: a rename without its content, a part of a write.
 ///
 /// ```
-/// use semfio_sim::{Answer, Disk};
+/// use semfio_sim::Disk;
 /// use semfio_machine::{Effect, Now, RootId};
 ///
 /// let mut disk = Disk::default();
 /// disk.put_file(RootId(0), "notes/a", "hello");
 /// let (from, to) = ("notes/a".into(), "notes/b".into());
 /// let rename = Effect::Rename { root: RootId(0), from, to, replace: false };
-/// assert_eq!(disk.perform(Now::default(), &rename), Answer::Done);
+/// assert_eq!(disk.perform(Now::default(), &rename), OwnedReply::Done);
 /// assert_eq!(disk.content(RootId(0), "notes/b"), Some(&b"hello"[..]));
 /// disk.crash(); // before the folder was synced
 /// assert_eq!(disk.content(RootId(0), "notes/b"), None);
@@ -74,54 +74,6 @@ impl Default for DiskConfig {
             read_max: usize::MAX,
             capacity: None,
             open_files: 1024,
-        }
-    }
-}
-
-/// A [`Reply`] that owns what it tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// See [`Reply::Opened`].
-    Opened(FileId, Metadata),
-    /// See [`Reply::Found`].
-    Found(Metadata),
-    /// See [`Reply::Listed`].
-    Listed(Vec<Entry>),
-    /// See [`Reply::Read`].
-    Read(Vec<u8>),
-    /// See [`Reply::Resolved`].
-    Resolved(Vec<SocketAddr>),
-    /// See [`Reply::Done`].
-    Done,
-    /// See [`Reply::Failed`].
-    Failed(Failure),
-}
-
-impl Answer {
-    /// As a service is told.
-    pub fn as_reply(&self) -> Reply<'_> {
-        match self {
-            Self::Opened(file, metadata) => Reply::Opened { file: *file, metadata: *metadata },
-            Self::Found(metadata) => Reply::Found(*metadata),
-            Self::Listed(entries) => Reply::Listed(entries),
-            Self::Read(bytes) => Reply::Read(bytes),
-            Self::Resolved(addresses) => Reply::Resolved(addresses),
-            Self::Done => Reply::Done,
-            Self::Failed(failure) => Reply::Failed(*failure),
-        }
-    }
-}
-
-impl From<Reply<'_>> for Answer {
-    fn from(reply: Reply<'_>) -> Self {
-        match reply {
-            Reply::Opened { file, metadata } => Self::Opened(file, metadata),
-            Reply::Found(metadata) => Self::Found(metadata),
-            Reply::Listed(entries) => Self::Listed(entries.to_vec()),
-            Reply::Read(bytes) => Self::Read(bytes.to_vec()),
-            Reply::Resolved(addresses) => Self::Resolved(addresses.to_vec()),
-            Reply::Done => Self::Done,
-            Reply::Failed(failure) => Self::Failed(failure),
         }
     }
 }
@@ -215,8 +167,10 @@ impl Disk {
     }
 
     /// Carries out an effect, at once.
-    pub fn perform(&mut self, now: Now, effect: &Effect) -> Answer {
-        self.operate().and_then(|()| self.try_perform(now, effect)).unwrap_or_else(Answer::Failed)
+    pub fn perform(&mut self, now: Now, effect: &Effect) -> OwnedReply {
+        self.operate()
+            .and_then(|()| self.try_perform(now, effect))
+            .unwrap_or_else(OwnedReply::Failed)
     }
 
     /// Reads the beginning of a span, at most `most` bytes: what one system call gives. A span that
@@ -287,12 +241,12 @@ impl Disk {
         fault.map_or(Ok(()), Err)
     }
 
-    fn try_perform(&mut self, now: Now, effect: &Effect) -> Result<Answer, Failure> {
+    fn try_perform(&mut self, now: Now, effect: &Effect) -> Result<OwnedReply, Failure> {
         match effect {
             Effect::Open { root, path, mode } => self.open(now, *root, path, *mode),
             Effect::Stat { root, path } => {
                 let inode = self.find(*root, path)?;
-                Ok(Answer::Found(self.metadata(inode)))
+                Ok(OwnedReply::Found(self.metadata(inode)))
             }
             Effect::List { root, path, after } => {
                 let inode = self.find(*root, path)?;
@@ -308,7 +262,7 @@ impl Disk {
                         name: name.clone(),
                         metadata: self.metadata(inode),
                     });
-                Ok(Answer::Listed(entries.collect()))
+                Ok(OwnedReply::Listed(entries.collect()))
             }
             Effect::Read { file, offset, len } => {
                 let want = usize::try_from(*len).unwrap_or(usize::MAX);
@@ -322,7 +276,7 @@ impl Disk {
                     }
                     bytes.extend_from_slice(piece);
                 }
-                Ok(Answer::Read(bytes))
+                Ok(OwnedReply::Read(bytes))
             }
             Effect::Write { file, offset, bytes } => self.write(now, *file, *offset, bytes),
             Effect::Sync { file } => {
@@ -330,14 +284,14 @@ impl Disk {
                 if let Some(Inode::File(file)) = self.inodes.get_mut(inode) {
                     file.durable.clone_from(&file.content);
                 }
-                Ok(Answer::Done)
+                Ok(OwnedReply::Done)
             }
             Effect::SyncFolder { root, path } => {
                 let inode = self.find(*root, path)?;
                 let folder = self.folder_mut(inode)?;
                 folder.durable.clone_from(&folder.names);
                 folder.changes.clear();
-                Ok(Answer::Done)
+                Ok(OwnedReply::Done)
             }
             Effect::Rename { root, from, to, replace } => self.rename(*root, from, to, *replace),
             Effect::Remove { root, path } => {
@@ -348,7 +302,7 @@ impl Disk {
                 }
                 self.change(folder, name, None);
                 self.changes = self.changes.saturating_add(1);
-                Ok(Answer::Done)
+                Ok(OwnedReply::Done)
             }
             Effect::Resolve { name, port } => self.resolve(name, *port),
         }
@@ -360,7 +314,7 @@ impl Disk {
         root: RootId,
         path: &str,
         mode: OpenMode,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<OwnedReply, Failure> {
         if self.open.len() >= self.config.open_files {
             return Err(Failure::Exhausted);
         }
@@ -385,7 +339,7 @@ impl Disk {
         let file = FileId(self.files);
         self.files = self.files.saturating_add(1);
         self.open.insert(file, Handle { inode, mode });
-        Ok(Answer::Opened(file, self.metadata(inode)))
+        Ok(OwnedReply::Opened { file, metadata: self.metadata(inode) })
     }
 
     fn write(
@@ -394,7 +348,7 @@ impl Disk {
         file: FileId,
         offset: u64,
         bytes: &[u8],
-    ) -> Result<Answer, Failure> {
+    ) -> Result<OwnedReply, Failure> {
         let handle = self.handle(file)?;
         if handle.mode == OpenMode::Read {
             return Err(Failure::Denied);
@@ -425,7 +379,7 @@ impl Disk {
         if bytes_fit.len() < bytes.len() {
             return Err(Failure::Full);
         }
-        Ok(Answer::Done)
+        Ok(OwnedReply::Done)
     }
 
     fn rename(
@@ -434,13 +388,13 @@ impl Disk {
         from: &str,
         to: &str,
         replace: bool,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<OwnedReply, Failure> {
         let inode = self.find(root, from)?;
         let (old_folder, old_name) = self.parent(root, from)?;
         let (new_folder, new_name) = self.parent(root, to)?;
         match self.find(root, to) {
             Ok(_) if !replace => return Err(Failure::Exists),
-            Ok(there) if there == inode => return Ok(Answer::Done),
+            Ok(there) if there == inode => return Ok(OwnedReply::Done),
             Ok(there) if matches!(self.inodes.get(there), Some(Inode::Folder(_))) => {
                 return Err(Failure::WrongKind);
             }
@@ -450,10 +404,10 @@ impl Disk {
         self.change(new_folder, new_name, Some(inode));
         self.change(old_folder, old_name, None);
         self.changes = self.changes.saturating_add(1);
-        Ok(Answer::Done)
+        Ok(OwnedReply::Done)
     }
 
-    fn resolve(&self, name: &str, port: u16) -> Result<Answer, Failure> {
+    fn resolve(&self, name: &str, port: u16) -> Result<OwnedReply, Failure> {
         let addresses = match (name.parse(), self.names.get(name)) {
             (Ok(address), _) => alloc::vec![address],
             (_, Some(answer)) => answer.clone()?,
@@ -463,7 +417,7 @@ impl Disk {
             return Err(Failure::NotFound);
         }
         let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, port));
-        Ok(Answer::Resolved(addresses.collect()))
+        Ok(OwnedReply::Resolved(addresses.collect()))
     }
 
     /// One system call.

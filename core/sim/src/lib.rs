@@ -97,7 +97,7 @@ pub use check::{Catch, Seeds, check};
 pub use clock::{STEP_LIMIT, Stuck};
 pub use datagram::{DatagramId, RawDatagram};
 pub use dice::Chance;
-pub use disk::{Answer, Disk, DiskConfig};
+pub use disk::{Disk, DiskConfig};
 pub use link::{LinkConfig, SplitPlan};
 pub use machines::{Machines, Told};
 pub use network::Network;

@@ -3,9 +3,9 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::fmt::Debug;
-use semfio_machine::{Closed, ConnId, Net, Now, Peer, Reply, RequestId, Service, StreamMachine};
-
-use crate::disk::Answer;
+use semfio_machine::{
+    Closed, ConnId, Net, Now, OwnedReply, Peer, Reply, RequestId, Service, StreamMachine,
+};
 
 /// Hosts single machines: one for each connection, with no application above.
 ///
@@ -25,7 +25,7 @@ pub enum Told<T, E> {
     /// Its machine said something.
     Event(ConnId, T),
     /// The host has answered a request.
-    Reply(RequestId, Answer),
+    Reply(RequestId, OwnedReply),
     /// It is over.
     Closed(ConnId, Closed<E>),
 }

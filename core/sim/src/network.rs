@@ -7,14 +7,14 @@ use core::mem;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use semfio_machine::{
-    ConnId, Failure, Instant, Now, RequestId, Seed, Service, Shard, StreamMachine, TransmitId,
-    UnixTime,
+    ConnId, Failure, Instant, Now, OwnedReply, RequestId, Seed, Service, Shard, StreamMachine,
+    TransmitId, UnixTime,
 };
 
 use crate::clock::Clock;
 use crate::datagram::{Line, Parcel, RawDatagram, Socket};
 use crate::dice::Dice;
-use crate::disk::{Answer, Disk};
+use crate::disk::Disk;
 use crate::link::LinkConfig;
 use crate::node::{ShardId, ShardNode};
 use crate::peer::{PeerId, PeerState, RawPeer};
@@ -535,7 +535,7 @@ pub(crate) enum Due {
     /// A host tries again to accept.
     Accept(usize),
     Request(usize, RequestId),
-    Resolved(usize, ConnId, Answer),
+    Resolved(usize, ConnId, OwnedReply),
     Datagram(Parcel, Vec<u8>),
     /// A datagram left: the kernel's stamp.
     Sent(usize, TransmitId),

@@ -5,10 +5,12 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::mem;
 use core::net::{IpAddr, SocketAddr};
-use semfio_machine::{Action, ConnId, Effect, Failure, Instant, Peer, RequestId, Target};
+use semfio_machine::{
+    Action, ConnId, Effect, Failure, Instant, OwnedReply, Peer, RequestId, Target,
+};
 
 use crate::dice::Dice;
-use crate::disk::{Answer, Disk};
+use crate::disk::Disk;
 use crate::link::{self, End};
 use crate::network::{Due, Network};
 use crate::node::Node;
@@ -292,14 +294,14 @@ impl Network {
         let host = self.host_mut(index);
         if let Some(effect) = host.requests.remove(&id) {
             if host.dice.below(2) == 0 {
-                if let Answer::Opened(file, _) = host.disk.perform(now, &effect) {
+                if let OwnedReply::Opened { file, .. } = host.disk.perform(now, &effect) {
                     host.disk.release(file);
                 }
             }
         }
     }
 
-    pub(crate) fn resolved(&mut self, index: usize, conn: ConnId, answer: Answer) {
+    pub(crate) fn resolved(&mut self, index: usize, conn: ConnId, answer: OwnedReply) {
         let Some(host) = self.hosts.get_mut(index) else {
             return;
         };
@@ -307,14 +309,14 @@ impl Network {
             return;
         }
         match answer {
-            Answer::Resolved(addresses) => {
+            OwnedReply::Resolved(addresses) => {
                 let mut addresses = VecDeque::from(addresses);
                 if let Some(first) = addresses.pop_front() {
                     host.candidates.insert(conn, addresses);
                     self.dial_from(index, conn, first);
                 }
             }
-            Answer::Failed(failure) => host.unresolved.push((conn, failure)),
+            OwnedReply::Failed(failure) => host.unresolved.push((conn, failure)),
             _ => {}
         }
     }

@@ -10,32 +10,32 @@ use semfio_sim::*;
 
 const ROOT: RootId = RootId(0);
 
-fn perform(disk: &mut Disk, effect: Effect) -> Answer {
+fn perform(disk: &mut Disk, effect: Effect) -> OwnedReply {
     disk.perform(Now::default(), &effect)
 }
 
 fn open(disk: &mut Disk, path: &str, mode: OpenMode) -> Result<FileId, Failure> {
     match perform(disk, Effect::Open { root: ROOT, path: path.into(), mode }) {
-        Answer::Opened(file, _) => Ok(file),
-        Answer::Failed(failure) => Err(failure),
+        OwnedReply::Opened { file, .. } => Ok(file),
+        OwnedReply::Failed(failure) => Err(failure),
         other => panic!("{other:?}"),
     }
 }
 
-fn write(disk: &mut Disk, file: FileId, offset: u64, bytes: &[u8]) -> Answer {
+fn write(disk: &mut Disk, file: FileId, offset: u64, bytes: &[u8]) -> OwnedReply {
     perform(disk, Effect::Write { file, offset, bytes: Bytes::copy_from_slice(bytes) })
 }
 
-fn read(disk: &mut Disk, file: FileId, offset: u64, len: u32) -> Answer {
+fn read(disk: &mut Disk, file: FileId, offset: u64, len: u32) -> OwnedReply {
     perform(disk, Effect::Read { file, offset, len })
 }
 
-fn rename(disk: &mut Disk, from: &str, to: &str, replace: bool) -> Answer {
+fn rename(disk: &mut Disk, from: &str, to: &str, replace: bool) -> OwnedReply {
     let (from, to) = (from.into(), to.into());
     perform(disk, Effect::Rename { root: ROOT, from, to, replace })
 }
 
-fn sync_folder(disk: &mut Disk, path: &str) -> Answer {
+fn sync_folder(disk: &mut Disk, path: &str) -> OwnedReply {
     perform(disk, Effect::SyncFolder { root: ROOT, path: path.into() })
 }
 
@@ -54,13 +54,13 @@ fn save(seed: u64, care: Care) -> Vec<u8> {
     let mut disk = Disk::default();
     disk.put_file(ROOT, "a/file", vec![1; 10_000]);
     let file = open(&mut disk, "a/new", OpenMode::CreateNew).unwrap();
-    assert_eq!(write(&mut disk, file, 0, &[2; 20_000]), Answer::Done);
+    assert_eq!(write(&mut disk, file, 0, &[2; 20_000]), OwnedReply::Done);
     if care != Care::NoSync {
-        assert_eq!(perform(&mut disk, Effect::Sync { file }), Answer::Done);
+        assert_eq!(perform(&mut disk, Effect::Sync { file }), OwnedReply::Done);
     }
-    assert_eq!(rename(&mut disk, "a/new", "a/file", true), Answer::Done);
+    assert_eq!(rename(&mut disk, "a/new", "a/file", true), OwnedReply::Done);
     if care == Care::Full {
-        assert_eq!(sync_folder(&mut disk, "a"), Answer::Done);
+        assert_eq!(sync_folder(&mut disk, "a"), OwnedReply::Done);
     }
     assert_eq!(disk.content(ROOT, "a/file").unwrap(), [2; 20_000]);
     disk.crash_at_random(seed);
@@ -96,7 +96,7 @@ fn a_power_cut_leaves_what_is_durable_and_nothing_else() {
     assert_eq!(disk.content(ROOT, "kept"), Some(&b"old"[..]));
     assert_eq!(disk.content(ROOT, "a/made"), None);
     assert_eq!(disk.open_files(), 0);
-    assert_eq!(read(&mut disk, file, 0, 1), Answer::Failed(Failure::Other));
+    assert_eq!(read(&mut disk, file, 0, 1), OwnedReply::Failed(Failure::Other));
 
     perform(&mut other, Effect::Sync { file });
     sync_folder(&mut other, "a");
@@ -116,9 +116,9 @@ fn short_reads_are_no_end_of_file() {
     let mut disk = Disk::new(DiskConfig { read_max: 7, ..DiskConfig::default() });
     disk.put_file(ROOT, "f", numbered(100));
     let file = open(&mut disk, "f", OpenMode::Read).unwrap();
-    assert_eq!(read(&mut disk, file, 0, 50), Answer::Read(numbered(100)[..50].to_vec()));
-    assert_eq!(read(&mut disk, file, 90, 50), Answer::Read(numbered(100)[90..].to_vec()));
-    assert_eq!(read(&mut disk, file, 100, 50), Answer::Read(vec![]));
+    assert_eq!(read(&mut disk, file, 0, 50), OwnedReply::Read(numbered(100)[..50].to_vec()));
+    assert_eq!(read(&mut disk, file, 90, 50), OwnedReply::Read(numbered(100)[90..].to_vec()));
+    assert_eq!(read(&mut disk, file, 100, 50), OwnedReply::Read(vec![]));
     // A system call by itself is short.
     let span = FileSpan { file, offset: 0, len: 50 };
     assert_eq!(disk.read_span(span, 50).unwrap().len(), 7);
@@ -131,12 +131,12 @@ fn a_full_disk_takes_what_fits() {
     let mut disk = Disk::new(DiskConfig { capacity: Some(10), ..DiskConfig::default() });
     disk.put_file(ROOT, "old", "12345");
     let file = open(&mut disk, "new", OpenMode::CreateNew).unwrap();
-    assert_eq!(write(&mut disk, file, 0, b"123"), Answer::Done);
-    assert_eq!(write(&mut disk, file, 3, b"456"), Answer::Failed(Failure::Full));
+    assert_eq!(write(&mut disk, file, 0, b"123"), OwnedReply::Done);
+    assert_eq!(write(&mut disk, file, 3, b"456"), OwnedReply::Failed(Failure::Full));
     assert_eq!(disk.content(ROOT, "new"), Some(&b"12345"[..]));
-    assert_eq!(write(&mut disk, file, 0, b"abc"), Answer::Done);
+    assert_eq!(write(&mut disk, file, 0, b"abc"), OwnedReply::Done);
     perform(&mut disk, Effect::Remove { root: ROOT, path: "old".into() });
-    assert_eq!(write(&mut disk, file, 3, b"4567890"), Answer::Done);
+    assert_eq!(write(&mut disk, file, 3, b"4567890"), OwnedReply::Done);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn every_operation_can_fail() {
             rename(disk, "new", "f", false),
             sync_folder(disk, ""),
         ] {
-            if let Answer::Failed(failure) = answer {
+            if let OwnedReply::Failed(failure) = answer {
                 return Err(failure);
             }
         }
@@ -189,16 +189,16 @@ fn requests_are_refused_as_by_a_system() {
         assert_eq!(refused(&mut disk, path, OpenMode::Read), Failure::Denied, "{path}");
     }
     let file = open(&mut disk, "d/f", OpenMode::Read).unwrap();
-    assert_eq!(write(&mut disk, file, 0, b"x"), Answer::Failed(Failure::Denied));
+    assert_eq!(write(&mut disk, file, 0, b"x"), OwnedReply::Failed(Failure::Denied));
     let new = open(&mut disk, "d/g", OpenMode::CreateNew).unwrap();
-    assert_eq!(read(&mut disk, new, 0, 1), Answer::Failed(Failure::Denied));
+    assert_eq!(read(&mut disk, new, 0, 1), OwnedReply::Failed(Failure::Denied));
     assert_eq!(refused(&mut disk, "d/f", OpenMode::Read), Failure::Exhausted);
     disk.release(new);
     assert!(open(&mut disk, "d/f", OpenMode::Read).is_ok());
-    assert_eq!(rename(&mut disk, "d/f", "d/g", false), Answer::Failed(Failure::Exists));
-    assert_eq!(rename(&mut disk, "d/f", "d", true), Answer::Failed(Failure::WrongKind));
+    assert_eq!(rename(&mut disk, "d/f", "d/g", false), OwnedReply::Failed(Failure::Exists));
+    assert_eq!(rename(&mut disk, "d/f", "d", true), OwnedReply::Failed(Failure::WrongKind));
     let remove = Effect::Remove { root: ROOT, path: "d".into() };
-    assert_eq!(perform(&mut disk, remove), Answer::Failed(Failure::WrongKind));
+    assert_eq!(perform(&mut disk, remove), OwnedReply::Failed(Failure::WrongKind));
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn folders_are_listed_in_order_and_in_parts() {
     let list = |disk: &mut Disk, after: &str| {
         let (path, after) = ("d".into(), after.into());
         match perform(disk, Effect::List { root: ROOT, path, after }) {
-            Answer::Listed(entries) => entries,
+            OwnedReply::Listed(entries) => entries,
             other => panic!("{other:?}"),
         }
     };
@@ -292,7 +292,7 @@ fn answers_take_time_may_overtake_each_other_and_stop_when_cancelled() {
         .reports(shard)
         .iter()
         .map(|(now, told)| match told {
-            Told::Reply(id, Answer::Found(_)) => (now.mono, id.0),
+            Told::Reply(id, OwnedReply::Found(_)) => (now.mono, id.0),
             other => panic!("{other:?}"),
         })
         .collect();

@@ -7,7 +7,7 @@ use core::fmt::Debug;
 use core::net::SocketAddr;
 
 use semfio_machine::{
-    ConnId, Entry, Failure, FileId, FileKind, Metadata, Peer, Reply, RequestId, UnixTime,
+    ConnId, Entry, Failure, FileId, FileKind, Metadata, OwnedReply, Peer, RequestId, UnixTime,
 };
 use serde_json::{Map, Value};
 
@@ -24,22 +24,10 @@ pub(crate) enum Call<M> {
     Eof(ConnId),
     Failed(ConnId, Failure),
     Sent(ConnId, usize),
-    Reply(RequestId, Answer),
+    Reply(RequestId, OwnedReply),
     Message(M),
     Turn,
     Timeout,
-}
-
-/// A [`Reply`] that owns what it holds.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    Opened(FileId, Metadata),
-    Found(Metadata),
-    Listed(Vec<Entry>),
-    Read(Vec<u8>),
-    Resolved(Vec<SocketAddr>),
-    Done,
-    Failed(Failure),
 }
 
 const FAILURES: [Failure; 12] = [
@@ -79,40 +67,26 @@ impl<M> Call<M> {
     }
 }
 
-impl Answer {
-    pub(crate) fn as_reply(&self) -> Reply<'_> {
-        match self {
-            Self::Opened(file, metadata) => Reply::Opened { file: *file, metadata: *metadata },
-            Self::Found(metadata) => Reply::Found(*metadata),
-            Self::Listed(entries) => Reply::Listed(entries),
-            Self::Read(bytes) => Reply::Read(bytes),
-            Self::Resolved(addresses) => Reply::Resolved(addresses),
-            Self::Done => Reply::Done,
-            Self::Failed(failure) => Reply::Failed(*failure),
-        }
-    }
-}
-
-fn answer(event: &Event) -> Result<Answer, Malformed> {
+fn answer(event: &Event) -> Result<OwnedReply, Malformed> {
     let fields = &event.fields;
     Ok(match text(fields, "reply")? {
         "Opened" => {
             let file = u32::try_from(number(fields, "file")?);
             let file = FileId(file.map_err(|_| Malformed::Field("file"))?);
-            Answer::Opened(file, metadata(fields)?)
+            OwnedReply::Opened { file, metadata: metadata(fields)? }
         }
-        "Found" => Answer::Found(metadata(fields)?),
-        "Listed" => Answer::Listed(list(fields, "entries", |value| {
+        "Found" => OwnedReply::Found(metadata(fields)?),
+        "Listed" => OwnedReply::Listed(list(fields, "entries", |value| {
             let fields = value.as_object().ok_or(Malformed::Field("entries"))?;
             Ok(Entry { name: text(fields, "path")?.to_string(), metadata: metadata(fields)? })
         })?),
-        "Read" => Answer::Read(event.data()?),
-        "Resolved" => Answer::Resolved(list(fields, "addresses", |value| {
+        "Read" => OwnedReply::Read(event.data()?),
+        "Resolved" => OwnedReply::Resolved(list(fields, "addresses", |value| {
             let address = value.as_str().and_then(parse_address);
             address.ok_or(Malformed::Field("addresses"))
         })?),
-        "Done" => Answer::Done,
-        "Failed" => Answer::Failed(word(fields, "failure", FAILURES)?),
+        "Done" => OwnedReply::Done,
+        "Failed" => OwnedReply::Failed(word(fields, "failure", FAILURES)?),
         _ => return Err(Malformed::Field("reply")),
     })
 }
