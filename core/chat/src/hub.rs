@@ -809,7 +809,10 @@ impl Hub {
             if to >= last || bytes >= HISTORY_REPLY {
                 break;
             }
-            let piece = chunk.between(from, last);
+            let piece = match dialect {
+                Dialect::Line => chunk.lines_between(from, last),
+                Dialect::Framed | Dialect::Raw => chunk.between(from, last),
+            };
             bytes = bytes.saturating_add(piece.len());
             to = last.min(chunk.last);
             cursor = cursor.saturating_add(1);
@@ -817,19 +820,17 @@ impl Hub {
         }
         match dialect {
             Dialect::Framed => {
-                let head = Response::History { from, to, room: &room.name };
-                head.put(&mut self.small);
-                let _ = net.send(conn, SessionCommand::Log(&self.small.split().freeze()));
-                for piece in &pieces {
-                    let _ = net.send(conn, SessionCommand::Log(piece));
-                }
+                Response::History { from, to, room: &room.name }.put(&mut self.small);
             }
             Dialect::Line => {
-                let mut text = format!("* history of {}, from {from} to {to}:\n", room.name);
-                pieces.iter().for_each(|piece| text.push_str(&crate::log::lines(piece)));
-                let _ = net.send(conn, SessionCommand::Log(&Bytes::from(text)));
+                let head = format!("* history of {}, from {from} to {to}:\n", room.name);
+                self.small.extend_from_slice(head.as_bytes());
             }
-            Dialect::Raw => {}
+            Dialect::Raw => return Ok(()),
+        }
+        pieces.insert(0, self.small.split().freeze());
+        for piece in &pieces {
+            let _ = net.send(conn, SessionCommand::Log(piece));
         }
         Ok(())
     }
@@ -914,10 +915,9 @@ impl Seat {
         let Some(chunk) = log.chunk(self.cursor) else {
             return;
         };
-        let piece = chunk.between(from, u64::MAX);
         let piece = match self.dialect {
-            Dialect::Framed => piece,
-            Dialect::Line => Bytes::from(crate::log::lines(&piece)),
+            Dialect::Framed => chunk.between(from, u64::MAX),
+            Dialect::Line => chunk.lines_between(from, u64::MAX),
             Dialect::Raw => return,
         };
         self.seen = chunk.last;

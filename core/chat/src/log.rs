@@ -207,6 +207,14 @@ impl Chunk {
         self.framed.slice(start..end.max(start))
     }
 
+    /// The same as lines; those of a whole chunk are shared by all who ask.
+    pub(crate) fn lines_between(&mut self, from: u64, to: u64) -> Bytes {
+        if from <= self.first && to >= self.last {
+            return self.lines().clone();
+        }
+        Bytes::from(lines(&self.between(from, to)))
+    }
+
     /// Where in `framed` the first entry lies whose number is at least `seq`.
     fn offset_of(&self, seq: u64) -> usize {
         let mut at = 0_usize;
@@ -232,7 +240,7 @@ impl Chunk {
 }
 
 /// Frames of a log as lines for people.
-pub(crate) fn lines(framed: &[u8]) -> String {
+fn lines(framed: &[u8]) -> String {
     let mut text = String::new();
     let mut rest = framed;
     while let Some((&[kind, a, b, c], after)) = rest.split_first_chunk::<HEADER>() {

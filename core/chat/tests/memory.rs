@@ -98,6 +98,33 @@ fn deliveries_allocate_nothing_and_idle_members_hold_little() {
     assert!(counted > 500 * 32 && held.max(0) as usize <= 3 * counted, "{held} for {counted}");
     drop(bench);
 
+    // History as lines is made once, whoever asks and does not read.
+    let mut bench = Bench::new(101);
+    bench.admit("lobby");
+    let mut wire = BytesMut::new();
+    let text = "x".repeat(10_000);
+    for tag in 0..30 {
+        Request::Msg { tag, manner: Manner::Text, to: "lobby", text: &text }.put(&mut wire);
+    }
+    bench.shard.handle_received(bench.now, bench.ids[0], &mut wire);
+    for _ in 0..100 {
+        let address = ([127, 0, 0, 1], 1).into();
+        let id = bench.shard.handle_accepted(bench.now, Peer { address, local: address }).unwrap();
+        bench.shard.handle_received(bench.now, id, &mut b"\n".to_vec());
+        bench.ids.push(id);
+    }
+    while bench.turn() > 0 {}
+    let region = Region::new(ALLOCATOR);
+    for id in bench.ids.split_off(1) {
+        bench.shard.handle_received(bench.now, id, &mut b"/history\n".to_vec());
+        assert!(bench.shard.outbox(id).unwrap().queued() > 200_000);
+    }
+    let change = region.change();
+    let held = change.bytes_allocated as isize - change.bytes_deallocated as isize;
+    eprintln!("{held} bytes held for 100 histories");
+    assert!(held < 1_000_000, "{held} bytes held for 100 histories");
+    drop(bench);
+
     const IDLE: usize = 10_000;
     let region = Region::new(ALLOCATOR);
     let mut bench = Bench::new(IDLE);
