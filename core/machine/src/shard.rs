@@ -5,6 +5,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::fmt::Debug;
 use core::mem;
+use core::time::Duration;
 
 use crate::carry::Carry;
 use crate::effect::{Failure, Reply, RequestId};
@@ -33,6 +34,13 @@ pub struct Shard<M: StreamMachine, S: Service<M>> {
     /// How many of the waiting actions the tap has seen.
     tapped: usize,
 }
+
+/// How many lingers a closing connection has in all: enough for an outbox at its mark over any
+/// link in use.
+const LINGERS: u32 = 15;
+
+/// Bytes a second, below which a large answer is not waited for: a modem is as fast.
+const SLOWEST: u64 = 4 * 1024;
 
 /// Sees everything that enters and leaves a [`Shard`].
 pub trait Tap<Message> {
@@ -416,6 +424,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
     /// The dialogue is over: tells the service and leaves the flushing to the host.
     fn end(&mut self, id: ConnId, why: Closed<M::Error>) {
         let now = self.net.now;
+        let most = self.net.limits.linger.saturating_mul(LINGERS);
         let Some(conn) = self.net.conn_mut(id) else {
             return;
         };
@@ -428,6 +437,8 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
             conn.machine.handle_close(now, &mut conn.outbox);
         }
         conn.outbox.finish();
+        let slowest = Duration::from_secs(conn.outbox.queued() / SLOWEST);
+        conn.cut_at = now.mono.saturating_add(most).saturating_add(slowest);
         self.linger(id);
         self.tap(now, TapEntry::Closed(id, &why));
         let gone = never_stood || matches!(why, Closed::Failed(_));
@@ -439,12 +450,14 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         }
     }
 
-    /// From now on the connection may be silent for so long, and is then cut.
+    /// From now on the connection may be silent for so long, and is then cut; earlier, if it has
+    /// taken too long in all.
     fn linger(&mut self, id: ConnId) {
         let at = self.net.now.mono.saturating_add(self.net.limits.linger);
         let Some(conn) = self.net.conn_mut(id) else {
             return;
         };
+        let at = at.min(conn.cut_at);
         if let Some(old) = conn.timer.replace(at) {
             self.net.timers.remove(&(old, id));
         }

@@ -318,6 +318,26 @@ fn a_flush_that_moves_is_not_cut() {
     assert_eq!(bench.actions(), [reset(a)], "not everything was sent");
 }
 
+/// Taking a byte now and then does not hold a connection for ever.
+#[test]
+fn a_flush_that_hardly_moves_is_cut_in_the_end() {
+    for (waiting, seconds) in [(100, 30), (4 * 4096, 34)] {
+        let mut bench = Bench::new(|_, _| {});
+        let a = bench.accept();
+        let line = vec![b'x'; waiting];
+        bench.say(a, &[b"echo ", &line[..], b"\nend\n"].concat());
+        assert!(bench.waiting(a).len() >= waiting);
+        assert_eq!(bench.actions(), [Action::Write(a)]);
+        for second in 1..seconds {
+            bench.pass(1);
+            bench.sent(a, 1);
+            assert_eq!(bench.actions(), [], "after {second} seconds");
+        }
+        bench.pass(1);
+        assert_eq!(bench.actions(), [reset(a)], "after {seconds} seconds");
+    }
+}
+
 #[test]
 fn a_closed_connection_is_told_after_the_call_that_closed_it() {
     let mut bench = Bench::new(|call, net| {
