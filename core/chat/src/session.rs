@@ -9,14 +9,16 @@
 //! | Detecting | a line feed, or a telnet command | Line | `Spoke(Line)` |
 //! | Detecting | 200 ms after the first byte, or end of input | Raw | `Spoke(Raw)`, `Raw` |
 //! | Detecting | 200 ms of silence | Listening | `Spoke(Raw)` |
+//! | Detecting | end of input, and no byte before | Detecting, and done | |
 //! | Listening | a first byte | Detecting | |
 //! | AwaitHello | HELLO | AwaitHello, until `Welcome` | `Hello` |
 //! | AwaitHello | command `Welcome` | Member | |
 //! | AwaitHello | 10 s | Failed | |
+//! | AwaitHello | end of input between frames | Closed | |
 //! | Member | a frame | Member | `Request`, or `Refused`; PING is answered |
 //! | Line | a line | Line | `Typed`, or `Refused` |
 //! | Raw | a read | Raw | `Raw` |
-//! | Member, Line, Raw | BYE, `/quit`, end of input | Leaving | `Bye` |
+//! | Member, Line, Raw, Listening | BYE, `/quit`, end of input | Leaving | `Bye` |
 //! | any | closed by the hub | Closed | |
 //! | any | a broken rule | Failed | |
 //!

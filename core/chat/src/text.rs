@@ -96,8 +96,9 @@ pub fn is_control(c: char) -> bool {
         || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// Bytes of any origin as a legal text: a trailing line end is dropped, what is not UTF-8 or is
-/// a control becomes U+FFFD, and the end is cut at [`MAX_TEXT`].
+/// Bytes of any origin as a text without controls: trailing line ends are dropped, what is not
+/// UTF-8 or is a control becomes U+FFFD, and the end is cut at [`MAX_TEXT`]. Nothing is left of
+/// line ends alone.
 pub fn sanitize(bytes: &[u8]) -> String {
     let mut text = String::new();
     for c in String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n']).chars() {

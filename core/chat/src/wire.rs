@@ -260,7 +260,7 @@ pub enum ErrorCode {
     Version,
     /// 6: another member has this name.
     NickInUse,
-    /// 7: a text or a name is refused.
+    /// 7: a text or a name holds what it must not.
     BadText,
     /// 8: not a member of that room.
     NotMember,
@@ -268,7 +268,7 @@ pub enum ErrorCode {
     NoSuchNick,
     /// 10: in as many rooms as one may be, or the server has as many as it may.
     TooManyRooms,
-    /// 11: too far behind.
+    /// 11: the one it is meant for does not read at the moment.
     TooSlow,
     /// Any other number.
     Other(u16),

@@ -6,7 +6,8 @@ use semfio_chat::wire::{
     Entry, ErrorCode, MAX_FRAME, Manner, PREFACE, Request, Response, What, put_names,
 };
 use semfio_chat::{
-    Client, Outcome, Participant, ParticipantConfig, ParticipantMessage, ParticipantReport,
+    Client, ClientError, MAX_UNSENT, Outcome, Participant, ParticipantConfig, ParticipantMessage,
+    ParticipantReport, WELCOME_WITHIN,
 };
 use semfio_frame::Dialect;
 use semfio_machine::{
@@ -225,4 +226,32 @@ fn a_room_whose_name_is_refused_does_not_hold_up_the_rest() {
     bench.tell(&[Response::Error { code, fatal: false, tag: 0, text: "" }]);
     bench.shard.handle_turn(bench.now);
     assert_eq!(bench.done(), 1);
+}
+
+#[test]
+fn so_many_lines_may_wait_and_no_more() {
+    let mut bench = Bench::new("lobby");
+    bench.welcome();
+    for _ in 0..MAX_UNSENT {
+        bench.line("x");
+    }
+    assert_eq!(bench.done(), 0);
+    bench.line("x");
+    let refused = ParticipantReport::Refused("too much waits to be sent".into());
+    assert_eq!(bench.reports(), [refused, ParticipantReport::Done(1)]);
+    bench.joined(1);
+    assert!(!bench.reports().contains(&ParticipantReport::Done(1)), "all others are taken");
+}
+
+#[test]
+fn a_server_has_so_long_to_answer_hello() {
+    let mut bench = Bench::new("lobby");
+    bench.connect();
+    bench.now.mono = bench.now.mono.saturating_add(WELCOME_WITHIN - Duration::from_nanos(1));
+    bench.shard.handle_timeout(bench.now);
+    assert_eq!(bench.reports(), []);
+    bench.now.mono = bench.now.mono.saturating_add(Duration::from_nanos(1));
+    bench.shard.handle_timeout(bench.now);
+    let over = Outcome::Protocol(ClientError::WelcomeTimeout);
+    assert_eq!(bench.reports(), [ParticipantReport::Over(over)]);
 }

@@ -3,8 +3,10 @@
 
 use core::time::Duration;
 use semfio_chat::text::MAX_TEXT;
-use semfio_chat::{Client, ClientCommand, DETECT, HOLD, MAX_LINE, Session, SessionEvent};
-use semfio_machine::{Carry, Chunk, Input, Instant, Now, Outbox, Step, StreamMachine};
+use semfio_chat::{
+    Client, ClientCommand, DETECT, HOLD, MAX_LINE, MAX_WAITING, Session, SessionEvent,
+};
+use semfio_machine::{Carry, Chunk, Input, Instant, Now, Outbox, Refused, Step, StreamMachine};
 
 /// A session, fed by hand.
 struct Bench {
@@ -212,4 +214,17 @@ fn the_next_text_leaves_a_pause_after_the_echo() {
     client.handle_timeout(at(2102), &mut out);
     input(&mut client, &mut out, at(2102), b"");
     assert_eq!(sent(&mut out), "três".as_bytes());
+}
+
+#[test]
+fn so_many_texts_may_wait_for_their_turn() {
+    let (mut client, mut out, now) = (Client::raw(), Outbox::default(), Now::default());
+    let step = client.handle_input(now, &mut Input::new(&mut [], 0, false), &mut out);
+    assert_eq!(step, Ok(Step::NeedInput(1)));
+    for _ in 0..MAX_WAITING {
+        assert_eq!(client.handle_command(now, ClientCommand::Text("x"), &mut out), Ok(()));
+    }
+    let more = client.handle_command(now, ClientCommand::Text("x"), &mut out);
+    assert_eq!(more, Err(Refused::Full));
+    assert_eq!(out.queued(), 1, "the first alone was sent");
 }

@@ -1,5 +1,6 @@
 //! Peers that break rules: each is dealt with, and two others talk on undisturbed.
 
+use semfio_chat::HELLO_WITHIN;
 use semfio_chat::wire::{MAX_FRAME, PREFACE, Request};
 use semfio_sim::PeerId;
 
@@ -192,4 +193,26 @@ fn half_open_and_silent_members_are_dropped() {
     let mut lab = lab;
     lab.run(200_000);
     assert_eq!(lab.hub().members(), 0, "none of them has answered a PING");
+}
+
+#[test]
+fn a_framed_peer_has_so_long_to_say_hello() {
+    let within = u64::try_from(HELLO_WITHIN.as_millis()).unwrap();
+    undisturbed(|lab| {
+        let (late, in_time) = (lab.connect(), lab.connect());
+        lab.net.write(late, PREFACE);
+        lab.net.write(in_time, &PREFACE[..2]);
+        lab.run(within - 10);
+        assert!(lab.net.peer(late).eof().is_none());
+        lab.net.write(in_time, &PREFACE[2..]);
+        lab.ask(
+            in_time,
+            Request::Hello { max_frame: MAX_FRAME as u32, session: [0; 16], nick: "t" },
+        );
+        lab.run(20);
+        assert_eq!(lab.frames(late), ["ERROR Timeout fatal 0"]);
+        assert_eq!(lab.frames(in_time), ["WELCOME t"]);
+        lab.run(within);
+        assert!(lab.net.peer(in_time).eof().is_none());
+    });
 }
