@@ -11,17 +11,10 @@ pub const MAX_BODY: usize = 0xFF_FFFF;
 /// A frame, borrowed from the host's buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame<'i> {
-    /// The type octet.
+    /// The type octet; who does not know it must refuse it if its top bit is set.
     pub kind: u8,
     /// As long as the header said.
     pub body: &'i mut [u8],
-}
-
-impl Frame<'_> {
-    /// Whether a receiver that does not know the type must refuse it: the top bit.
-    pub fn must_understand(&self) -> bool {
-        self.kind & 0x80 != 0
-    }
 }
 
 /// What [`read_frame`] found.
