@@ -17,7 +17,7 @@ use semfio_chat::{
 };
 use semfio_frame::Dialect;
 use semfio_machine::Target;
-use semfio_runtime_os::{Clock, seed};
+use semfio_runtime_os::{Clock, Handle, seed};
 use serde_json::{Value, json};
 
 use crate::Common;
@@ -28,7 +28,7 @@ use crate::output::{
     print_bytes, print_line,
 };
 use crate::record::{self, Spoken};
-use crate::runtime::{Handle, Host};
+use crate::runtime::Host;
 use crate::signals::{self, Interrupted};
 
 /// Lines of stdin that may be unacknowledged before no more are read.
@@ -72,7 +72,8 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     let handle = host.handle();
     let interrupted = signals::catch({
         let handle = handle.clone();
-        move || handle.send(Spoken(ParticipantMessage::Interrupt))
+        // A host that is gone takes no more, which its end has told; here and below.
+        move || drop(handle.send(Spoken(ParticipantMessage::Interrupt)))
     })
     .map_err(cannot)?;
     let ahead = Arc::new(Ahead::default());
@@ -196,9 +197,9 @@ fn read_stdin(handle: &Handle<Spoken<ParticipantMessage>>, ahead: &Ahead) {
             ));
         }
         ahead.one_more();
-        handle.send(Spoken(ParticipantMessage::Line(text.into_owned())));
+        let _ = handle.send(Spoken(ParticipantMessage::Line(text.into_owned())));
     }
-    handle.send(Spoken(ParticipantMessage::Eof));
+    let _ = handle.send(Spoken(ParticipantMessage::Eof));
 }
 
 /// Where the conversation is shown.
@@ -238,7 +239,7 @@ impl Terminal {
                     Err(_) => ParticipantMessage::Eof,
                 };
                 let last = !matches!(message, ParticipantMessage::Line(_));
-                handle.send(Spoken(message));
+                let _ = handle.send(Spoken(message));
                 if last {
                     return;
                 }

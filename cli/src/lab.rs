@@ -171,7 +171,7 @@ impl Servers {
         let Ok((bound, handle)) = told.recv() else {
             return Err(ended(thread));
         };
-        let stop = Box::new(move || handle.send(Spoken(goodbye())));
+        let stop = Box::new(move || drop(handle.send(Spoken(goodbye()))));
         self.running.push(Running { stop, thread });
         Ok(bound)
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use clap::ValueEnum;
 use semfio_machine::{DatagramMachine, Now, Refused, Service, Shard, StreamMachine};
 use semfio_runtime_mio::{self as mio, blocking};
-use semfio_runtime_os::Clock;
+use semfio_runtime_os::{Clock, Handle, HostConfig, Stopper};
 use semfio_runtime_smol as smol_host;
 
 /// What moves the bytes.
@@ -28,13 +28,6 @@ pub(crate) enum Host<M: StreamMachine, S: Service<M>> {
     Blocking(blocking::Host<M, S>),
 }
 
-/// Speaks to the service of a running [`Host`].
-pub(crate) enum Handle<T> {
-    Mio(mio::Handle<T>),
-    Smol(smol_host::Handle<T>),
-    Blocking(blocking::Handle<T>),
-}
-
 impl<M, S> Host<M, S>
 where
     M: StreamMachine + Send,
@@ -43,14 +36,11 @@ where
     S::Report: Send,
 {
     pub(crate) fn new(runtime: Runtime, shard: Shard<M, S>, clock: Clock) -> io::Result<Self> {
-        let config = || mio::HostConfig { clock, ..mio::HostConfig::default() };
+        let config = HostConfig { clock, ..HostConfig::default() };
         Ok(match runtime {
-            Runtime::Mio => Self::Mio(mio::Host::new(shard, config())?),
-            Runtime::Smol => {
-                let config = smol_host::HostConfig { clock, ..smol_host::HostConfig::default() };
-                Self::Smol(smol_host::Host::new(shard, config)?)
-            }
-            Runtime::Blocking => Self::Blocking(blocking::Host::new(shard, config())?),
+            Runtime::Mio => Self::Mio(mio::Host::new(shard, config)?),
+            Runtime::Smol => Self::Smol(smol_host::Host::new(shard, config)?),
+            Runtime::Blocking => Self::Blocking(blocking::Host::new(shard, config)?),
         })
     }
 
@@ -64,9 +54,9 @@ where
 
     pub(crate) fn handle(&self) -> Handle<S::Message> {
         match self {
-            Self::Mio(host) => Handle::Mio(host.handle()),
-            Self::Smol(host) => Handle::Smol(host.handle()),
-            Self::Blocking(host) => Handle::Blocking(host.handle()),
+            Self::Mio(host) => host.handle(),
+            Self::Smol(host) => host.handle(),
+            Self::Blocking(host) => host.handle(),
         }
     }
 
@@ -79,38 +69,10 @@ where
     }
 }
 
-impl<T> Handle<T> {
-    /// Waits while the queue is full. A host that is gone takes no more, which its end has told.
-    pub(crate) fn send(&self, message: T) {
-        let _ = match self {
-            Self::Mio(handle) => handle.send(message),
-            Self::Smol(handle) => handle.send(message),
-            Self::Blocking(handle) => handle.send(message),
-        };
-    }
-}
-
-impl<T> Clone for Handle<T> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Mio(handle) => Self::Mio(handle.clone()),
-            Self::Smol(handle) => Self::Smol(handle.clone()),
-            Self::Blocking(handle) => Self::Blocking(handle.clone()),
-        }
-    }
-}
-
 /// A machine over one UDP socket. Plain threads have no such host: there, it is the event loop's.
 pub(crate) enum Datagrams<M> {
     Mio(mio::Datagrams<M>),
     Smol(smol_host::Datagrams<M>),
-}
-
-/// Ends a [`Datagrams`].
-#[derive(Clone)]
-pub(crate) enum Stopper {
-    Mio(mio::Stopper),
-    Smol(smol_host::Stopper),
 }
 
 impl<M: DatagramMachine> Datagrams<M> {
@@ -137,8 +99,8 @@ impl<M: DatagramMachine> Datagrams<M> {
 
     pub(crate) fn stopper(&self) -> Stopper {
         match self {
-            Self::Mio(socket) => Stopper::Mio(socket.stopper()),
-            Self::Smol(socket) => Stopper::Smol(socket.stopper()),
+            Self::Mio(socket) => socket.stopper(),
+            Self::Smol(socket) => socket.stopper(),
         }
     }
 
@@ -153,15 +115,6 @@ impl<M: DatagramMachine> Datagrams<M> {
         match self {
             Self::Mio(socket) => socket.run(on_event),
             Self::Smol(socket) => smol::block_on(socket.run(on_event)),
-        }
-    }
-}
-
-impl Stopper {
-    pub(crate) fn stop(&self) {
-        match self {
-            Self::Mio(stopper) => stopper.stop(),
-            Self::Smol(stopper) => stopper.stop(),
         }
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     let mut host = Host::new(common.runtime, shard, clock).map_err(cannot)?;
     let address = host.listen(args.listen).map_err(|error| cannot_listen(args.listen, &error))?;
     let handle = host.handle();
-    let interrupted = signals::catch(move || handle.send(Spoken(HubMessage::Stop)));
+    let interrupted = signals::catch(move || drop(handle.send(Spoken(HubMessage::Stop))));
     let interrupted = interrupted.map_err(cannot)?;
     let mut teller = Teller::new(common);
     teller.listening(address, &args.room);

@@ -16,7 +16,7 @@ use semfio_chat::{
 use semfio_echo::{ClientConfig, ClientEvent, DatagramClient, Interval, Ping};
 use semfio_frame::Dialect;
 use semfio_machine::{DatagramMachine as _, Shard, Target};
-use semfio_runtime_os::{Clock, seed};
+use semfio_runtime_os::{Clock, Handle, seed};
 use serde_json::json;
 
 use crate::Common;
@@ -24,7 +24,7 @@ use crate::failed::{Failed, NEGATIVE};
 use crate::lab::{Servers, Voice};
 use crate::output::{Records, paint, print_line};
 use crate::record::{Recordable, Spoken};
-use crate::runtime::{Datagrams, Handle, Host, Runtime};
+use crate::runtime::{Datagrams, Host, Runtime};
 
 /// How long any answer may take on one machine, a busy one too.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -245,7 +245,7 @@ impl Member {
     }
 
     fn says(&self, text: &str) {
-        self.handle.send(Spoken(ParticipantMessage::Line(text.into())));
+        let _ = self.handle.send(Spoken(ParticipantMessage::Line(text.into())));
     }
 
     /// Waits for a report.
@@ -266,7 +266,7 @@ impl Member {
     }
 
     fn leave(self) -> anyhow::Result<()> {
-        self.handle.send(Spoken(ParticipantMessage::Eof));
+        let _ = self.handle.send(Spoken(ParticipantMessage::Eof));
         let left = |report: &_| matches!(report, ParticipantReport::Over(Outcome::Left));
         self.sees("leaving", left)?;
         Ok(self.thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))??)
