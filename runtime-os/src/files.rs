@@ -21,7 +21,7 @@ use crate::failure;
 /// [`Failure::Exhausted`].
 pub const READ_LIMIT: u32 = 16 * 1024 * 1024;
 
-/// The most names in one [`Reply::Listed`].
+/// The most names in one [`OwnedReply::Listed`].
 pub const LIST_LIMIT: usize = 1_000;
 
 /// The folders a host serves, in the order of their [`RootId`].

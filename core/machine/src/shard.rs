@@ -216,13 +216,16 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         if flushing {
             self.linger(id);
         }
-        if room {
-            self.service.handle_room(now, id, &mut self.net);
-        }
+        // Input first: a service that fills the outbox at once would starve it for ever.
         if starved {
             self.pump(id, &mut []);
         } else {
             self.settle_io(id);
+        }
+        match self.net.conn_mut(id).filter(|conn| room && conn.phase == Phase::Open) {
+            Some(conn) if conn.outbox.room() == 0 => conn.full = true,
+            Some(_) => self.service.handle_room(now, id, &mut self.net),
+            None => {}
         }
         self.settle();
     }

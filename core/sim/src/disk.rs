@@ -24,7 +24,7 @@ use crate::dice::Dice;
 ///
 /// ```
 /// use semfio_sim::Disk;
-/// use semfio_machine::{Effect, Now, RootId};
+/// use semfio_machine::{Effect, Now, OwnedReply, RootId};
 ///
 /// let mut disk = Disk::default();
 /// disk.put_file(RootId(0), "notes/a", "hello");
@@ -57,7 +57,7 @@ pub struct DiskConfig {
     pub latency: Duration,
     /// Up to so much more, drawn for each request: answers may overtake each other.
     pub jitter: Duration,
-    /// How much one system call reads at most. [`Reply::Read`] is made of as many as it
+    /// How much one system call reads at most. [`OwnedReply::Read`] is made of as many as it
     /// takes, so that it is short only at the end of the file; a file span leaves in such pieces.
     pub read_max: usize,
     /// Bytes of content, all files together; `None` is endless.
