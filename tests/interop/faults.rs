@@ -149,7 +149,7 @@ fn a_nick_in_use_is_refused() {
         let mut other =
             Process::semfio(&["--runtime", runtime, "chat", "join", &address, "--nick", "ANA"]);
         assert_eq!(other.wait(), 1);
-        assert!(other.err().contains("in use\nhint: choose another name"), "{}", other.err());
+        other.wait_err("why", |err| err.contains("in use\nhint: choose another name"));
         server.stop();
     }
 }

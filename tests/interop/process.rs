@@ -188,6 +188,7 @@ impl Process {
     #[track_caller]
     pub(crate) fn wait(&mut self) -> i32 {
         assert!(self.out.wait_end(), "it does not end; stderr: {}", tail(&self.err()));
+        self.err.wait_end();
         self.child.wait().unwrap().code().unwrap_or(-1)
     }
 
