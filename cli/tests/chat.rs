@@ -1,5 +1,6 @@
 //! Conversations without a terminal.
 
+use rustix::process::Signal;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
 
@@ -27,7 +28,7 @@ fn two_members_talk() {
         }
         drop(bia.stdin.take());
         assert_eq!(bia.wait().unwrap().code(), Some(0));
-        let log = server.stop("-TERM", 0);
+        let log = server.stop(Signal::TERM, 0);
         for wanted in ["+ bia from 127.0.0.1", "lobby <ana> olá", "- ana: left", "stopped"] {
             assert!(log.contains(wanted), "{log}");
         }
@@ -84,7 +85,7 @@ fn what_a_peer_says_is_escaped_for_a_terminal() {
     drop(peer);
     let seen = run(&["chat", "join", &server.address, "--nick", "ana"], "oi\n");
     assert_eq!(seen.code, Some(0));
-    let log = server.stop("-TERM", 0);
+    let log = server.stop(Signal::TERM, 0);
     let escapes = |c: char| c == '\u{1b}' || c == '\u{202e}';
     assert!(!seen.out.contains(escapes) && !log.contains(escapes), "{} {log}", seen.out);
 }
@@ -132,7 +133,7 @@ fn a_server_without_frames_is_told_from_one_with() {
 #[test]
 fn sigint_ends_a_server_and_says_so() {
     let server = Server::start(&[]);
-    assert!(server.stop("-INT", 130).ends_with("stopped\n"));
+    assert!(server.stop(Signal::INT, 130).ends_with("stopped\n"));
 }
 
 #[test]
@@ -164,9 +165,8 @@ fn sigint_ends_a_member_that_is_still_connecting() {
         while std::fs::read_dir(&tasks).unwrap().count() < 3 {
             std::thread::yield_now();
         }
-        let id = join.id().to_string();
-        let kill = std::process::Command::new("kill").args(["-INT", &id]).status().unwrap();
-        assert!(kill.success());
+        let pid = rustix::process::Pid::from_child(&join);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
         assert_eq!(join.wait().unwrap().code(), Some(130), "{runtime}");
     }
     drop(queue);

@@ -1,5 +1,6 @@
 //! A server and its members as processes.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
@@ -59,9 +60,8 @@ impl Server {
     }
 
     /// Ends it as a service manager would, and gives what it said on stderr.
-    pub(crate) fn stop(mut self, signal: &str, code: i32) -> String {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    pub(crate) fn stop(mut self, signal: Signal, code: i32) -> String {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
         let mut rest = String::new();
         self.err.read_to_string(&mut rest).unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(code), "{rest}");

@@ -1,5 +1,6 @@
 //! A member at a terminal: a pseudoterminal, with a person that types.
 
+use rustix::process::Signal;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -104,7 +105,7 @@ fn what_arrives_does_not_tear_what_is_typed() {
         modes.contains(LocalModes::ICANON | LocalModes::ECHO),
         "the terminal is left as it was"
     );
-    assert!(server.stop("-TERM", 0).contains("<ana> half typed"));
+    assert!(server.stop(Signal::TERM, 0).contains("<ana> half typed"));
 }
 
 #[test]
@@ -114,7 +115,7 @@ fn a_server_that_ends_leaves_the_terminal_as_it_was() {
     raw.shows("connected");
     raw.press("typed, not sent");
     raw.shows("not sent");
-    server.stop("-TERM", 0);
+    server.stop(Signal::TERM, 0);
     assert_eq!(raw.child.wait().unwrap().code(), Some(1), "{:?}", raw.shown());
     let modes = tcgetattr(&raw.line).unwrap().local_modes;
     assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO));

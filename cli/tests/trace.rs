@@ -1,5 +1,6 @@
 //! `--record` and `replay`.
 
+use rustix::process::Signal;
 use std::path::Path;
 
 use crate::peers::{Ended, RUNTIMES, Server, run};
@@ -21,7 +22,7 @@ fn a_recorded_run_replays_and_a_changed_one_does_not() {
             let joined = run(&args, "olá, pessoal\n/who\n/history\n");
             assert_eq!(joined.code, Some(0), "{}", joined.err);
         }
-        server.stop("-TERM", 0);
+        server.stop(Signal::TERM, 0);
         for trace in [&hub, &member] {
             let replayed = replay(trace);
             assert_eq!(replayed.code, Some(0), "{runtime}: {replayed:?}");
@@ -53,7 +54,7 @@ fn a_replay_may_stop_early() {
     let trace = trace.to_str().unwrap();
     let server = Server::start(&["--record", trace]);
     assert_eq!(run(&["chat", "join", &server.address, "--nick", "ana"], "oi\n").code, Some(0));
-    server.stop("-TERM", 0);
+    server.stop(Signal::TERM, 0);
     let replayed = run(&["replay", trace, "--until", "5"], "");
     assert_eq!((replayed.code, &*replayed.out), (Some(0), "agrees: 5 events; stopped there\n"));
 }
@@ -63,7 +64,7 @@ fn an_unreadable_trace_is_told_with_its_line() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
     let server = Server::start(&["--record", trace.to_str().unwrap()]);
-    server.stop("-TERM", 0);
+    server.stop(Signal::TERM, 0);
     let whole = std::fs::read_to_string(&trace).unwrap();
     let (header, rest) = whole.split_once('\n').unwrap();
     for (content, why) in [

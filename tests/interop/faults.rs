@@ -1,5 +1,6 @@
 //! Peers that misbehave, stop, or die.
 
+use rustix::process::Signal;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
@@ -160,7 +161,7 @@ fn a_killed_member_is_gone_for_the_others() {
         let server = Server::start(runtime, "127.0.0.1:0");
         let mut ana = server.join(runtime, "ana");
         let mut bia = server.join(runtime, "bia");
-        bia.signal("KILL");
+        bia.signal(Signal::KILL);
         bia.wait();
         ana.wait_out("bia is gone", |out| out.contains("\"what\":\"part\""));
         ana.write("anyone?\n");
@@ -177,7 +178,7 @@ fn members_come_back_to_a_server_that_was_killed() {
         members[0].write("before\n");
         members[1].wait_out("it is said", |out| out.contains("before"));
         let address = server.address.to_string();
-        server.process.signal("KILL");
+        server.process.signal(Signal::KILL);
         for member in &members {
             member.wait_out("it is lost", |out| out.contains("\"type\":\"lost\""));
         }
@@ -215,7 +216,7 @@ fn one_is_stopped(runtime: &str) {
     let mut deaf = TcpStream::connect(server.address).unwrap();
     deaf.write_all(b"/nick deaf\n").unwrap();
     speaker.wait_out("all are in", |out| out.contains("\"deaf\"") || out.contains("guest-1"));
-    stopped.signal("STOP");
+    stopped.signal(Signal::STOP);
     let text = |nth: usize| format!("{nth:04} {}", "x".repeat(2000));
     let wanted: Vec<String> = (0..TEXTS).map(text).collect();
     for batch in wanted.chunks(BATCH) {
@@ -230,7 +231,7 @@ fn one_is_stopped(runtime: &str) {
         let texts: Vec<String> = member.texts().into_iter().map(|(_, text)| text).collect();
         assert_eq!(texts, wanted);
     }
-    stopped.signal("CONT");
+    stopped.signal(Signal::CONT);
     stopped.wait_out("it is told of the gap", |out| out.contains("\"type\":\"gap\""));
     let gap = record(&stopped.out(), "gap");
     let (from, to) = (gap["from"].as_u64().unwrap(), gap["to"].as_u64().unwrap());

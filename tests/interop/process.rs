@@ -1,5 +1,6 @@
 //! Processes that are spoken to and listened to.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsStr;
 use std::io::{Read, Write as _};
 use std::net::SocketAddr;
@@ -178,10 +179,8 @@ impl Process {
         self.out.wait(within, |bytes| enough(&String::from_utf8_lossy(bytes)))
     }
 
-    pub(crate) fn signal(&self, name: &str) {
-        let mut kill = Command::new("kill");
-        kill.arg(format!("-{name}")).arg(self.id().to_string());
-        assert!(kill.status().unwrap().success());
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Waits for its end, and gives its exit code.
@@ -257,7 +256,7 @@ impl Server {
     /// Ends it and wants a clean end.
     #[track_caller]
     pub(crate) fn stop(mut self) {
-        self.process.signal("TERM");
+        self.process.signal(Signal::TERM);
         assert_eq!(self.process.wait(), 0, "{}", self.process.err());
     }
 }

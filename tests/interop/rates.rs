@@ -1,5 +1,6 @@
 //! What the course's programs lose by themselves, as a table: `SEMFIO_RATES=1000`.
 
+use rustix::process::Signal;
 use std::time::Duration;
 
 use crate::course::{ADDRESS, course_client, course_server};
@@ -74,7 +75,7 @@ fn deaf() -> Option<bool> {
 fn thrown_out() -> Option<bool> {
     let _server = course_server()?;
     let (mut a, b) = two_clients()?;
-    b.signal("KILL");
+    b.signal(Signal::KILL);
     drop(b);
     for nth in 0..5 {
         a.write(format!("<{nth}>\n"));
