@@ -449,6 +449,10 @@ impl StreamMachine for Session {
         out: &mut Outbox,
     ) -> Verdict<'i> {
         let verdict = match self.state {
+            // After each entry it is handed: nothing came, nothing is to be done.
+            State::Member if input.is_empty() && !input.at_eof() && out.room() > 0 => {
+                return Ok(Step::NeedInput(HEADER));
+            }
             State::Member => self.frame(input, out),
             State::AwaitPreface | State::AwaitHello { .. } if self.expired => {
                 Err(SessionError::HelloTimeout)
