@@ -17,7 +17,7 @@ fn path_complaints(path: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether `folder` begins a path in `line`: `docs/work/x` is no path of a machine.
+/// Whether `folder` begins a path in `line`: `docs/home/x` is no path of a machine.
 fn names(line: &str, folder: &str) -> bool {
     line.match_indices(folder).any(|(at, _)| {
         let before = line[..at].chars().next_back();
