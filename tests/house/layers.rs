@@ -22,14 +22,20 @@ struct Dependency {
 
 /// What core may depend on beside itself: without std, without I/O, each with a reason.
 const CORE_MAY_USE: &[(&str, &str)] = &[
-    ("base64", "bytes in a trace"),
+    ("aes", "Fernet"),
+    ("base64", "bytes in a trace, Fernet"),
     ("bytes", "shared output"),
+    ("cbc", "Fernet"),
+    ("hkdf", "pairwise keys"),
+    ("hmac", "Fernet, key confirmation"),
     ("memchr", "line ends"),
     ("rand_chacha", "seeded numbers"),
     ("rand_core", "seeded numbers"),
     ("serde_json", "the trace format"),
     ("sha2", "digests in a trace"),
-    ("zeroize", "seeds are wiped"),
+    ("spake2", "agreement on a passphrase"),
+    ("subtle", "comparing in constant time"),
+    ("zeroize", "seeds and keys are wiped"),
 ];
 
 /// Behind a feature of that name, for tests of others.
@@ -43,7 +49,8 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("semfio-sim", &["semfio-machine"]),
     ("semfio-frame", &["semfio-machine"]),
     ("semfio-echo", &["semfio-machine"]),
-    ("semfio-chat", &["semfio-machine", "semfio-frame"]),
+    ("semfio-keysync", &["semfio-machine", "semfio-frame"]),
+    ("semfio-chat", &["semfio-machine", "semfio-frame", "semfio-keysync"]),
     ("semfio-runtime-os", &["semfio-machine"]),
     ("semfio-runtime-mio", &["semfio-machine", "semfio-runtime-os"]),
     ("semfio-runtime-smol", &["semfio-machine", "semfio-runtime-os"]),
