@@ -8,11 +8,15 @@
 extern crate alloc;
 
 mod agreement;
+mod guard;
 mod key;
 mod token;
+mod window;
 
 pub use agreement::{
     AgreementError, CONFIRM, Context, Initiator, Pair, Passphrase, REPLY, Responder, START,
 };
+pub use guard::{Guard, GuardConfig, RetryIn};
 pub use key::{BadKey, Key};
 pub use token::{Decoding, Policy, TokenError, token_len};
+pub use window::{WINDOW, Window};
