@@ -621,6 +621,9 @@ impl Hub {
                 Some(at) => self.tell_history(conn, at, from, u64::from(count), net),
                 None => Err(no_room()),
             },
+            Request::Key { .. } | Request::Sealed { .. } => {
+                Err((ErrorCode::Unexpected, "no room here is sealed".into()))
+            }
             Request::Hello { .. } | Request::Ping(_) | Request::Pong(_) | Request::Bye => Ok(()),
         };
         if let Err((code, text)) = result {

@@ -19,5 +19,8 @@ pub fn put_entry(entry: &Entry<'_>, out: &mut String) {
         What::Join => writeln!(out, "* {nick} joined {}", entry.room),
         What::Part => writeln!(out, "* {nick} left {}", entry.room),
         What::Nick(new) => writeln!(out, "* {nick} is now {new}"),
+        What::Sealed(_) => writeln!(out, "<{nick}> (a sealed text)"),
+        What::Epoch { .. } => writeln!(out, "* {nick} changed the key of {}", entry.room),
+        What::Holder(_) => writeln!(out, "* {nick} holds the key of {} now", entry.room),
     };
 }

@@ -573,6 +573,8 @@ impl Participant {
                     self.leave_if_done(now, net);
                 }
             }
+            // Only those who entered with a passphrase are told.
+            Response::Key { .. } => {}
             Response::Ping(_) | Response::Pong(_) | Response::Bye => {}
         }
     }
@@ -599,6 +601,11 @@ impl Participant {
                     self.nick = new.to_owned();
                 }
                 Happened::Nick(new.to_owned())
+            }
+            What::Sealed(_) | What::Epoch { .. } | What::Holder(_) => {
+                return if logged && !history {
+                    self.saw(now, room, seq, net)
+                };
             }
         };
         // What is in the log is done with, also if the connection breaks before its ACK comes. An

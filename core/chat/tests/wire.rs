@@ -5,7 +5,8 @@ use bytes::BytesMut;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use semfio_chat::wire::{
-    Entry, ErrorCode, MAX_FRAME, Manner, Request, Response, What, WireError, put_names,
+    Ask, Entry, ErrorCode, MAX_FRAME, Manner, Request, Response, Sealed, Tell, What, Why,
+    WireError, put_names,
 };
 use semfio_frame::Malformed;
 
@@ -35,14 +36,26 @@ fn parts() -> impl Strategy<Value = Parts> {
     )
 }
 
+fn why(number: u16) -> Why {
+    let known = [Why::Proof, Why::Name, Why::Limit, Why::Timeout];
+    known.get(usize::from(number)).copied().unwrap_or(Why::Other((number % 251 + 5) as u8))
+}
+
 fn requests<'a>(parts: &'a Parts) -> Vec<Request<'a>> {
-    let &((a, _, _), (n, _), session, (ref s, _, ref text), manner) = parts;
+    let &((a, b, _), (n, code), session, (ref s, ref t, ref text), manner) = parts;
+    let (fresh, why) = (n % 2 == 1, why(code));
     vec![
         Request::Hello { max_frame: n, session, nick: s },
         Request::Join { since: a, room: s },
         Request::Part { room: s },
         Request::Nick { nick: s },
         Request::Msg { tag: n, manner, to: s, text },
+        Request::Sealed { tag: n, room: s, to: t, epoch: a, counter: b, token: text },
+        Request::Key { room: s, ask: Ask::Enter { since: a } },
+        Request::Key { room: s, ask: Ask::Relay { peer: a, body: text.as_bytes() } },
+        Request::Key { room: s, ask: Ask::Admit { peer: a } },
+        Request::Key { room: s, ask: Ask::Refuse { peer: a, why } },
+        Request::Key { room: s, ask: Ask::Epoch { epoch: a, fresh, check: session } },
         Request::Who { room: s },
         Request::History { from: a, count: n, room: s },
         Request::Ping(a),
@@ -54,13 +67,24 @@ fn requests<'a>(parts: &'a Parts) -> Vec<Request<'a>> {
 fn responses<'a>(parts: &'a Parts) -> Vec<Response<'a>> {
     let &((a, b, c), (n, code), session, (ref s, ref t, ref text), manner) = parts;
     let entry = |what| Response::Entry(Entry { seq: a, time: b, room: s, nick: t, what });
-    let code = if (1..=11).contains(&code) { ErrorCode::TooSlow } else { ErrorCode::Other(code) };
+    let (fresh, why) = (n % 2 == 1, why(code));
+    let tell = |tell| Response::Key { room: s, tell };
+    let sealed = Sealed { sender: c, to: t, epoch: a, counter: b, token: text };
+    let code = if (1..=13).contains(&code) { ErrorCode::TooSlow } else { ErrorCode::Other(code) };
     vec![
         Response::Welcome { max_frame: n, session, epoch: a, time: b, nick: s },
         entry(What::Said(manner, text)),
         entry(What::Join),
         entry(What::Part),
         entry(What::Nick(s)),
+        entry(What::Sealed(sealed)),
+        entry(What::Epoch { epoch: c, fresh, check: session }),
+        entry(What::Holder(c)),
+        tell(Tell::Door { you: a, holder: b }),
+        tell(Tell::Relay { peer: a, body: text.as_bytes() }),
+        tell(Tell::Knock { peer: a, nick: t }),
+        tell(Tell::Refused { why }),
+        tell(Tell::Gone { peer: a }),
         Response::Ack { tag: n, seq: a },
         Response::History { from: a, to: b, room: s },
         Response::Gap { from: a, to: b, oldest: c, room: s },
@@ -79,8 +103,8 @@ fn frame(bytes: &[u8]) -> (u8, &[u8]) {
 }
 
 /// Whether what follows the last field belongs to it.
-fn is_open(kind: u8) -> bool {
-    [0x86, 0x8B, 0x02].contains(&kind)
+fn is_open(kind: u8, body: &[u8]) -> bool {
+    [0x86, 0x8B, 0x8D, 0x02].contains(&kind) || kind == 0x8A && body[0] == 1
 }
 
 proptest! {
@@ -95,11 +119,11 @@ proptest! {
             prop_assert_eq!(Request::parse(kind, body), Ok(Some(request)));
             for len in 0..body.len() {
                 let cut = Request::parse(kind, &body[..len]);
-                prop_assert!(is_open(kind) || matches!(cut, Err(WireError::Malformed(..))), "{cut:?}");
+                prop_assert!(is_open(kind, body) || matches!(cut, Err(WireError::Malformed(..))), "{cut:?}");
             }
             let long = [body, b"\0"].concat();
             let expected = Err(WireError::Malformed(kind, Malformed::Long));
-            prop_assert!(is_open(kind) || Request::parse(kind, &long) == expected);
+            prop_assert!(is_open(kind, body) || Request::parse(kind, &long) == expected);
         }
     }
 
@@ -112,11 +136,11 @@ proptest! {
             prop_assert_eq!(Response::parse(kind, body), Ok(Some(response)));
             for len in 0..body.len() {
                 let cut = Response::parse(kind, &body[..len]);
-                prop_assert!(is_open(kind) || matches!(cut, Err(WireError::Malformed(..))), "{cut:?}");
+                prop_assert!(is_open(kind, body) || matches!(cut, Err(WireError::Malformed(..))), "{cut:?}");
             }
             let long = [body, b"\0"].concat();
             let expected = Err(WireError::Malformed(kind, Malformed::Long));
-            prop_assert!(is_open(kind) || Response::parse(kind, &long) == expected);
+            prop_assert!(is_open(kind, body) || Response::parse(kind, &long) == expected);
         }
     }
 
@@ -159,12 +183,30 @@ fn unknown_types_are_skipped_below_0x80_and_refused_above() {
         let (request, response) = (Request::parse(kind, b"?"), Response::parse(kind, b"?"));
         let expected = if kind < 0x80 { Ok(None) } else { Err(WireError::Unknown(kind)) };
         let known = |max: u8, other: &[u8]| other.contains(&kind) || (0x81..=max).contains(&kind);
-        if !known(0x88, &[1, 3, 4, 0x8C]) || [0x82, 0x87].contains(&kind) {
+        if !known(0x88, &[1, 3, 4, 0x8A, 0x8C, 0x8D]) || [0x82, 0x87].contains(&kind) {
             assert_eq!(request, expected, "{kind:#04x} to the server");
         }
-        if !known(0x8C, &[2, 3, 4]) || [0x81, 0x8A].contains(&kind) {
+        if !known(0x8F, &[2, 3, 4]) || kind == 0x81 {
             assert_eq!(response.map(|_| None::<()>), expected.map(|_| None), "{kind:#04x}");
         }
+    }
+}
+
+#[test]
+fn verbs_and_truths_that_name_nothing_are_refused() {
+    for verb in 0..=255_u8 {
+        let body = [verb, 1, b'a'];
+        let (ask, tell) = (Request::parse(0x8A, &body), Response::parse(0x8A, &body));
+        let expected = if verb < 5 {
+            WireError::Malformed(0x8A, Malformed::Short)
+        } else {
+            WireError::Value(0x8A)
+        };
+        assert_eq!((ask, tell), (Err(expected), Err(expected)), "{verb}");
+        let epoch = [&[4, 1, b'a'][..], &[0; 8], &[verb], &[0; 16]].concat();
+        let entry = [&[0; 16][..], &[1, b'a', 1, b'b'], &[0; 8], &[verb], &[0; 16]].concat();
+        let (ask, tell) = (Request::parse(0x8A, &epoch), Response::parse(0x8E, &entry));
+        assert_eq!((ask.is_ok(), tell.is_ok()), (verb < 2, verb < 2), "{verb}");
     }
 }
 
@@ -181,6 +223,30 @@ fn requests_have_these_bytes() {
         (
             Request::Msg { tag: 1, manner: Manner::Action, to: "sala", text: "oi" },
             "8600000c00000001010473616c616f69",
+        ),
+        (
+            Request::Sealed { tag: 1, room: "a", to: "b", epoch: 2, counter: 3, token: "gA" },
+            "8d00001a0000000101610162000000000000000200000000000000036741",
+        ),
+        (
+            Request::Key { room: "a", ask: Ask::Enter { since: 258 } },
+            "8a00000b0001610000000000000102",
+        ),
+        (
+            Request::Key { room: "a", ask: Ask::Relay { peer: 2, body: b"\xFF" } },
+            "8a00000c0101610000000000000002ff",
+        ),
+        (Request::Key { room: "a", ask: Ask::Admit { peer: 2 } }, "8a00000b0201610000000000000002"),
+        (
+            Request::Key { room: "a", ask: Ask::Refuse { peer: 2, why: Why::Name } },
+            "8a00000c030161000000000000000202",
+        ),
+        (
+            Request::Key {
+                room: "a",
+                ask: Ask::Epoch { epoch: 2, fresh: true, check: [0xEE; 16] },
+            },
+            "8a00001c040161000000000000000201eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee",
         ),
         (Request::History { from: 2, count: 3, room: "a" }, "8800000e0000000000000002000000030161"),
         (Request::Who { room: "a" }, "010000020161"),
@@ -213,6 +279,35 @@ fn responses_have_these_bytes() {
         (
             entry(What::Said(Manner::Private, "oi")),
             "860000170000000000000001000000000000000202016101626f69",
+        ),
+        (
+            entry(What::Sealed(Sealed { sender: 3, to: "c", epoch: 4, counter: 5, token: "gA" })),
+            "8d000030000000000000000100000000000000020161016200000000000000030163000000000000000400000000000000056741",
+        ),
+        (
+            entry(What::Epoch { epoch: 3, fresh: false, check: [0xEE; 16] }),
+            "8e00002d0000000000000001000000000000000201610162000000000000000300eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee",
+        ),
+        (
+            entry(What::Holder(3)),
+            "8f00001c00000000000000010000000000000002016101620000000000000003",
+        ),
+        (
+            Response::Key { room: "a", tell: Tell::Door { you: 1, holder: 2 } },
+            "8a00001300016100000000000000010000000000000002",
+        ),
+        (
+            Response::Key { room: "a", tell: Tell::Relay { peer: 1, body: b"\xFF" } },
+            "8a00000c0101610000000000000001ff",
+        ),
+        (
+            Response::Key { room: "a", tell: Tell::Knock { peer: 1, nick: "b" } },
+            "8a00000d02016100000000000000010162",
+        ),
+        (Response::Key { room: "a", tell: Tell::Refused { why: Why::Proof } }, "8a00000403016101"),
+        (
+            Response::Key { room: "a", tell: Tell::Gone { peer: 1 } },
+            "8a00000b0401610000000000000001",
         ),
         (Response::Ack { tag: 1, seq: 2 }, "8700000c000000010000000000000002"),
         (

@@ -80,6 +80,11 @@ impl<'a> Fields<'a> {
         core::str::from_utf8(self.rest).map_err(|_| Malformed::Utf8)
     }
 
+    /// All that is left, as it is; the last field.
+    pub fn octets(self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
@@ -93,7 +98,8 @@ impl<'a> Fields<'a> {
 
 /// Appends one frame to a buffer; the inverse of [`Fields`].
 ///
-/// What does not fit its length field is cut at a character border: callers keep the limits.
+/// A string that does not fit its length field is cut at a character border: callers keep the
+/// limits.
 #[derive(Debug)]
 pub struct Writer<'b> {
     buffer: &'b mut BytesMut,
@@ -131,6 +137,11 @@ impl<'b> Writer<'b> {
     /// Octets as they are.
     pub fn put_array<const N: usize>(&mut self, array: &[u8; N]) {
         self.buffer.put_slice(array);
+    }
+
+    /// Octets as the last field.
+    pub fn put_octets(&mut self, octets: &[u8]) {
+        self.buffer.put_slice(octets);
     }
 
     /// A string of at most 255 bytes.
