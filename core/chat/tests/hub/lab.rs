@@ -2,7 +2,9 @@
 
 use bytes::BytesMut;
 use core::time::Duration;
-use semfio_chat::wire::{MAX_FRAME, Manner, PREFACE, Request, Response, SessionKey, What};
+use semfio_chat::wire::{
+    MAX_FRAME, Manner, PREFACE, Request, Response, Sealed, SessionKey, Tell, What,
+};
 use semfio_chat::{
     Client, Hub, HubConfig, Participant, ParticipantConfig, ParticipantMessage, ParticipantReport,
     Session,
@@ -266,6 +268,14 @@ pub(crate) fn show(response: &Response<'_>) -> String {
                 What::Join => format!("JOIN {seq} {room} {nick}"),
                 What::Part => format!("PART {seq} {room} {nick}"),
                 What::Nick(new) => format!("NICK {seq} {room} {nick} {new}"),
+                What::Sealed(Sealed { to, epoch, counter, token, .. }) => {
+                    format!("SEALED {seq} {room} {nick}->{to} {epoch}/{counter}: {token}")
+                }
+                What::Epoch { epoch, fresh, .. } => {
+                    let how = if fresh { "fresh" } else { "ratchet" };
+                    format!("EPOCH {seq} {room} {nick} {epoch} {how}")
+                }
+                What::Holder(_) => format!("HOLDER {seq} {room} {nick}"),
             }
         }
         Response::Ack { tag, seq } => format!("ACK {tag} {seq}"),
@@ -278,6 +288,14 @@ pub(crate) fn show(response: &Response<'_>) -> String {
         Response::Error { code, fatal, tag, .. } => {
             format!("ERROR {code:?} {} {tag}", if *fatal { "fatal" } else { "goes on" })
         }
+        Response::Key { room, tell } => match tell {
+            Tell::Door { you, holder } if you == holder => format!("OPENED {room}"),
+            Tell::Door { .. } => format!("DOOR {room}"),
+            Tell::Relay { body, .. } => format!("RELAY {room} {}", body.escape_ascii()),
+            Tell::Knock { nick, .. } => format!("KNOCK {room} {nick}"),
+            Tell::Refused { why } => format!("REFUSED {room} {why:?}"),
+            Tell::Gone { .. } => format!("GONE {room}"),
+        },
         Response::Ping(_) => "PING".into(),
         Response::Pong(number) => format!("PONG {number}"),
         Response::Bye => "BYE".into(),
