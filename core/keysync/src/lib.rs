@@ -10,6 +10,7 @@ extern crate alloc;
 mod agreement;
 mod guard;
 mod key;
+mod splitter;
 mod token;
 mod window;
 
@@ -18,5 +19,6 @@ pub use agreement::{
 };
 pub use guard::{Guard, GuardConfig, RetryIn};
 pub use key::{BadKey, Key};
+pub use splitter::{Cut, Splitter};
 pub use token::{Decoding, Policy, TokenError, token_len};
 pub use window::{WINDOW, Window};
