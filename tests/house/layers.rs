@@ -35,6 +35,7 @@ const CORE_MAY_USE: &[(&str, &str)] = &[
     ("sha2", "digests in a trace"),
     ("spake2", "agreement on a passphrase"),
     ("subtle", "comparing in constant time"),
+    ("unicode-normalization", "names that are one on some file systems"),
     ("zeroize", "seeds and keys are wiped"),
 ];
 
@@ -48,6 +49,7 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("semfio-trace", &["semfio-machine"]),
     ("semfio-sim", &["semfio-machine"]),
     ("semfio-frame", &["semfio-machine"]),
+    ("semfio-path", &[]),
     ("semfio-echo", &["semfio-machine"]),
     ("semfio-keysync", &["semfio-machine", "semfio-frame"]),
     ("semfio-chat", &["semfio-machine", "semfio-frame", "semfio-keysync"]),

@@ -14,6 +14,7 @@ use semfio_chat as _;
 use semfio_echo as _;
 use semfio_frame as _;
 use semfio_machine as _;
+use semfio_path as _;
 use semfio_sim as _;
 use semfio_trace as _;
 

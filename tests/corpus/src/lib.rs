@@ -48,6 +48,7 @@ bodies! {
     frame
     input
     outbox
+    path
     shard
     trace
 }
