@@ -264,6 +264,9 @@ fn names_that_are_one_elsewhere_are_told() {
     assert_eq!(clash("ΣΑΣ", "σας"), taken(0, "ΣΑΣ"));
     assert_eq!(clash("\u{13A0}", "\u{AB70}"), taken(0, "\u{13A0}"), "Cherokee");
     assert_eq!(clash("a\u{200D}b", "ab"), taken(0, "a\u{200D}b"), "what is not seen");
+    assert_eq!(clash("\u{1FB4}", "α\u{345}\u{301}"), taken(0, "\u{1FB4}"), "a mark with a capital");
+    let blocked = "a\u{301}\u{34F}\u{323}";
+    assert_eq!(clash(blocked, "a\u{323}\u{301}"), taken(0, blocked), "marks kept apart unseen");
     assert_eq!(clash("a/x", "A/y"), taken(0, "a"), "folders");
     assert_eq!(clash("z/a", "z/a/b"), taken(2, "a"), "a file and a folder");
     assert_eq!(clash("z/a/b", "z/a"), taken(2, "a"));
@@ -287,7 +290,7 @@ fn the_names_of_a_transfer_are_bounded() {
     for number in 0..NAMES_LIMIT / 512 {
         names.insert(&file(number)).unwrap();
     }
-    assert_eq!(names.insert(&file(NAMES_LIMIT)), Err(NamesError::Full));
+    assert_eq!(names.insert(&name("z")), Err(NamesError::Full));
     assert!(matches!(names.insert(&file(0)), Err(NamesError::Taken { offset: 0, .. })));
 }
 
