@@ -39,6 +39,7 @@ macro_rules! bodies {
 }
 
 bodies! {
+    agreement
     carry
     chat_client
     chat_hub

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::vec;
 
 use crate::shard::Faults;
-use crate::{carry, outbox, shard};
+use crate::{agreement, carry, outbox, shard};
 
 /// Whether any of 2,000 random inputs makes `body` panic.
 fn notices(body: impl Fn(&[u8])) -> bool {
@@ -72,4 +72,12 @@ fn a_machine_that_breaks_a_law_is_noticed() {
     for faults in wrong {
         assert!(notices(|data| shard::check(data, faults)), "{faults:?}");
     }
+}
+
+#[test]
+fn sides_that_should_agree_and_do_not_are_noticed() {
+    assert!(!notices(agreement::agreement), "no fault");
+    // As if nothing that they see mattered, and as if nobody ever saw alike.
+    assert!(notices(|data| agreement::check(data, |_, _| true)));
+    assert!(notices(|data| agreement::check(data, |_, _| false)));
 }
