@@ -8,17 +8,28 @@
 extern crate alloc;
 
 mod agreement;
+mod epoch;
 mod guard;
+mod holder;
 mod key;
+mod message;
 mod splitter;
 mod token;
+mod vault;
 mod window;
 
 pub use agreement::{
     AgreementError, CONFIRM, Context, Initiator, Pair, Passphrase, REPLY, Responder, START,
 };
+pub use epoch::{
+    GRACE, HELD_WITHIN, KeyEvent, KeyFailure, KeySync, KeyTransmit, Label, MAX_FORMER, MAX_HELD,
+    MAX_HELD_OCTETS, MAX_SEALED, Message, Outer, RETRY, Stamped, Unopened, Unsealed,
+};
 pub use guard::{Guard, GuardConfig, RetryIn};
+pub use holder::{HAND_OVER_WITHIN, MAX_AGE, MAX_MEMBERS, MAX_TEXTS, PACE, PART_WITHIN};
 pub use key::{BadKey, Key};
+pub use message::{MAX_BODY, MAX_TEXT, MAX_WRAPPED, Manner, Refusal};
 pub use splitter::{Cut, Splitter};
 pub use token::{Decoding, Policy, TokenError, token_len};
+pub use vault::{Answer, Vault};
 pub use window::{WINDOW, Window};

@@ -1,0 +1,448 @@
+//! What the holder of a room keeps, and how it makes and hands out keys; the table stands in
+//! [`KeySync`]'s module.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::Bound;
+use core::time::Duration;
+use semfio_machine::Instant;
+
+use crate::agreement::{CONFIRM, Context, START};
+use crate::epoch::{Epoch, KeyEvent, KeySync, KeyTransmit, State};
+use crate::message::{Body, MAX_WRAPPED, PROOF, Refusal, short};
+
+/// Members of one room that a holder has keys with: below 10 MiB of them, and as many names.
+pub const MAX_MEMBERS: usize = 4_096;
+/// The least time between two epochs, so that many who come or go at once cost one, and so that
+/// [`MAX_FORMER`](crate::MAX_FORMER) epochs last for longer than a text is on its way.
+pub const PACE: Duration = Duration::from_millis(250);
+/// How long a new holder waits for agreements that are under way before its first epoch.
+pub const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
+/// How long after GONE the PART entry may come; then a fresh epoch is made without it.
+pub const PART_WITHIN: Duration = Duration::from_secs(1);
+/// How long an agreement may take; it holds a guess.
+const AGREE_WITHIN: Duration = Duration::from_secs(30);
+/// After so long an epoch is followed by a fresh one.
+pub const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// After so many texts an epoch is followed by a fresh one: far from where IVs of 128 bits repeat.
+pub const MAX_TEXTS: u64 = 1 << 20;
+/// How far an epoch that a member tells may be above one's own. Nobody uses up the numbers by lying.
+const MAX_LEAP: u64 = 1 << 32;
+
+/// What a holder keeps.
+#[derive(Debug)]
+pub(crate) struct Holding {
+    /// Who is at the door, and who has proved the passphrase.
+    members: BTreeMap<u64, Member>,
+    agreements: BTreeMap<u64, Agreement>,
+    /// Lower-case name: whose identity, and its last number.
+    names: BTreeMap<String, ([u8; 32], u64)>,
+    /// The highest epoch that was made, or that somebody had.
+    made: u64,
+    /// The last that was announced.
+    announced: Option<u64>,
+    pub(crate) owes_fresh: bool,
+    /// Who waits for an epoch that is made for it.
+    joiners: BTreeSet<u64>,
+    /// Who waits for a WRAP of what there is.
+    owed: BTreeSet<u64>,
+    distribution: Option<Distribution>,
+    /// The next epoch is not made before.
+    pace: Instant,
+    /// When the hand-over ends: at the earliest, and at the latest.
+    hand_over: Option<(Instant, Instant)>,
+    /// Somebody is gone and its PART has not come: until when that is waited for.
+    unparted: Option<Instant>,
+    /// When agreements are looked through.
+    sweep: Option<Instant>,
+    /// When the last epoch was made.
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Member {
+    at_door: bool,
+    /// There is a pair with it.
+    proven: bool,
+    /// The first epoch it may have, once that is known.
+    from: Option<u64>,
+    /// It has been sent keys.
+    wrapped: bool,
+}
+
+/// Under way: START came, CONFIRM has not.
+#[derive(Debug)]
+struct Agreement {
+    pake: [u8; START],
+    nick: String,
+    reply: Vec<u8>,
+    /// It proved an earlier epoch, so it did not count as a guess.
+    insider: bool,
+    since: Instant,
+}
+
+/// Keys of an epoch on their way to members.
+#[derive(Debug)]
+struct Distribution {
+    epoch: u64,
+    fresh: bool,
+    joiners: BTreeSet<u64>,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Those up to this number have it.
+    Wrap(Bound<u64>),
+    /// Those up to this number are let in.
+    Admit(Bound<u64>),
+    Announce,
+}
+
+impl Holding {
+    /// When something is due.
+    pub(crate) fn due(&self, floor: u64) -> Option<Instant> {
+        let hand_over = self.hand_over.map(|(early, late)| match self.agreements.is_empty() {
+            true => early,
+            false => late,
+        });
+        let needed = self.owes_fresh || !self.joiners.is_empty();
+        let idle = self.hand_over.is_none() && self.distribution.is_none();
+        let pace = (needed && idle).then_some(self.pace);
+        let old = (self.made == floor && !self.owes_fresh && idle)
+            .then(|| self.since.saturating_add(MAX_AGE));
+        [hand_over, pace, old, self.unparted, self.sweep].into_iter().flatten().min()
+    }
+}
+
+impl KeySync {
+    /// Becomes the holder: of a room it opens, or at a hand-over that begins now.
+    pub(crate) fn hold(&mut self, hand_over: Option<Instant>) {
+        let now = self.now.mono;
+        let mut names = BTreeMap::new();
+        if let Ok(identity) = self.vault.identity() {
+            names.insert(self.nick.to_ascii_lowercase(), (identity, self.you));
+        }
+        self.state = State::Holder(Box::new(Holding {
+            members: BTreeMap::new(),
+            agreements: BTreeMap::new(),
+            names,
+            made: self.floor,
+            announced: None,
+            owes_fresh: hand_over.is_none(),
+            joiners: BTreeSet::new(),
+            owed: BTreeSet::new(),
+            distribution: None,
+            pace: now,
+            hand_over: hand_over
+                .map(|at| (at.saturating_add(PACE), at.saturating_add(HAND_OVER_WITHIN))),
+            unparted: None,
+            sweep: None,
+            since: now,
+        }));
+    }
+
+    pub(crate) fn knocked(&mut self, peer: u64, nick: &str) {
+        let State::Holder(holding) = &mut self.state else { return };
+        if peer == 0 || peer == self.you || holding.members.contains_key(&peer) {
+            return;
+        }
+        if holding.members.len() >= MAX_MEMBERS {
+            return self.refuse(peer, nick, true, Refusal::Limit);
+        }
+        let member = Member { at_door: true, proven: false, from: None, wrapped: false };
+        holding.members.insert(peer, member);
+    }
+
+    pub(crate) fn started(
+        &mut self,
+        from: u64,
+        pake: &[u8; START],
+        last: u64,
+        proof: &[u8; PROOF],
+        nick: &str,
+    ) {
+        let now = self.now.mono;
+        let State::Holder(holding) = &mut self.state else { return };
+        if let Some(agreement) = holding.agreements.get(&from).filter(|a| a.pake == *pake) {
+            let body = agreement.reply.clone();
+            return self.transmit(KeyTransmit::Relay { to: from, body });
+        }
+        let known = holding.members.get(&from);
+        let at_door = known.is_some_and(|member| member.at_door);
+        let full = known.is_none() && holding.members.len() >= MAX_MEMBERS
+            || holding.agreements.len() >= MAX_MEMBERS;
+        let context = Context { room: &self.room, initiator: (from, nick), responder: self.you };
+        // A pending epoch proves nothing: nobody was inside with it.
+        let known = last <= self.floor && self.epochs.contains_key(&last);
+        let insider = known && self.vault.proves(&context, last, pake, proof);
+        if full || !insider && self.guard.guess(now, ()).is_err() {
+            if at_door {
+                self.refuse(from, nick, true, Refusal::Limit);
+            }
+            return;
+        }
+        let mut reply = Vec::new();
+        if self.vault.reply(&context, pake, &mut reply).is_err() {
+            return self.refuse(from, nick, at_door, Refusal::Proof);
+        }
+        let agreement =
+            Agreement { pake: *pake, nick: nick.into(), reply: reply.clone(), insider, since: now };
+        holding.agreements.insert(from, agreement);
+        holding.sweep.get_or_insert(now.saturating_add(AGREE_WITHIN));
+        self.transmit(KeyTransmit::Relay { to: from, body: reply });
+    }
+
+    pub(crate) fn confirmed(&mut self, from: u64, mac: &[u8; CONFIRM], standing: &[u8]) {
+        let State::Holder(holding) = &mut self.state else { return };
+        let Some(Agreement { nick, insider, .. }) = holding.agreements.remove(&from) else {
+            // Its WRAP was lost, or it has not been its turn.
+            if holding.members.get(&from).is_some_and(|member| member.wrapped) {
+                holding.owed.insert(from);
+            }
+            return;
+        };
+        let at_door = holding.members.get(&from).is_some_and(|member| member.at_door);
+        let Ok((identity, last)) = self.vault.confirm(self.now.unix, from, mac, standing) else {
+            return self.refuse(from, &nick, at_door, Refusal::Proof);
+        };
+        if !insider {
+            self.guard.give_back(&());
+        }
+        let folded = nick.to_ascii_lowercase();
+        if holding.names.get(&folded).is_some_and(|(known, _)| *known != identity) {
+            return self.refuse(from, &nick, at_door, Refusal::Name);
+        }
+        if holding.names.len() >= MAX_MEMBERS && !holding.names.contains_key(&folded) {
+            // There is always one of somebody who is gone: this one is not in yet.
+            let absent = |number: &u64| !holding.members.contains_key(number);
+            let oldest = holding.names.iter().find(|(_, (_, number))| absent(number));
+            if let Some(name) = oldest.map(|(name, _)| name.clone()) {
+                holding.names.remove(&name);
+            }
+        }
+        holding.names.insert(folded, (identity, from));
+        if last.saturating_sub(holding.made) <= MAX_LEAP {
+            holding.made = holding.made.max(last);
+        }
+        let first = insider.then(|| last.saturating_add(1));
+        let member = Member { at_door, proven: true, from: first, wrapped: false };
+        holding.members.insert(from, member);
+        if at_door || !insider {
+            holding.joiners.insert(from);
+        } else if holding.hand_over.is_none() {
+            holding.owed.insert(from);
+        }
+    }
+
+    pub(crate) fn resynced(&mut self, from: u64, token: &[u8]) {
+        let State::Holder(holding) = &mut self.state else { return };
+        let Some(member) = holding.members.get_mut(&from).filter(|member| member.proven) else {
+            return;
+        };
+        let Ok(last) = self.vault.resynced(self.now.unix, from, token) else { return };
+        if let Some(first) = &mut member.from {
+            *first = last.saturating_add(1).max(*first);
+            holding.owed.insert(from);
+        }
+    }
+
+    /// The other side of an agreement says that it failed; only then does it count.
+    pub(crate) fn gave_up(&mut self, from: u64) {
+        let State::Holder(holding) = &mut self.state else { return };
+        if let Some(Agreement { nick, .. }) = holding.agreements.remove(&from) {
+            let at_door = holding.members.get(&from).is_some_and(|member| member.at_door);
+            self.refuse(from, &nick, at_door, Refusal::Proof);
+        }
+    }
+
+    pub(crate) fn gone(&mut self, peer: u64) {
+        let now = self.now.mono;
+        let State::Holder(holding) = &mut self.state else { return };
+        let member = holding.members.remove(&peer);
+        holding.agreements.remove(&peer);
+        holding.joiners.remove(&peer);
+        holding.owed.remove(&peer);
+        if let Some(distribution) = &mut holding.distribution {
+            distribution.joiners.remove(&peer);
+        }
+        self.vault.forget_peer(peer);
+        if member.is_none_or(|member| member.wrapped || !member.at_door) {
+            holding.unparted.get_or_insert(now.saturating_add(PART_WITHIN));
+        }
+    }
+
+    fn refuse(&mut self, peer: u64, nick: &str, at_door: bool, why: Refusal) {
+        if let State::Holder(holding) = &mut self.state {
+            holding.members.remove(&peer);
+            holding.agreements.remove(&peer);
+            holding.joiners.remove(&peer);
+            holding.owed.remove(&peer);
+        }
+        self.vault.forget_peer(peer);
+        self.transmit(if at_door {
+            KeyTransmit::Refuse { peer, why }
+        } else {
+            let mut body = Vec::new();
+            Body::Fail(why).put(&mut body);
+            KeyTransmit::Relay { to: peer, body }
+        });
+        self.event(KeyEvent::Refused { peer, nick: short(nick).into(), why });
+    }
+
+    /// Begins the epoch that is due.
+    pub(crate) fn drive(&mut self) {
+        let now = self.now.mono;
+        let State::Holder(holding) = &mut self.state else { return };
+        if holding.sweep.is_some_and(|at| at <= now) {
+            let vault = &mut self.vault;
+            holding.agreements.retain(|&peer, agreement| {
+                let late = now.saturating_since(agreement.since) >= AGREE_WITHIN;
+                if late {
+                    vault.forget_agreement(peer);
+                }
+                !late
+            });
+            let left = !holding.agreements.is_empty();
+            holding.sweep = left.then(|| now.saturating_add(AGREE_WITHIN));
+        }
+        if holding.unparted.is_some_and(|at| at <= now) {
+            holding.unparted = None;
+            holding.owes_fresh = true;
+        }
+        if let Some((early, late)) = holding.hand_over {
+            if now < early || now < late && !holding.agreements.is_empty() {
+                return;
+            }
+            holding.hand_over = None;
+            holding.owes_fresh = true;
+        }
+        let texts = self.epochs.get(&self.floor).map_or(0, |key| key.texts);
+        let old = texts >= MAX_TEXTS || now.saturating_since(holding.since) >= MAX_AGE;
+        if old && holding.made == self.floor && holding.distribution.is_none() {
+            holding.owes_fresh = true;
+        }
+        if holding.owes_fresh {
+            if let Some(stale) = holding.distribution.take() {
+                // It was on its way to somebody who has left since.
+                holding.joiners.extend(stale.joiners);
+                self.epochs.remove(&stale.epoch);
+                self.vault.forget_epoch(stale.epoch);
+            }
+        }
+        let due = holding.owes_fresh || !holding.joiners.is_empty();
+        if due && holding.distribution.is_none() && now >= holding.pace {
+            self.make();
+        }
+    }
+
+    fn make(&mut self) {
+        let now = self.now.mono;
+        let State::Holder(holding) = &mut self.state else { return };
+        let base = holding.announced.and_then(|from| Some((from, self.epochs.get(&from)?.covers)));
+        let epoch = holding.made.saturating_add(1);
+        let (made, fresh, covers) = match base {
+            Some((from, covers)) if !holding.owes_fresh => {
+                (self.vault.ratchet(&self.room, from, epoch, None), false, covers)
+            }
+            _ => (self.vault.make(epoch), true, self.parted),
+        };
+        holding.owes_fresh = false;
+        if fresh {
+            holding.unparted = None;
+        }
+        holding.pace = now.saturating_add(PACE);
+        holding.since = now;
+        let joiners = core::mem::take(&mut holding.joiners);
+        if made.is_err() {
+            return;
+        }
+        holding.made = epoch;
+        let step = Step::Wrap(Bound::Unbounded);
+        holding.distribution = Some(Distribution { epoch, fresh, joiners, step });
+        self.epochs.insert(epoch, Epoch::new(covers));
+        self.trim_pending();
+    }
+
+    /// Does the next step of what is to be handed out; whether there was one.
+    pub(crate) fn distribute(&mut self) -> bool {
+        let State::Holder(holding) = &mut self.state else { return false };
+        let Some(distribution) = &mut holding.distribution else {
+            let Some(peer) = holding.owed.pop_first() else { return false };
+            self.wrap(peer, None);
+            return true;
+        };
+        let (epoch, fresh) = (distribution.epoch, distribution.fresh);
+        match distribution.step {
+            Step::Wrap(after) => {
+                let range = (after, Bound::Unbounded);
+                let next = match fresh {
+                    true => {
+                        let mut members = holding.members.range(range);
+                        members.find(|(_, member)| member.proven).map(|(&peer, _)| peer)
+                    }
+                    false => distribution.joiners.range(range).next().copied(),
+                };
+                let Some(peer) = next else {
+                    distribution.step = Step::Admit(Bound::Unbounded);
+                    return true;
+                };
+                distribution.step = Step::Wrap(Bound::Excluded(peer));
+                self.wrap(peer, Some(epoch));
+            }
+            Step::Admit(after) => {
+                let next = distribution.joiners.range((after, Bound::Unbounded)).next().copied();
+                let Some(peer) = next else {
+                    distribution.step = Step::Announce;
+                    return true;
+                };
+                distribution.step = Step::Admit(Bound::Excluded(peer));
+                let member = holding.members.get_mut(&peer);
+                if let Some(member) = member.filter(|member| member.at_door && member.wrapped) {
+                    member.at_door = false;
+                    self.transmit(KeyTransmit::Admit { peer });
+                }
+            }
+            Step::Announce => {
+                holding.distribution = None;
+                if let Ok(check) = self.vault.check(&self.room, epoch) {
+                    holding.announced = Some(epoch);
+                    self.transmit(KeyTransmit::Epoch { epoch, fresh, check });
+                }
+            }
+        }
+        true
+    }
+
+    /// Sends a member what it may have: of an epoch that is made for all only that, else all
+    /// since it was let in.
+    fn wrap(&mut self, peer: u64, made: Option<u64>) {
+        let State::Holder(holding) = &mut self.state else { return };
+        let joins = holding.distribution.as_ref().is_some_and(|d| d.joiners.contains(&peer));
+        let Some(member) = holding.members.get_mut(&peer) else { return };
+        let newest = self.epochs.last_key_value().map_or(0, |(&epoch, _)| epoch);
+        let first = match made {
+            Some(epoch) if !joins => {
+                member.from.get_or_insert(epoch);
+                epoch
+            }
+            _ => *member.from.get_or_insert(made.unwrap_or(newest)),
+        };
+        member.wrapped = true;
+        let mut epochs: Vec<_> = self
+            .epochs
+            .range(first..)
+            .rev()
+            .take(MAX_WRAPPED)
+            .map(|(&epoch, key)| (epoch, key.covers))
+            .collect();
+        epochs.reverse();
+        let mut body = Vec::new();
+        let wrapped = self.vault.wrap(self.now.unix, &self.room, peer, &epochs, &mut body);
+        if wrapped.is_ok() {
+            self.transmit(KeyTransmit::Relay { to: peer, body });
+        }
+    }
+}
