@@ -373,6 +373,7 @@ fn refused(errno: Errno) -> Failure {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use tempfile::TempDir;
 
     const ROOT: RootId = RootId(0);
@@ -525,6 +526,62 @@ mod tests {
             assert_eq!(std::fs::read(outside.join("secret")).unwrap(), b"secret");
             assert!(!outside.join("new").exists());
             assert!(it.files.is_empty());
+        });
+    }
+
+    #[test]
+    fn a_folder_that_becomes_a_link_meanwhile_leads_nowhere() {
+        Folder::both(|it| {
+            let outside = it.dir.path().join("outside");
+            std::fs::create_dir(&outside).unwrap();
+            std::fs::write(outside.join("file"), "secret").unwrap();
+            std::fs::create_dir(it.inside("door")).unwrap();
+            std::fs::write(it.inside("door/file"), "plain").unwrap();
+            symlink(&outside, it.inside("link")).unwrap();
+            let (door, link) = (it.inside("door"), it.inside("link"));
+            let stop = AtomicBool::new(false);
+            let (mut through, mut refused) = (0, 0);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        let exchange = RenameFlags::EXCHANGE;
+                        fs::renameat_with(fs::CWD, &door, fs::CWD, &link, exchange).unwrap();
+                    }
+                });
+                // Until the link was met as often as the folder; a busy machine takes longer.
+                for number in 0..200_000 {
+                    match it.open("door/file", OpenMode::Read) {
+                        OwnedReply::Opened { file, .. } => {
+                            let read = it.read(file, 0, 99);
+                            it.files.release(file);
+                            if read != OwnedReply::Read(b"plain".to_vec()) {
+                                stop.store(true, Ordering::Relaxed);
+                                panic!("{read:?}");
+                            }
+                            through += 1;
+                        }
+                        _ => refused += 1,
+                    }
+                    let new = format!("door/{number}");
+                    if let OwnedReply::Opened { file, .. } = it.open(&new, OpenMode::CreateNew) {
+                        it.files.release(file);
+                    }
+                    it.rename("sub/plain", "door/plain", true);
+                    it.rename("door/plain", "sub/plain", true);
+                    it.remove(&new);
+                    it.remove("door/none");
+                    if through >= 300 && refused >= 300 {
+                        break;
+                    }
+                }
+                stop.store(true, Ordering::Relaxed);
+            });
+            assert!(through > 0 && refused > 0, "{through} through, {refused} refused");
+            let left: Vec<_> = std::fs::read_dir(&outside)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name())
+                .collect();
+            assert_eq!(left, ["file"], "nothing was created outside, removed or moved there");
         });
     }
 
