@@ -34,7 +34,11 @@
 //! - It wipes nothing: not its copies of the password, not its scalars. So it is given a password
 //!   of this run alone, and lives no longer than a call: an [`Initiator`] keeps the seed of its
 //!   scalar, and makes it a second time.
+//!
+//! All secrets of our own stand in boxes: a value that is moved, into a map or out of it, leaves its
+//! octets behind where nothing wipes them.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac as _};
@@ -59,7 +63,7 @@ pub const CONFIRM: usize = 32;
 /// Octets count, not letters: a host decides on a spelling (Unicode has several) and on what is too
 /// short. Nothing here slows guessing down, since nobody is given what could be tried in private.
 #[derive(Clone)]
-pub struct Passphrase(Zeroizing<[u8; 32]>);
+pub struct Passphrase(Box<Zeroizing<[u8; 32]>>);
 
 /// What both sides must see alike; what differs makes the agreement fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,14 +78,14 @@ pub struct Context<'a> {
 
 /// The side that speaks first.
 pub struct Initiator {
-    password: Zeroizing<[u8; 32]>,
-    seed: Seed,
+    password: Box<Zeroizing<[u8; 32]>>,
+    seed: Box<Seed>,
     transcript: Sha256,
 }
 
 /// The side that answers.
 pub struct Responder {
-    confirm: Zeroizing<[u8; CONFIRM]>,
+    confirm: Box<Zeroizing<[u8; CONFIRM]>>,
     pair: Pair,
 }
 
@@ -89,9 +93,9 @@ pub struct Responder {
 #[derive(Clone, Debug)]
 pub struct Pair {
     /// What the initiator seals.
-    pub to_responder: Key,
+    pub to_responder: Box<Key>,
     /// What the responder seals.
-    pub to_initiator: Key,
+    pub to_initiator: Box<Key>,
 }
 
 /// The other side does not know the passphrase, or somebody changed a message. Nothing tells which.
@@ -109,10 +113,10 @@ impl core::error::Error for AgreementError {}
 impl Passphrase {
     /// A passphrase of these octets, any number of them.
     pub fn new(text: &[u8]) -> Self {
-        let mut octets = Zeroizing::new([0; 32]);
+        let mut octets = Box::new(Zeroizing::new([0; 32]));
         // 32 octets are never too many for HKDF-SHA256.
         let _ = Hkdf::<Sha256>::new(Some(b"semfio passphrase 1"), text)
-            .expand(b"agreement", octets.as_mut());
+            .expand(b"agreement", octets.as_mut_slice());
         Self(octets)
     }
 }
@@ -143,10 +147,10 @@ impl Initiator {
         mut rng: impl CryptoRng + RngCore,
     ) -> (Self, Vec<u8>) {
         let context = context.hash();
-        let password = passphrase.password(&context);
+        let password = Box::new(passphrase.password(&context));
         let mut octets = Zeroizing::new([0; 32]);
         rng.fill_bytes(octets.as_mut());
-        let seed = Seed::new(*octets);
+        let seed = Box::new(Seed::new(*octets));
         let (_, start) = side_a(&password, &seed);
         let transcript = context.chain_update(&start);
         (Self { password, seed, transcript }, start)
@@ -180,7 +184,7 @@ impl Responder {
         let keys = Schedule::new(&secret, context.chain_update(start).chain_update(&reply));
         reply.extend_from_slice(&keys.mac(RESPONDER).finalize().into_bytes());
         let confirm = Zeroizing::new(keys.mac(INITIATOR).finalize().into_bytes().into());
-        Ok((Self { confirm, pair: keys.pair }, reply))
+        Ok((Self { confirm: Box::new(confirm), pair: keys.pair }, reply))
     }
 
     /// Takes CONFIRM.
@@ -212,8 +216,8 @@ impl Schedule {
         };
         let confirm = hmac(&expand(b"confirm"));
         let pair = Pair {
-            to_responder: Key::new(*expand(b"to responder")),
-            to_initiator: Key::new(*expand(b"to initiator")),
+            to_responder: Box::new(Key::new(*expand(b"to responder"))),
+            to_initiator: Box::new(Key::new(*expand(b"to initiator"))),
         };
         Self { confirm, pair }
     }
