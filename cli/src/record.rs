@@ -217,6 +217,7 @@ pub(crate) fn hub_header(config: &HubConfig, seed: &Seed) -> Header {
         ("lag", config.lag.to_string()),
         ("slow", slow.into()),
         ("idle_ms", config.idle.as_millis().to_string()),
+        ("sealed_only", config.sealed_only.to_string()),
         ("reports", reports.into()),
     ];
     header(HUB, "server", fields, Some(seed))
@@ -283,6 +284,7 @@ pub(crate) fn hub_of(header: &Header) -> anyhow::Result<Hub> {
             other => bail!("slow is {other}"),
         },
         idle: std::time::Duration::from_millis(number(header, "idle_ms")?),
+        sealed_only: number(header, "sealed_only")?,
         reports: match field(header, "reports")? {
             "none" => Reports::None,
             "members" => Reports::Members,
@@ -338,6 +340,7 @@ mod tests {
             slow: SlowPolicy::Disconnect,
             reports: Reports::All,
             lag: 99,
+            sealed_only: true,
             ..HubConfig::default()
         };
         let again = format!("{:?}", hub_of(&hub_header(&config, &seed)).unwrap());

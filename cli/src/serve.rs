@@ -193,6 +193,25 @@ pub(crate) fn as_line(report: &HubReport) -> String {
         HubReport::Said { room, nick, text } => {
             format!("{} <{}> {}", escape(room), paint_nick(nick), escape(text))
         }
+        HubReport::Sealed { room, nick, len } => {
+            format!("{} <{}> (sealed, {len} bytes)", escape(room), paint_nick(nick))
+        }
+        HubReport::InClear { address, dialect } => {
+            format!("! {address}: turned away, speaks in clear ({})", dialect_name(*dialect))
+        }
+        HubReport::Knocked { room, nick } => {
+            format!("? {} is at the door of {}", paint_nick(nick), escape(room))
+        }
+        HubReport::NotAdmitted { room, nick, why } => {
+            format!("! {} was not let into {}: {why}", paint_nick(nick), escape(room))
+        }
+        HubReport::Limited { source, pause } => {
+            format!("! {source} guesses too often, has to wait {} s", pause.as_secs())
+        }
+        HubReport::PassedOver { room, nick } => {
+            let (nick, room) = (paint_nick(nick), escape(room));
+            format!("! {nick} announced no key in {room} in time and holds it no more")
+        }
     }
 }
 
@@ -212,6 +231,22 @@ pub(crate) fn as_record(report: &HubReport) -> (&'static str, serde_json::Value)
         }
         HubReport::Said { room, nick, text } => {
             ("said", json!({ "room": room, "nick": nick, "text": text }))
+        }
+        HubReport::Sealed { room, nick, len } => {
+            ("sealed", json!({ "room": room, "nick": nick, "length": len }))
+        }
+        HubReport::InClear { address, dialect } => {
+            ("in_clear", json!({ "address": address, "dialect": dialect_name(*dialect) }))
+        }
+        HubReport::Knocked { room, nick } => ("knocked", json!({ "room": room, "nick": nick })),
+        HubReport::NotAdmitted { room, nick, why } => {
+            ("not_admitted", json!({ "room": room, "nick": nick, "why": why.to_string() }))
+        }
+        HubReport::Limited { source, pause } => {
+            ("limited", json!({ "source": source, "pause_s": pause.as_secs() }))
+        }
+        HubReport::PassedOver { room, nick } => {
+            ("passed_over", json!({ "room": room, "nick": nick }))
         }
     }
 }

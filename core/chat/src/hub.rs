@@ -4,6 +4,10 @@
 //! handed to each member by reference; a member is a cursor into the log. One who reads slowly
 //! falls behind without costing anything, until it is too far behind and is told what it missed
 //! ([`SlowPolicy`]). Fan-out, history and gaps are this one structure.
+//!
+//! A room is in clear or sealed; how sealed ones are entered is in `hub/door.rs`.
+
+mod door;
 
 use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, VecDeque};
@@ -11,19 +15,23 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use rand_core::RngCore;
 use semfio_frame::Dialect;
+use semfio_keysync::{Guard, GuardConfig};
 use semfio_machine::{Closed, ConnId, Deadline, Instant, Net, Now, Peer, Rng, Seed, Service};
 
+use self::door::{Candidate, Door};
+pub use self::door::{DOOR_WITHIN, MAX_CANDIDATE_RELAYS, MAX_CANDIDATES, ROTATE_WITHIN};
 use crate::command::{HELP, Typed};
 use crate::line;
 use crate::log::{Log, LogLimits};
 use crate::session::{Session, SessionCommand, SessionError, SessionEvent};
 use crate::text::{Folded, sanitize};
 use crate::wire::{
-    Entry, ErrorCode, MAX_FRAME, Manner, Request, Response, SessionKey, What, put_names,
+    Entry, ErrorCode, MAX_FRAME, Manner, Request, Response, Sealed, SessionKey, What, Why,
+    put_names,
 };
 
 /// How a [`Hub`] behaves.
@@ -48,6 +56,9 @@ pub struct HubConfig {
     /// A framed member that is silent for so long is pinged, and dropped after as much again.
     /// Default 60 s.
     pub idle: Duration,
+    /// Whether nothing is taken in clear: lines and raw texts are turned away, and all rooms are
+    /// entered with a passphrase. Default `false`.
+    pub sealed_only: bool,
     /// What the application is told.
     pub reports: Reports,
 }
@@ -63,6 +74,7 @@ impl Default for HubConfig {
             lag: 256 * 1024,
             slow: SlowPolicy::Gap,
             idle: Duration::from_secs(60),
+            sealed_only: false,
             reports: Reports::Members,
         }
     }
@@ -132,6 +144,52 @@ pub enum HubReport {
         /// What.
         text: String,
     },
+    /// Something sealed was said.
+    Sealed {
+        /// In which room; private messages are not reported.
+        room: String,
+        /// By whom.
+        nick: String,
+        /// How long the token is.
+        len: usize,
+    },
+    /// Somebody was turned away who speaks in clear.
+    InClear {
+        /// From where.
+        address: SocketAddr,
+        /// Speaking how.
+        dialect: Dialect,
+    },
+    /// Somebody is at the door of a sealed room.
+    Knocked {
+        /// Which room.
+        room: String,
+        /// Who.
+        nick: String,
+    },
+    /// Somebody was not let in.
+    NotAdmitted {
+        /// Into which room.
+        room: String,
+        /// Who.
+        nick: String,
+        /// Why.
+        why: Why,
+    },
+    /// Somebody has guessed too often. Told once a connection.
+    Limited {
+        /// From where: an IPv4 address, or an IPv6 /64.
+        source: IpAddr,
+        /// How long it has to wait.
+        pause: Duration,
+    },
+    /// The holder of a room's keys announced none in time.
+    PassedOver {
+        /// Which room.
+        room: String,
+        /// Who it was.
+        nick: String,
+    },
 }
 
 /// What an application tells a [`Hub`].
@@ -164,8 +222,16 @@ pub struct Hub {
     leaving: Vec<ConnId>,
     small: BytesMut,
     sweep: Option<Instant>,
+    /// At all doors, the oldest first.
+    candidates: VecDeque<Candidate>,
+    /// When something at a door may have taken too long.
+    doors: Option<Instant>,
+    guard: Guard<IpAddr>,
     reports: VecDeque<HubReport>,
 }
+
+/// Why a request is not carried out.
+type Refusal = (ErrorCode, String);
 
 #[derive(Debug)]
 struct Room {
@@ -174,6 +240,8 @@ struct Room {
     seats: Vec<Seat>,
     raw_seats: usize,
     dirty: bool,
+    /// If it is sealed.
+    door: Option<Door>,
 }
 
 /// A member in a room.
@@ -201,6 +269,8 @@ struct Member {
     present: Option<usize>,
     heard: Instant,
     pinged: bool,
+    /// It was reported to guess too often.
+    limited: bool,
     ack: Option<(u32, u64)>,
 }
 
@@ -211,6 +281,9 @@ const SMALL: usize = 4096;
 const SMALL_FRAME: usize = 128;
 /// The least time between two looks for idle members, so that no `idle` makes the timer spin.
 const SWEEP_MIN: Duration = Duration::from_millis(100);
+/// What one is told who speaks in clear in a sealed room, or to a server of sealed rooms.
+const SEALED_ROOM: &str = "this room is sealed; join it with a passphrase";
+const SEALED_ONLY: &str = "this server takes nothing in clear; join with a passphrase";
 /// Bytes of history that answer one request.
 const HISTORY_REPLY: usize = 256 * 1024;
 
@@ -235,6 +308,9 @@ impl Hub {
             leaving: Vec::new(),
             small: BytesMut::new(),
             sweep: None,
+            candidates: VecDeque::new(),
+            doors: None,
+            guard: Guard::new(GuardConfig::default()),
             reports: VecDeque::new(),
         }
     }
@@ -289,6 +365,7 @@ impl Hub {
             present: None,
             heard: now.mono,
             pinged: false,
+            limited: false,
             ack: None,
         };
         let at = conn.index as usize;
@@ -311,7 +388,13 @@ impl Hub {
         }
     }
 
-    fn dismiss(&mut self, now: Now, conn: ConnId, why: impl FnOnce() -> String) {
+    fn dismiss(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        why: impl FnOnce() -> String,
+        net: &mut Net<Session>,
+    ) {
         if self.member(conn).is_none() {
             return;
         }
@@ -320,8 +403,9 @@ impl Hub {
         };
         self.nicks.remove(&Folded::new(&member.nick));
         self.sessions.remove(&member.session);
+        self.leave_doors(conn, None, net);
         for &(room, place) in &member.seats {
-            self.unseat(now, room, place, &member.nick);
+            self.unseat(now, room, place, &member.nick, net);
         }
         if self.config.reports != Reports::None {
             self.reports.push_back(HubReport::Left { nick: member.nick, why: why() });
@@ -345,10 +429,14 @@ impl Hub {
         conn: ConnId,
         nick: &str,
         net: &mut Net<Session>,
-    ) -> Result<(), (ErrorCode, String)> {
+    ) -> Result<(), Refusal> {
         let folded = Folded::new(nick);
         if self.nicks.get(&folded).is_some_and(|&holder| holder != conn) {
             return Err((ErrorCode::NickInUse, format!("the name {nick} is in use")));
+        }
+        if self.doors_of(conn) > 0 {
+            // Who judges it there judges this name.
+            return Err((ErrorCode::Unexpected, "not at a door; wait".into()));
         }
         let Some(member) = self.member_mut(conn) else {
             return Ok(());
@@ -393,6 +481,7 @@ impl Hub {
             seats: Vec::new(),
             raw_seats: 0,
             dirty: false,
+            door: None,
         };
         let at = match self.rooms.iter().position(Option::is_none) {
             Some(at) => at,
@@ -413,15 +502,13 @@ impl Hub {
         name: &str,
         since: u64,
         net: &mut Net<Session>,
-    ) -> Result<(), (ErrorCode, String)> {
-        let limit = self.config.rooms_each;
+    ) -> Result<(), Refusal> {
         let Some(member) = self.member(conn) else {
             return Ok(());
         };
-        let (dialect, nick, full) =
-            (member.dialect, member.nick.clone(), member.seats.len() >= limit);
-        let known = self.find_room(name);
-        if let Some(at) = known {
+        let dialect = member.dialect;
+        let places = member.seats.len().saturating_add(self.doors_of(conn));
+        if let Some(at) = self.find_room(name) {
             if member.seats.iter().any(|seat| seat.0 == at) {
                 if let Some(member) = self.member_mut(conn) {
                     member.present = Some(at);
@@ -429,16 +516,47 @@ impl Hub {
                 self.tell_names(conn, at, net);
                 return Ok(());
             }
+            if self.is_sealed(at) {
+                return Err((ErrorCode::Sealed, SEALED_ROOM.into()));
+            }
         }
-        if full {
-            return Err((ErrorCode::TooManyRooms, format!("in {limit} rooms already")));
+        if self.config.sealed_only {
+            return Err((ErrorCode::Sealed, SEALED_ONLY.into()));
         }
+        self.check_places(places)?;
         let Some(at) = self.open_room(name) else {
             return Err((ErrorCode::TooManyRooms, "the server has no room left for rooms".into()));
         };
+        self.take_mode(at, false);
         let backlog = if dialect == Dialect::Raw { 0 } else { self.config.backlog };
-        let Some(room) = self.room_mut(at) else {
+        self.seat(now, conn, at, (since, backlog), net);
+        Ok(())
+    }
+
+    /// Refuses one more room to who has all it may have.
+    fn check_places(&self, places: usize) -> Result<(), Refusal> {
+        let limit = self.config.rooms_each;
+        if places < limit {
             return Ok(());
+        }
+        Err((ErrorCode::TooManyRooms, format!("in {limit} rooms already")))
+    }
+
+    /// Gives a member a seat, the names, and what was said after `since`; if that is 0 or nothing that
+    /// was ever said here, the last `backlog` entries.
+    fn seat(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        at: usize,
+        (since, backlog): (u64, u64),
+        net: &mut Net<Session>,
+    ) {
+        let Some((dialect, nick)) = self.member(conn).map(|m| (m.dialect, m.nick.clone())) else {
+            return;
+        };
+        let Some(room) = self.room_mut(at) else {
+            return;
         };
         // The cut between what it is shown and what it will be told lies here.
         room.log.freeze();
@@ -465,7 +583,6 @@ impl Hub {
         }
         self.append(now, at, &nick, What::Join);
         self.tell_names(conn, at, net);
-        Ok(())
     }
 
     fn part(
@@ -474,8 +591,11 @@ impl Hub {
         conn: ConnId,
         at: usize,
         net: &mut Net<Session>,
-    ) -> Result<(), (ErrorCode, String)> {
+    ) -> Result<(), Refusal> {
         let not_there = || (ErrorCode::NotMember, "not in that room".into());
+        if self.leave_doors(conn, Some(at), net) {
+            return Ok(());
+        }
         let member = self.member_mut(conn).ok_or_else(not_there)?;
         let index = member.seats.iter().position(|seat| seat.0 == at).ok_or_else(not_there)?;
         let (_, place) = member.seats.remove(index);
@@ -484,7 +604,7 @@ impl Hub {
         }
         let (nick, dialect) = (member.nick.clone(), member.dialect);
         self.finish(at, place, net);
-        let seq = self.unseat(now, at, place, &nick);
+        let seq = self.unseat(now, at, place, &nick, net);
         let Some(room) = self.rooms.get(at).and_then(Option::as_ref) else {
             return Ok(());
         };
@@ -508,7 +628,14 @@ impl Hub {
     }
 
     /// Takes a seat away; the last seat of the room moves to its place.
-    fn unseat(&mut self, now: Now, at: usize, place: usize, nick: &str) -> u64 {
+    fn unseat(
+        &mut self,
+        now: Now,
+        at: usize,
+        place: usize,
+        nick: &str,
+        net: &mut Net<Session>,
+    ) -> u64 {
         let Some(room) = self.room_mut(at) else {
             return 0;
         };
@@ -523,7 +650,9 @@ impl Hub {
                 seat.1 = place;
             }
         }
-        self.append(now, at, nick, What::Part)
+        let seq = self.append(now, at, nick, What::Part);
+        self.vacate(now, at, seat.conn, net);
+        seq
     }
 
     /// Appends to a room's log; members get it when the turn ends.
@@ -540,7 +669,7 @@ impl Hub {
         at: Option<usize>,
         what: What<'_>,
         raw: &[u8],
-    ) -> Result<u64, (ErrorCode, String)> {
+    ) -> Result<u64, Refusal> {
         let seated = |m: &&Member| at.is_some_and(|at| m.seats.iter().any(|seat| seat.0 == at));
         let (Some(member), Some(at)) = (find(&self.members, conn).filter(seated), at) else {
             return Err((ErrorCode::NotMember, "not in that room; join it first".into()));
@@ -548,6 +677,9 @@ impl Hub {
         let Some(room) = self.rooms.get_mut(at).and_then(Option::as_mut) else {
             return Ok(0);
         };
+        if room.door.is_some() {
+            return Err((ErrorCode::Sealed, SEALED_ROOM.into()));
+        }
         let seq = room.append(now, at, &member.nick, what, Some(raw), &mut self.dirty);
         if let (Reports::All, What::Said(_, text)) = (self.config.reports, what) {
             let (room, nick) = (room.name.clone(), member.nick.clone());
@@ -563,7 +695,10 @@ impl Hub {
         to: &str,
         text: &str,
         net: &mut Net<Session>,
-    ) -> Result<(), (ErrorCode, String)> {
+    ) -> Result<(), Refusal> {
+        if self.config.sealed_only {
+            return Err((ErrorCode::Sealed, SEALED_ONLY.into()));
+        }
         let Some(&target) = self.nicks.get(&Folded::new(to)) else {
             return Err((ErrorCode::NoSuchNick, format!("nobody is called {to}")));
         };
@@ -611,19 +746,20 @@ impl Hub {
                 self.say(now, conn, at, what, text.as_bytes()).map(|seq| self.ack(conn, tag, seq))
             }
             Request::Who { room } => match self.find_room(room) {
-                Some(at) => {
-                    self.tell_names(conn, at, net);
-                    Ok(())
-                }
+                Some(at) => self.who(conn, at, net),
                 None => Err(no_room()),
             },
             Request::History { from, count, room } => match self.find_room(room) {
                 Some(at) => self.tell_history(conn, at, from, u64::from(count), net),
                 None => Err(no_room()),
             },
-            Request::Key { .. } | Request::Sealed { .. } => {
-                Err((ErrorCode::Unexpected, "no room here is sealed".into()))
+            Request::Sealed { tag, room, to, epoch, counter, token } => {
+                refused_tag = tag;
+                let sealed = Sealed { sender: 0, to, epoch, counter, token };
+                let said = self.say_sealed(now, conn, room, sealed, net);
+                said.map(|seq| self.ack(conn, tag, seq))
             }
+            Request::Key { room, ask } => self.handle_ask(now, conn, room, ask, net),
             Request::Hello { .. } | Request::Ping(_) | Request::Pong(_) | Request::Bye => Ok(()),
         };
         if let Err((code, text)) = result {
@@ -653,10 +789,7 @@ impl Hub {
                 None => Err(no_room()),
             },
             Typed::Who(room) => match named(self, room) {
-                Some(at) => {
-                    self.tell_names(conn, at, net);
-                    Ok(())
-                }
+                Some(at) => self.who(conn, at, net),
                 None => Err(no_room()),
             },
             Typed::History(from) => match present {
@@ -700,7 +833,7 @@ impl Hub {
             }
             // It comes back before we have noticed that it was gone.
             net.abort(ghost);
-            self.dismiss(now, ghost, || "came back on another connection".into());
+            self.dismiss(now, ghost, || "came back on another connection".into(), net);
         }
         let Some(address) = net.peer(conn).map(|peer| peer.address) else {
             return;
@@ -723,7 +856,7 @@ impl Hub {
         match self.member(conn) {
             // While it was not sure how the peer speaks, the session took nothing.
             Some(member) if member.dialect == dialect => return self.handle_room(now, conn, net),
-            Some(_) => self.dismiss(now, conn, || "speaks another dialect now".into()),
+            Some(_) => self.dismiss(now, conn, || "speaks another dialect now".into(), net),
             None => {}
         }
         if dialect == Dialect::Framed {
@@ -732,13 +865,30 @@ impl Hub {
         let Some(address) = net.peer(conn).map(|peer| peer.address) else {
             return;
         };
+        let room = self.config.room.clone();
+        let sealed = self.find_room(&room).is_some_and(|at| self.is_sealed(at));
+        if sealed || self.config.sealed_only {
+            // One that has said nothing yet may still turn out to speak frames.
+            if net.machine(conn).is_some_and(Session::is_listening) {
+                return;
+            }
+            let text = if self.config.sealed_only { SEALED_ONLY } else { SEALED_ROOM };
+            if dialect == Dialect::Raw {
+                let line = Bytes::from(format!("! {text}\n"));
+                let _ = net.send(conn, SessionCommand::Piece(&line));
+            }
+            let _ = net.send(conn, SessionCommand::Fail(ErrorCode::Sealed, text));
+            if self.config.reports != Reports::None {
+                self.reports.push_back(HubReport::InClear { address, dialect });
+            }
+            return;
+        }
         let nick = self.guest(dialect);
         self.admit(now, conn, dialect, &nick, address);
         if dialect == Dialect::Line {
             let hello = format!("* you are {nick}; /nick changes that, /help tells more\n");
             let _ = net.send(conn, SessionCommand::Log(&Bytes::from(hello)));
         }
-        let room = self.config.room.clone();
         let _ = self.join(now, conn, &room, 0, net);
     }
 
@@ -751,6 +901,15 @@ impl Hub {
         }
         response.put(&mut self.small);
         let _ = net.send(conn, SessionCommand::Log(&self.small.split().freeze()));
+    }
+
+    fn who(&mut self, conn: ConnId, at: usize, net: &mut Net<Session>) -> Result<(), Refusal> {
+        let seated = |m: &Member| m.seats.iter().any(|seat| seat.0 == at);
+        if self.door(at).is_some() && !self.member(conn).is_some_and(seated) {
+            return Err((ErrorCode::NotMember, "there is no such room".into()));
+        }
+        self.tell_names(conn, at, net);
+        Ok(())
     }
 
     fn tell_names(&mut self, conn: ConnId, at: usize, net: &mut Net<Session>) {
@@ -791,7 +950,7 @@ impl Hub {
         from: u64,
         count: u64,
         net: &mut Net<Session>,
-    ) -> Result<(), (ErrorCode, String)> {
+    ) -> Result<(), Refusal> {
         let seated = |m: &Member| m.seats.iter().any(|seat| seat.0 == at);
         let dialect = match self.member(conn) {
             Some(member) if seated(member) => member.dialect,
@@ -871,7 +1030,7 @@ impl Hub {
             }
             for conn in late.drain(..) {
                 net.abort(conn);
-                self.dismiss(now, conn, || "too far behind".into());
+                self.dismiss(now, conn, || "too far behind".into(), net);
             }
         }
         while let Some(conn) = self.acks.pop() {
@@ -1079,22 +1238,24 @@ impl Service<Session> for Hub {
                 self.reports.push_back(HubReport::Refused { address, error });
             }
         }
-        self.dismiss(now, conn, || match why {
+        let why = || match why {
             Closed::Done => "left".into(),
             Closed::Error(error) => format!("{error}"),
             Closed::Local => "dropped: it did not read or did not answer".into(),
             Closed::Failed(failure) => format!("{failure}"),
             Closed::Stalled => "stalled".into(),
-        });
+        };
+        self.dismiss(now, conn, why, net);
     }
 
     fn handle_message(&mut self, now: Now, message: HubMessage, net: &mut Net<Session>) {
         match message {
             HubMessage::Stop => {
                 self.fan_out(now, net);
+                self.candidates.clear();
                 let all: Vec<ConnId> = net.connections().collect();
                 for conn in all {
-                    self.dismiss(now, conn, || "the server stopped".into());
+                    self.dismiss(now, conn, || "the server stopped".into(), net);
                     net.close(conn);
                 }
                 net.stop();
@@ -1114,17 +1275,35 @@ impl Service<Session> for Hub {
             seats.into_iter().for_each(|(at, place)| self.finish(at, place, net));
         }
         for conn in leaving {
-            self.dismiss(now, conn, || "left".into());
+            self.dismiss(now, conn, || "left".into(), net);
             net.close(conn);
         }
         self.fan_out(now, net);
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        self.sweep.map(|at| Deadline { at, why: "idle members" })
+        let sweep = self.sweep.map(|at| Deadline { at, why: "idle members" });
+        let doors = self.doors.map(|at| Deadline { at, why: "doors" });
+        sweep.into_iter().chain(doors).min_by_key(|deadline| deadline.at)
     }
 
     fn handle_timeout(&mut self, now: Now, net: &mut Net<Session>) {
+        if self.doors.is_some_and(|at| at <= now.mono) {
+            self.handle_doors(now, net);
+        }
+        if self.sweep.is_some_and(|at| at <= now.mono) {
+            self.sweep(now, net);
+        }
+    }
+
+    fn poll_report(&mut self) -> Option<HubReport> {
+        self.reports.pop_front()
+    }
+}
+
+impl Hub {
+    /// Pings those who are silent, and drops those who do not answer.
+    fn sweep(&mut self, now: Now, net: &mut Net<Session>) {
         let idle = self.config.idle;
         let mut silent = Vec::new();
         for member in self.members.iter_mut().flatten() {
@@ -1149,10 +1328,6 @@ impl Service<Session> for Hub {
         let pause = idle.checked_div(2).unwrap_or(idle).max(SWEEP_MIN);
         let next = now.mono.saturating_add(pause);
         self.sweep = if self.members.iter().flatten().next().is_some() { Some(next) } else { None };
-    }
-
-    fn poll_report(&mut self) -> Option<HubReport> {
-        self.reports.pop_front()
     }
 }
 

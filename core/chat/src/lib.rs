@@ -29,7 +29,10 @@ pub use client::{
     WELCOME_WITHIN,
 };
 pub use command::{BadCommand, HELP, Typed, parse};
-pub use hub::{Hub, HubConfig, HubMessage, HubReport, Reports, SlowPolicy};
+pub use hub::{
+    DOOR_WITHIN, Hub, HubConfig, HubMessage, HubReport, MAX_CANDIDATE_RELAYS, MAX_CANDIDATES,
+    ROTATE_WITHIN, Reports, SlowPolicy,
+};
 pub use line::put_entry;
 pub use log::{LogLimits, RAW_PIECE};
 pub use participant::{

@@ -34,7 +34,9 @@ use semfio_machine::{Deadline, Input, Now, Outbox, Refused, Step, StreamMachine}
 
 use crate::command::{self, Typed};
 use crate::text::{self, BadText, MAX_TEXT};
-use crate::wire::{ErrorCode, MAX_FRAME, Manner, Request, Response, SessionKey, WireError};
+use crate::wire::{
+    Ask, ErrorCode, MAX_FRAME, MAX_RELAY, Manner, Request, Response, SessionKey, WireError,
+};
 
 /// How long the dialect may stay open: after the connection stands, and after the first byte.
 pub const DETECT: Duration = Duration::from_millis(200);
@@ -189,6 +191,11 @@ impl Session {
         }
     }
 
+    /// Whether its peer, taken for raw, has said nothing yet.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.state == State::Listening
+    }
+
     fn wait(&mut self, now: Now, time: Duration, why: &'static str) {
         self.until = Some(Deadline { at: now.mono.saturating_add(time), why });
         self.expired = false;
@@ -310,6 +317,22 @@ impl Session {
                     match named.and_then(|()| text::check_text(text)) {
                         Ok(()) => return Ok(Step::Event(SessionEvent::Request(request))),
                         Err(bad) => return Ok(refuse(out, tag, bad)),
+                    }
+                }
+                (_, Request::Sealed { tag, room, to, token, .. }) => {
+                    let named = if to.is_empty() { Ok(()) } else { text::check_nick(to) };
+                    let rules = named.and_then(|()| text::check_room(room));
+                    match rules.and_then(|()| text::check_token(token)) {
+                        Ok(()) => return Ok(Step::Event(SessionEvent::Request(request))),
+                        Err(bad) => return Ok(refuse(out, tag, bad)),
+                    }
+                }
+                (_, Request::Key { room, ask }) => {
+                    let long = matches!(ask, Ask::Relay { body, .. } if body.len() > MAX_RELAY);
+                    let rule = if long { Err(BadText::TooLong) } else { text::check_room(room) };
+                    match rule {
+                        Ok(()) => return Ok(Step::Event(SessionEvent::Request(request))),
+                        Err(bad) => return Ok(refuse(out, 0, bad)),
                     }
                 }
                 (_, Request::Join { room, .. }) => match text::check_room(room) {

@@ -2,6 +2,8 @@
 
 use alloc::string::String;
 
+use crate::wire::MAX_TOKEN;
+
 /// The longest text, in bytes of UTF-8. Four screens; long pastes belong in files.
 pub const MAX_TEXT: usize = 16 * 1024;
 /// The longest nick, in bytes of UTF-8.
@@ -50,6 +52,18 @@ pub fn check_text(text: &str) -> Result<(), BadText> {
         return Err(BadText::Control);
     }
     Ok(())
+}
+
+/// Judges a token: 1 to [`MAX_TOKEN`] octets of base64url, which is all that is known of it.
+pub fn check_token(token: &str) -> Result<(), BadText> {
+    if token.is_empty() {
+        return Err(BadText::Empty);
+    }
+    if token.len() > MAX_TOKEN {
+        return Err(BadText::TooLong);
+    }
+    let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'=');
+    if token.bytes().all(is_base64) { Ok(()) } else { Err(BadText::Control) }
 }
 
 /// Judges a nick: 1 to [`MAX_NICK`] bytes, no blanks, no controls.

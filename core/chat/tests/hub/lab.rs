@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 use core::time::Duration;
 use semfio_chat::wire::{
-    MAX_FRAME, Manner, PREFACE, Request, Response, Sealed, SessionKey, Tell, What,
+    Ask, MAX_FRAME, Manner, PREFACE, Request, Response, Sealed, SessionKey, Tell, What,
 };
 use semfio_chat::{
     Client, Hub, HubConfig, Participant, ParticipantConfig, ParticipantMessage, ParticipantReport,
@@ -24,6 +24,8 @@ pub(crate) struct Lab {
     pub(crate) net: Network,
     pub(crate) hub: HubId,
     peers: u16,
+    /// How many frames of each peer were looked at.
+    told: BTreeMap<PeerId, usize>,
 }
 
 impl Lab {
@@ -38,7 +40,7 @@ impl Lab {
     pub(crate) fn seeded(seed: u64, config: HubConfig) -> Self {
         let mut net = Network::new(seed);
         let hub = Self::serve(&mut net, config, seed);
-        Self { net, hub, peers: 0 }
+        Self { net, hub, peers: 0, told: BTreeMap::new() }
     }
 
     fn serve(net: &mut Network, config: HubConfig, seed: u64) -> HubId {
@@ -67,6 +69,10 @@ impl Lab {
 
     pub(crate) fn connect(&mut self) -> PeerId {
         let from = self.next_address();
+        self.net.connect(from, address())
+    }
+
+    pub(crate) fn connect_from(&mut self, from: IpAddr) -> PeerId {
         self.net.connect(from, address())
     }
 
@@ -123,6 +129,61 @@ impl Lab {
 
     pub(crate) fn join(&mut self, peer: PeerId, room: &str) {
         self.ask(peer, Request::Join { since: 0, room });
+    }
+
+    pub(crate) fn key(&mut self, peer: PeerId, room: &str, ask: Ask<'_>) {
+        self.ask(peer, Request::Key { room, ask });
+    }
+
+    /// A framed member that asks to enter a sealed room.
+    pub(crate) fn knock(&mut self, nick: &str, room: &str) -> PeerId {
+        let peer = self.framed(nick);
+        self.key(peer, room, Ask::Enter { since: 0 });
+        self.run(10);
+        peer
+    }
+
+    /// A member of a sealed room, let in by its holder.
+    pub(crate) fn sealed(&mut self, holder: PeerId, nick: &str, room: &str) -> PeerId {
+        let peer = self.knock(nick, room);
+        let number = self.door(peer, room).unwrap().0;
+        self.key(holder, room, Ask::Admit { peer: number });
+        self.run(10);
+        peer
+    }
+
+    /// Its number and that of the holder, as it was told last.
+    pub(crate) fn door(&self, peer: PeerId, of: &str) -> Option<(u64, u64)> {
+        let door = |response: &Response<'_>| match response {
+            Response::Key { room, tell: Tell::Door { you, holder } } if *room == of => {
+                Some((*you, *holder))
+            }
+            _ => None,
+        };
+        self.responses(peer).iter().rev().find_map(door)
+    }
+
+    pub(crate) fn responses(&self, peer: PeerId) -> Vec<Response<'_>> {
+        let received = self.net.peer(peer).received();
+        received.strip_prefix(&PREFACE[..]).map(|rest| split(rest).0).unwrap_or_default()
+    }
+
+    pub(crate) fn seal(&mut self, peer: PeerId, tag: u32, room: &str, to: &str, token: &str) {
+        let (epoch, counter) = (1, u64::from(tag));
+        self.ask(peer, Request::Sealed { tag, room, to, epoch, counter, token });
+    }
+
+    /// A fresh key is announced.
+    pub(crate) fn rotate(&mut self, holder: PeerId, room: &str, epoch: u64) {
+        self.key(holder, room, Ask::Epoch { epoch, fresh: true, check: [1; 16] });
+        self.run(10);
+    }
+
+    /// What a peer was told since this was called last.
+    pub(crate) fn news(&mut self, peer: PeerId) -> Vec<String> {
+        let mut frames = self.frames(peer);
+        let told = self.told.insert(peer, frames.len()).unwrap_or(0);
+        frames.split_off(told)
     }
 
     pub(crate) fn say(&mut self, peer: PeerId, tag: u32, text: &str) {

@@ -8,4 +8,5 @@ mod lab;
 mod membership;
 mod model;
 mod resume;
+mod sealed;
 mod slow;
