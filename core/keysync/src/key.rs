@@ -3,19 +3,55 @@
 use aes::cipher::KeyInit as _;
 use alloc::string::String;
 use base64::Engine as _;
-use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
-use hmac::{Hmac, Mac};
+use base64::alphabet::URL_SAFE as ALPHABET;
+use base64::engine::general_purpose::{PAD, URL_SAFE};
+use base64::engine::{DecodePaddingMode, GeneralPurpose};
+use core::slice;
+use hmac::digest::block_buffer::EagerBuffer;
+use hmac::digest::consts::U64;
 use rand_core::RngCore;
-use sha2::Sha256;
+use sha2::compress256;
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
+
+/// Octets of a MAC, and of a block of its hash.
+pub(crate) const MAC: usize = 32;
+const BLOCK: usize = 64;
+
+/// How SHA-256 begins (FIPS 180-4, 5.3.3).
+const INITIAL: [u32; 8] = [
+    0x6A09_E667,
+    0xBB67_AE85,
+    0x3C6E_F372,
+    0xA54F_F53A,
+    0x510E_527F,
+    0x9B05_688C,
+    0x1F83_D9AB,
+    0x5BE0_CD19,
+];
+
+/// What follows 32 octets of the second block of a hash: a bit, and that they are 768 in all.
+const OUTER_END: [u8; BLOCK] = {
+    let mut block = [0; BLOCK];
+    block[MAC] = 0x80;
+    block[BLOCK - 2] = 0x03;
+    block
+};
+
+/// Padding may be missing, but not be wrong.
+const KEY_TEXT: GeneralPurpose =
+    GeneralPurpose::new(&ALPHABET, PAD.with_decode_padding_mode(DecodePaddingMode::Indifferent));
 
 /// A Fernet key: 128 bits to sign and 128 bits to encrypt, with what both prepare from it.
 ///
-/// It is wiped when dropped and does not show itself in `Debug`.
+/// It does not show itself in `Debug`. When dropped its octets, the round keys and the prepared
+/// HMAC are wiped. What stays out of reach: the copies a compiler makes when a key is moved (keep
+/// it where it is, or in a box), and what the hash and the cipher leave in registers and on the
+/// stack while they are at work.
 #[derive(Clone)]
 pub struct Key {
     bytes: Zeroizing<[u8; 32]>,
-    pub(crate) mac: Hmac<Sha256>,
+    signing: Signing,
     pub(crate) encrypt: aes::Aes128Enc,
     pub(crate) decrypt: aes::Aes128Dec,
 }
@@ -37,17 +73,11 @@ impl Key {
     pub fn new(bytes: [u8; 32]) -> Self {
         let bytes = Zeroizing::new(bytes);
         let [signing, encryption] = halves(&bytes);
-        // Neither fails: HMAC takes any length, and the halves are as long as AES-128 wants.
-        let mac = match <Hmac<Sha256> as Mac>::new_from_slice(signing.as_slice()) {
-            Ok(mac) => mac,
-            Err(_) => <Hmac<Sha256> as Mac>::new(&Default::default()),
-        };
-        Self {
-            mac,
-            encrypt: aes::Aes128Enc::new((&*encryption).into()),
-            decrypt: aes::Aes128Dec::new((&*encryption).into()),
-            bytes,
-        }
+        // The ciphers first: they keep room for another implementation of AES, in which what lies
+        // on the stack is left, and an HMAC leaves its key there.
+        let encrypt = aes::Aes128Enc::new((&*encryption).into());
+        let decrypt = aes::Aes128Dec::new((&*encryption).into());
+        Self { signing: Signing::new(&signing), encrypt, decrypt, bytes }
     }
 
     /// A new key.
@@ -57,11 +87,13 @@ impl Key {
         Self::new(*bytes)
     }
 
-    /// A key from its text, with or without padding.
+    /// A key from its text: 44 characters, or 43 without the padding; nothing before or behind.
+    ///
+    /// Each key has one text (but for the padding): the last character may not carry bits beyond
+    /// the 32 octets.
     pub fn parse(text: &str) -> Result<Self, BadKey> {
         let mut bytes = Zeroizing::new([0; 33]);
-        let text = text.trim_end_matches('=');
-        match URL_SAFE_NO_PAD.decode_slice(text, bytes.as_mut()) {
+        match KEY_TEXT.decode_slice(text, bytes.as_mut()) {
             Ok(32) => bytes.first_chunk().copied().map(Self::new).ok_or(BadKey),
             _ => Err(BadKey),
         }
@@ -76,6 +108,30 @@ impl Key {
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.bytes
     }
+
+    /// HMAC-SHA256 of `message` with its signing half.
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; MAC] {
+        octets(&self.signing.sign(message))
+    }
+
+    /// Whether `tag` is that, in a time that does not tell where it differs.
+    pub(crate) fn is_signed(&self, message: &[u8], tag: &[u8; MAC]) -> bool {
+        let mut difference = 0;
+        for (word, octets) in self.signing.sign(message).into_iter().zip(tag.chunks_exact(4)) {
+            let theirs = octets.first_chunk().copied().map_or(!word, u32::from_be_bytes);
+            difference |= word ^ theirs;
+        }
+        difference.ct_eq(&0).into()
+    }
+}
+
+/// The octets of a hash.
+fn octets(state: &[u32; 8]) -> [u8; MAC] {
+    let mut octets = [0; MAC];
+    for (place, word) in octets.chunks_exact_mut(4).zip(state) {
+        place.copy_from_slice(&word.to_be_bytes());
+    }
+    octets
 }
 
 fn halves(bytes: &[u8; 32]) -> [Zeroizing<[u8; 16]>; 2] {
@@ -89,5 +145,82 @@ fn halves(bytes: &[u8; 32]) -> [Zeroizing<[u8; 16]>; 2] {
 impl core::fmt::Debug for Key {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str("Key(..)")
+    }
+}
+
+/// The two hashes of an HMAC-SHA256 (RFC 2104) that have taken its key in.
+///
+/// The `hmac` crate keeps the same and more: buffers that are copied for each token, and states
+/// that cannot be wiped.
+#[derive(Clone)]
+struct Signing {
+    inner: Zeroizing<[u32; 8]>,
+    outer: Zeroizing<[u32; 8]>,
+}
+
+impl Signing {
+    fn new(key: &[u8; 16]) -> Self {
+        let begin = |pad: u8| {
+            let mut block = Zeroizing::new([pad; BLOCK]);
+            block.iter_mut().zip(key).for_each(|(octet, key)| *octet ^= key);
+            let mut state = Zeroizing::new(INITIAL);
+            compress256(&mut state, slice::from_ref((&*block).into()));
+            state
+        };
+        Self { inner: begin(0x36), outer: begin(0x5C) }
+    }
+
+    fn sign(&self, message: &[u8]) -> [u32; 8] {
+        let (mut inner, mut outer) = (*self.inner, *self.outer);
+        let mut buffer = EagerBuffer::<U64>::default();
+        buffer.digest_blocks(message, |blocks| compress256(&mut inner, blocks));
+        // No slice is so long that its bits cannot be counted.
+        let bits = u64::try_from(message.len()).unwrap_or(0).saturating_add(64).saturating_mul(8);
+        buffer.len64_padding_be(bits, |block| compress256(&mut inner, slice::from_ref(block)));
+        // The other hash has the same length each time: one block, with what ends it.
+        let mut block = OUTER_END;
+        if let Some(hash) = block.first_chunk_mut() {
+            *hash = octets(&inner);
+        }
+        compress256(&mut outer, slice::from_ref((&block).into()));
+        outer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "LGB1jv3qEoE9cCiRMkZXOWZqjMbW0pz_7UbMiKOpgKE=";
+
+    #[test]
+    fn a_signature_is_that_of_the_hmac_crate() {
+        use hmac::Mac;
+        let key = Key::new(core::array::from_fn(|at| at as u8 * 5));
+        for n in (0..300).chain([4_096, 100_000]) {
+            let message: alloc::vec::Vec<u8> = (0..n).map(|at: usize| (at * at) as u8).collect();
+            let mac =
+                <hmac::Hmac<sha2::Sha256> as Mac>::new_from_slice(&key.as_bytes()[..16]).unwrap();
+            let theirs = mac.chain_update(&message).finalize().into_bytes();
+            assert_eq!(key.sign(&message)[..], theirs[..], "{n} octets");
+        }
+    }
+
+    #[test]
+    fn a_key_has_one_text() {
+        let key = Key::parse(TEXT).unwrap();
+        assert_eq!(*key.to_text(), TEXT);
+        assert_eq!(Key::parse(TEXT.trim_end_matches('=')).unwrap().as_bytes(), key.as_bytes());
+        assert_eq!(alloc::format!("{key:?}"), "Key(..)");
+        // The last character but one carries two bits that belong to nothing.
+        for wrong in ["F=", "G=", "H=", "E==", "E=\n", "E\n", "E= ", "E=A", "E", "", "==", "EA"] {
+            let text = TEXT.replace("E=", wrong);
+            assert_eq!(Key::parse(&text).is_ok(), wrong == "E", "{text:?}");
+        }
+        for wrong in ["", "=", "====", &TEXT[4..], &TEXT.replace('_', "/"), &[TEXT, TEXT].concat()]
+        {
+            assert_eq!(Key::parse(wrong).unwrap_err(), BadKey, "{wrong}");
+        }
+        assert!(Key::parse(&alloc::format!(" {TEXT}")).is_err());
     }
 }

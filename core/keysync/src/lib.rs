@@ -12,6 +12,7 @@ mod epoch;
 mod guard;
 mod holder;
 mod key;
+mod keyring;
 mod message;
 mod splitter;
 mod token;
@@ -28,8 +29,9 @@ pub use epoch::{
 pub use guard::{Guard, GuardConfig, RetryIn};
 pub use holder::{HAND_OVER_WITHIN, MAX_AGE, MAX_MEMBERS, MAX_TEXTS, PACE, PART_WITHIN};
 pub use key::{BadKey, Key};
+pub use keyring::Keyring;
 pub use message::{MAX_BODY, MAX_TEXT, MAX_WRAPPED, Manner, Refusal};
 pub use splitter::{Cut, Splitter};
-pub use token::{Decoding, Policy, TokenError, token_len};
+pub use token::{Decoding, MAX_PLAINTEXT, MAX_TOKEN, Policy, TokenError, token_len};
 pub use vault::{Answer, Vault};
 pub use window::{WINDOW, Window};
