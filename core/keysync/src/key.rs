@@ -109,29 +109,10 @@ impl Key {
         &self.bytes
     }
 
-    /// HMAC-SHA256 of `message` with its signing half.
-    pub(crate) fn sign(&self, message: &[u8]) -> [u8; MAC] {
-        octets(&self.signing.sign(message))
+    /// HMAC-SHA256 with its signing half, of nothing yet.
+    pub(crate) fn mac(&self) -> Mac {
+        Mac { signing: self.signing.clone(), buffer: EagerBuffer::default(), len: BLOCK as u64 }
     }
-
-    /// Whether `tag` is that, in a time that does not tell where it differs.
-    pub(crate) fn is_signed(&self, message: &[u8], tag: &[u8; MAC]) -> bool {
-        let mut difference = 0;
-        for (word, octets) in self.signing.sign(message).into_iter().zip(tag.chunks_exact(4)) {
-            let theirs = octets.first_chunk().copied().map_or(!word, u32::from_be_bytes);
-            difference |= word ^ theirs;
-        }
-        difference.ct_eq(&0).into()
-    }
-}
-
-/// The octets of a hash.
-fn octets(state: &[u32; 8]) -> [u8; MAC] {
-    let mut octets = [0; MAC];
-    for (place, word) in octets.chunks_exact_mut(4).zip(state) {
-        place.copy_from_slice(&word.to_be_bytes());
-    }
-    octets
 }
 
 fn halves(bytes: &[u8; 32]) -> [Zeroizing<[u8; 16]>; 2] {
@@ -169,22 +150,67 @@ impl Signing {
         };
         Self { inner: begin(0x36), outer: begin(0x5C) }
     }
+}
 
-    fn sign(&self, message: &[u8]) -> [u32; 8] {
-        let (mut inner, mut outer) = (*self.inner, *self.outer);
-        let mut buffer = EagerBuffer::<U64>::default();
-        buffer.digest_blocks(message, |blocks| compress256(&mut inner, blocks));
-        // No slice is so long that its bits cannot be counted.
-        let bits = u64::try_from(message.len()).unwrap_or(0).saturating_add(64).saturating_mul(8);
-        buffer.len64_padding_be(bits, |block| compress256(&mut inner, slice::from_ref(block)));
+/// An HMAC-SHA256 at work.
+#[derive(Clone)]
+pub(crate) struct Mac {
+    signing: Signing,
+    buffer: EagerBuffer<U64>,
+    /// Octets of the inner hash, the block of the key among them.
+    len: u64,
+}
+
+impl core::fmt::Debug for Mac {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Mac(..)")
+    }
+}
+
+impl Mac {
+    pub(crate) fn update(mut self, message: &[u8]) -> Self {
+        let Self { signing, buffer, len } = &mut self;
+        buffer.digest_blocks(message, |blocks| compress256(&mut signing.inner, blocks));
+        // No slice is so long that its octets cannot be counted.
+        *len = len.saturating_add(u64::try_from(message.len()).unwrap_or(0));
+        self
+    }
+
+    pub(crate) fn finish(self) -> [u8; MAC] {
+        octets(&self.words())
+    }
+
+    /// Whether `tag` is the HMAC, in a time that does not tell where they differ.
+    pub(crate) fn is(self, tag: &[u8; MAC]) -> bool {
+        let mut difference = 0;
+        for (word, octets) in self.words().into_iter().zip(tag.chunks_exact(4)) {
+            let theirs = octets.first_chunk().copied().map_or(!word, u32::from_be_bytes);
+            difference |= word ^ theirs;
+        }
+        difference.ct_eq(&0).into()
+    }
+
+    fn words(mut self) -> [u32; 8] {
+        let Signing { inner, outer } = &mut self.signing;
+        let bits = self.len.saturating_mul(8);
+        self.buffer.len64_padding_be(bits, |block| compress256(inner, slice::from_ref(block)));
         // The other hash has the same length each time: one block, with what ends it.
         let mut block = OUTER_END;
         if let Some(hash) = block.first_chunk_mut() {
-            *hash = octets(&inner);
+            *hash = octets(inner);
         }
-        compress256(&mut outer, slice::from_ref((&block).into()));
-        outer
+        compress256(outer, slice::from_ref((&block).into()));
+        **outer
     }
+}
+
+/// The octets of a hash.
+fn octets(state: &[u32; 8]) -> [u8; MAC] {
+    let mut octets = [0; MAC];
+    for (place, word) in octets.chunks_exact_mut(4).zip(state) {
+        place.copy_from_slice(&word.to_be_bytes());
+    }
+    octets
 }
 
 #[cfg(test)]
@@ -202,7 +228,13 @@ mod tests {
             let mac =
                 <hmac::Hmac<sha2::Sha256> as Mac>::new_from_slice(&key.as_bytes()[..16]).unwrap();
             let theirs = mac.chain_update(&message).finalize().into_bytes();
-            assert_eq!(key.sign(&message)[..], theirs[..], "{n} octets");
+            let (head, rest) = message.split_at(n / 3);
+            let ours = key.mac().update(head).update(rest);
+            assert!(ours.clone().is(&theirs.into()), "{n} octets");
+            assert_eq!(ours.finish()[..], theirs[..], "{n} octets");
+            let mut wrong: [u8; MAC] = theirs.into();
+            wrong[n % MAC] ^= 1 << (n % 8);
+            assert!(!key.mac().update(&message).is(&wrong), "{n} octets");
         }
     }
 

@@ -2,10 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
-use hmac::{Hmac, Mac as _};
-use sha2::Sha256;
 
 use crate::Key;
+use crate::key::Mac;
 
 /// How every token begins: version 0x80 and a time before the year 4147.
 const PREFIX: &[u8; 6] = b"gAAAAA";
@@ -49,7 +48,7 @@ pub struct Splitter {
     scanned: usize,
     /// Whole blocks in them that the MAC has taken in.
     blocks: usize,
-    mac: Option<Hmac<Sha256>>,
+    mac: Option<Mac>,
     /// What comes is no token, until the next one begins.
     lost: bool,
     work: u64,
@@ -158,16 +157,17 @@ impl Splitter {
         let Ok(len) = URL_SAFE.decode_slice(rest, &mut octets) else {
             return false;
         };
-        let (body, tag) = octets.get(..len).unwrap_or_default().split_at(len.saturating_sub(32));
-        let mac = self.mac.clone().unwrap_or_else(|| key.mac.clone());
-        mac.chain_update(body).verify_slice(tag).is_ok()
+        let mac = self.mac.clone().unwrap_or_else(|| key.mac());
+        let parts = octets.get(..len).and_then(|octets| octets.split_last_chunk());
+        parts.is_some_and(|(body, tag)| mac.update(body).is(tag))
     }
 
     fn take_in(&mut self, key: &Key, rest: &[u8]) {
         let mut octets = [0; 48];
         // It is of the alphabet, and so decodes.
         let _ = URL_SAFE.decode_slice(rest.get(..BLOCK).unwrap_or_default(), &mut octets);
-        self.mac.get_or_insert_with(|| key.mac.clone()).update(&octets);
+        let mac = self.mac.take().unwrap_or_else(|| key.mac());
+        self.mac = Some(mac.update(&octets));
         self.blocks = self.blocks.saturating_add(1);
     }
 

@@ -222,7 +222,7 @@ fn put_raw(key: &Key, seconds: u64, iv: [u8; 16], plaintext: &[u8], raw: &mut [u
     let cipher = cbc::Encryptor::inner_iv_init(&key.encrypt, &iv.into());
     let padded = cipher.encrypt_padded_mut::<Pkcs7>(text, plaintext.len());
     debug_assert!(padded.is_ok(), "there is room for the padding");
-    *tag = key.sign(body);
+    *tag = key.mac().update(body).finish();
 }
 
 /// Encodes what is in `text` from `read` on to its beginning. What is written never reaches what is
@@ -285,7 +285,7 @@ fn open_in_place<'k>(
     }
     let (body, tag) = raw.split_last_chunk_mut::<MAC>().ok_or(short)?;
     let &[_, ref fields @ ..] = body.first_chunk::<HEAD>().ok_or(short)?;
-    let key = keys.into_iter().find(|key| key.is_signed(body, tag)).ok_or(TokenError::Mac)?;
+    let key = keys.into_iter().find(|key| key.mac().update(body).is(tag)).ok_or(TokenError::Mac)?;
     let (seconds, iv) = fields.split_first_chunk().ok_or(short)?;
     let (seconds, iv) = (u64::from_be_bytes(*seconds), *iv.first_chunk::<BLOCK>().ok_or(short)?);
     policy.check_time(now, seconds)?;
