@@ -1,5 +1,5 @@
 //! The command line against real peers: the course's own programs, nc, ncat, telnet's octets, and
-//! plain sockets that misbehave.
+//! plain sockets that misbehave; Python's `cryptography` against our tokens.
 //!
 //! What is not installed is skipped, with the reason on stderr; with `SEMFIO_NO_SKIP=1` a skip
 //! is a failure. The course's programs have port 8000 fixed, so each such test has a network
@@ -12,6 +12,7 @@ mod lines;
 mod namespace;
 mod process;
 mod rates;
+mod tokens;
 
 /// The runtimes of the command line.
 const RUNTIMES: [&str; 3] = ["mio", "smol", "blocking"];
