@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 /// The length of what is looked for: an AES-128 key, half of everything else.
 pub const PIECE: usize = 16;
 /// Pieces that may be looked for at once.
-const PIECES: usize = 64;
+const PIECES: usize = 128;
 
 /// The system's allocator, with a look at what it is given back.
 #[derive(Debug)]
@@ -34,8 +34,8 @@ impl Watching {
 
     /// Looks for every whole piece of each secret from now on, while `run` lasts, and gives for each
     /// how many freed blocks held one of its pieces, counted once for each piece.
-    pub fn watch<const N: usize>(&self, secrets: [&[u8]; N], run: impl FnOnce()) -> [usize; N] {
-        let mut places = [const { 0..0 }; N];
+    pub fn watch(&self, secrets: &[&[u8]], run: impl FnOnce()) -> Vec<usize> {
+        let mut places = vec![0..0; secrets.len()];
         let mut count = 0;
         for (place, secret) in places.iter_mut().zip(secrets) {
             assert!(secret.len() >= PIECE, "a secret too short to be looked for");
@@ -53,7 +53,10 @@ impl Watching {
         self.count.store(count, SeqCst);
         run();
         self.count.store(0, SeqCst);
-        places.map(|place| self.found[place].iter().map(|found| found.load(SeqCst)).sum())
+        let found = |place: core::ops::Range<usize>| {
+            self.found[place].iter().map(|found| found.load(SeqCst)).sum()
+        };
+        places.into_iter().map(found).collect()
     }
 
     /// Blocks that were freed during the last watch.

@@ -84,8 +84,8 @@ impl Secrets {
     }
 
     /// How often each was found; last what is sent or is the run's password.
-    fn found_in(&self, run: impl FnOnce()) -> [usize; 9] {
-        HEAP.watch(self.all(), run)
+    fn found_in(&self, run: impl FnOnce()) -> Vec<usize> {
+        HEAP.watch(&self.all(), run)
     }
 }
 
