@@ -12,6 +12,8 @@ pub(crate) const USAGE: u8 = 2;
 pub(crate) const NETWORK: u8 = 3;
 /// The peer broke the protocol.
 pub(crate) const PROTOCOL: u8 = 4;
+/// Authentication or decryption was refused.
+pub(crate) const LOCKED: u8 = 5;
 /// Ended by SIGINT.
 pub(crate) const INTERRUPTED: u8 = 130;
 
