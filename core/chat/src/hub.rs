@@ -1072,7 +1072,7 @@ impl Seat {
     /// Hands over what is kept from `from` on in the chunk where it lies, and says what is not kept.
     fn start(&mut self, log: &mut Log, room: &str, from: u64, net: &mut Net<Session>) {
         if from < log.oldest() {
-            self.tell_gap(from, log.oldest().saturating_sub(1), log.oldest(), room, net);
+            self.tell_gap(from, log.oldest().saturating_sub(1), log, room, net);
         }
         let Some(chunk) = log.chunk(self.cursor) else {
             return;
@@ -1095,7 +1095,7 @@ impl Seat {
         if self.cursor < log.base() && net.has_room(self.conn) {
             let (from, oldest) = (self.seen.saturating_add(1), log.oldest());
             missed = oldest.saturating_sub(from);
-            self.tell_gap(from, oldest.saturating_sub(1), oldest, room, net);
+            self.tell_gap(from, oldest.saturating_sub(1), log, room, net);
             self.cursor = log.base();
         }
         while self.cursor < log.end() && net.has_room(self.conn) && self.pass(log, net) {}
@@ -1134,13 +1134,14 @@ impl Seat {
             return 0;
         }
         let (from, to) = (self.seen.saturating_add(1), log.newest());
-        self.tell_gap(from, to, log.oldest(), room, net);
+        self.tell_gap(from, to, log, room, net);
         self.cursor = log.end();
         to.saturating_sub(from).saturating_add(1)
     }
 
-    fn tell_gap(&mut self, from: u64, to: u64, oldest: u64, room: &str, net: &mut Net<Session>) {
+    fn tell_gap(&mut self, from: u64, to: u64, log: &Log, room: &str, net: &mut Net<Session>) {
         self.seen = to;
+        let oldest = log.oldest();
         let bytes = match self.dialect {
             Dialect::Framed => {
                 let mut frame = BytesMut::new();
@@ -1158,6 +1159,9 @@ impl Seat {
             Dialect::Raw => return,
         };
         let _ = net.send(self.conn, SessionCommand::Log(&bytes));
+        for turn in log.turns(from, to) {
+            let _ = net.send(self.conn, SessionCommand::Log(&turn));
+        }
     }
 }
 

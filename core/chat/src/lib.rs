@@ -20,6 +20,7 @@ mod hub;
 mod line;
 mod log;
 mod participant;
+mod sealed;
 mod session;
 pub mod text;
 pub mod wire;
@@ -39,6 +40,7 @@ pub use participant::{
     Happened, MAX_UNSENT, Outcome, Participant, ParticipantConfig, ParticipantMessage,
     ParticipantReport,
 };
+pub use sealed::{Cause, Keys};
 pub use session::{
     DETECT, HELLO_WITHIN, HOLD, MAX_LINE, Session, SessionCommand, SessionError, SessionEvent,
 };

@@ -54,6 +54,8 @@ pub(crate) struct Log {
     open_raw: Vec<Bytes>,
     /// Bytes ever frozen.
     offset: u64,
+    /// The newest PART, HOLDER and EPOCH, if the room is sealed.
+    turns: [Option<(u64, Bytes)>; 3],
 }
 
 /// What one turn added.
@@ -84,6 +86,7 @@ impl Log {
             open: BytesMut::new(),
             open_raw: Vec::new(),
             offset: 0,
+            turns: [None, None, None],
         }
     }
 
@@ -104,11 +107,34 @@ impl Log {
         if self.open.capacity() < 1024 {
             self.open.reserve(CHUNK);
         }
+        let begin = self.open.len();
         Entry { seq, time, room, nick, what }.put(&mut self.open);
+        self.keep_turn(seq, what, begin);
         if self.open.len() >= CHUNK {
             self.freeze();
         }
         seq
+    }
+
+    fn keep_turn(&mut self, seq: u64, what: What<'_>, begin: usize) {
+        let [part, holder, epoch] = &mut self.turns;
+        let turn = match what {
+            What::Part if epoch.is_some() => part,
+            What::Holder(_) => holder,
+            What::Epoch { .. } => epoch,
+            _ => return,
+        };
+        let frame = self.open.get(begin..).unwrap_or_default();
+        *turn = Some((seq, Bytes::copy_from_slice(frame)));
+    }
+
+    /// The frames of the newest PART, HOLDER and EPOCH, as far as they lie between two numbers. Who
+    /// misses these cannot seal what others can open, so they come even to who misses all else.
+    pub(crate) fn turns(&self, from: u64, to: u64) -> Vec<Bytes> {
+        let mut turns: Vec<_> =
+            self.turns.iter().flatten().filter(|(seq, _)| (from..=to).contains(seq)).collect();
+        turns.sort_by_key(|(seq, _)| *seq);
+        turns.into_iter().map(|(_, frame)| frame.clone()).collect()
     }
 
     /// Keeps `text` for raw readers, in pieces of at most [`RAW_PIECE`] bytes. Called before the

@@ -3,6 +3,8 @@
 //! A framed participant comes back by itself when the connection breaks: with its session key, so
 //! that it keeps its name, and with the last sequence number of each room, so that it misses
 //! nothing the server still keeps. What was typed meanwhile, and what was not acknowledged, is sent then.
+//!
+//! With a passphrase, every room is a sealed one: see [`Participant::sealed`].
 
 use alloc::borrow::ToOwned;
 use alloc::collections::VecDeque;
@@ -12,14 +14,16 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use rand_core::RngCore;
 use semfio_frame::Dialect;
+use semfio_keysync::{KeyEvent, KeyFailure, Label, Message, Passphrase, Refusal, Unopened};
 use semfio_machine::{
     Closed, ConnId, Deadline, Failure, Instant, Net, Now, Peer, Rng, Seed, Service, Target,
 };
 
 use crate::client::{Client, ClientCommand, ClientError, ClientEvent};
 use crate::command::{HELP, Typed, parse};
-use crate::text::Folded;
-use crate::wire::{Entry, ErrorCode, Manner, Request, Response, SessionKey, What};
+use crate::sealed::{Keys, NotSealed, SealedRooms, Token, ask};
+use crate::text::{Folded, check_nick, check_text, sanitize};
+use crate::wire::{Ask, Entry, ErrorCode, Manner, Request, Response, Sealed, SessionKey, What};
 
 /// Lines that may wait to be sent or acknowledged; more are refused.
 pub const MAX_UNSENT: usize = 4096;
@@ -117,6 +121,25 @@ pub enum ParticipantReport {
         /// The oldest that `/history` can still give.
         oldest: u64,
     },
+    /// Something happened to the keys of a sealed room.
+    Keys {
+        /// Which room.
+        room: String,
+        /// What.
+        what: Keys,
+    },
+    /// A sealed text came that cannot be opened: its key is not or no longer there, or it was
+    /// changed, or it came before.
+    Unreadable {
+        /// 0 for a private one.
+        seq: u64,
+        /// Milliseconds since 1970.
+        time: u64,
+        /// In which room.
+        room: String,
+        /// Whether it is from before: backlog or history.
+        old: bool,
+    },
     /// Line and raw: bytes as they came.
     Text(Vec<u8>),
     /// So many more typed lines are done with: in the log, carried out, or refused.
@@ -162,6 +185,8 @@ pub enum Outcome {
     Ended,
     /// The server does not let it in.
     TurnedAway(ErrorCode, String),
+    /// Its only room does not let it in: its name, and why.
+    Locked(String, KeyFailure),
     /// There was no connection, or it broke and did not come back.
     Failed(Failure),
     /// The server broke the protocol.
@@ -183,6 +208,8 @@ pub struct Participant {
     ready: bool,
     welcomed: bool,
     rooms: Vec<Seen>,
+    /// With a passphrase: the keys of all of them.
+    sealed: Option<SealedRooms>,
     present: usize,
     /// The one that was present before the newest was asked for.
     previous: usize,
@@ -222,13 +249,24 @@ struct Seen {
     seq: u64,
     /// The newest that an ACK named: texts up to here are done with already.
     acked: u64,
-    /// That of its own JOIN, from the NAMES that answers it.
+    /// Whether the server has answered on this connection that it may enter, or wait at the door.
+    answered: bool,
+    /// That of its own JOIN, from the NAMES that comes with it.
     join: Option<u64>,
+    /// Whether it ever was in it.
+    entered: bool,
 }
 
 impl Seen {
     fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), seq: 0, acked: 0, join: None }
+        Self {
+            name: name.to_owned(),
+            seq: 0,
+            acked: 0,
+            answered: false,
+            join: None,
+            entered: false,
+        }
     }
 
     /// Whether what comes now is new.
@@ -241,8 +279,13 @@ impl Seen {
 struct Unsent {
     tag: u32,
     manner: Manner,
+    /// The room it was typed in.
+    room: String,
+    /// Room, or nick if private.
     to: String,
     text: String,
+    /// Sealed: the sender, epoch and counter it was last sent with.
+    token: Option<(u64, u64, u64)>,
 }
 
 impl Participant {
@@ -259,6 +302,7 @@ impl Participant {
             ready: false,
             welcomed: false,
             rooms: alloc::vec![first],
+            sealed: None,
             present: 0,
             previous: 0,
             unsent: VecDeque::new(),
@@ -276,6 +320,19 @@ impl Participant {
             turned_away: None,
             reports: VecDeque::new(),
         }
+    }
+
+    /// A framed participant all of whose rooms are sealed with `passphrase`: it reads and is read by
+    /// those alone who know it. Its keys come from `secrets`, which must not be written down, unlike
+    /// `seed`.
+    pub fn sealed(
+        config: ParticipantConfig,
+        seed: &Seed,
+        passphrase: Passphrase,
+        secrets: &Seed,
+    ) -> Self {
+        let sealed = Some(SealedRooms::new(passphrase, secrets));
+        Self { sealed, ..Self::new(config, seed) }
     }
 
     /// The name it has now.
@@ -324,8 +381,8 @@ impl Participant {
 
     fn handle_line(&mut self, now: Now, line: &str, net: &mut Net<Client>) {
         if self.config.dialect != Dialect::Framed {
-            self.queue(Manner::Text, "", line.trim_end_matches(['\r', '\n']), net);
-            return;
+            let line = line.trim_end_matches(['\r', '\n']);
+            return self.queue(now, Manner::Text, "", "", line, net);
         }
         let typed = match parse(line) {
             Ok(typed) => typed,
@@ -344,16 +401,17 @@ impl Participant {
         }
         let room = self.rooms.get(self.present).map(|room| room.name.clone()).unwrap_or_default();
         match typed {
-            Typed::Text(text) => return self.queue(Manner::Text, &room, text, net),
-            Typed::Action(text) => return self.queue(Manner::Action, &room, text, net),
-            Typed::Private(nick, text) => return self.queue(Manner::Private, nick, text, net),
+            Typed::Text(text) => return self.queue(now, Manner::Text, &room, &room, text, net),
+            Typed::Action(text) => return self.queue(now, Manner::Action, &room, &room, text, net),
+            Typed::Private(nick, text) => {
+                return self.queue(now, Manner::Private, &room, nick, text, net);
+            }
             Typed::Nick(nick) => self.request(Request::Nick { nick }, net),
             Typed::Join(name) => self.join(name, net),
             Typed::Part(name) => {
                 let name = name.unwrap_or(&room);
                 self.request(Request::Part { room: name }, net);
-                self.rooms.retain(|room| Folded::new(&room.name) != Folded::new(name));
-                self.present = self.rooms.len().saturating_sub(1);
+                self.forget(name);
             }
             Typed::Who(name) => self.request(Request::Who { room: name.unwrap_or(&room) }, net),
             Typed::History(from) => {
@@ -384,11 +442,39 @@ impl Participant {
             self.previous = core::mem::replace(&mut self.present, self.rooms.len());
             self.rooms.push(Seen::new(name));
         }
-        self.request(Request::Join { since: 0, room: name }, net);
+        self.enter(name, 0, net);
     }
 
-    fn queue(&mut self, manner: Manner, to: &str, text: &str, net: &mut Net<Client>) {
-        let refusal = if to.is_empty() && self.config.dialect == Dialect::Framed {
+    fn enter(&mut self, room: &str, since: u64, net: &mut Net<Client>) {
+        let request = match &mut self.sealed {
+            None => Request::Join { since, room },
+            Some(sealed) => {
+                sealed.enter(room, &self.nick);
+                Request::Key { room, ask: Ask::Enter { since } }
+            }
+        };
+        self.request(request, net);
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.rooms.retain(|room| Folded::new(&room.name) != Folded::new(name));
+        self.present = self.rooms.len().saturating_sub(1);
+        if let Some(sealed) = &mut self.sealed {
+            sealed.leave(name);
+        }
+    }
+
+    fn queue(
+        &mut self,
+        now: Now,
+        manner: Manner,
+        room: &str,
+        to: &str,
+        text: &str,
+        net: &mut Net<Client>,
+    ) {
+        let roomless = to.is_empty() || room.is_empty() && self.sealed.is_some();
+        let refusal = if roomless && self.config.dialect == Dialect::Framed {
             Some("in no room; /join one")
         } else if text.is_empty() {
             return self.done(1);
@@ -397,14 +483,19 @@ impl Participant {
         } else {
             None
         };
-        if let Some(refusal) = refusal {
-            self.report(ParticipantReport::Refused(refusal.into()));
+        // The server cannot judge what it cannot read.
+        let bad = check_text(text).err().filter(|_| self.sealed.is_some());
+        if let Some(refusal) =
+            refusal.map(str::to_owned).or(bad.map(|bad| format!("refused: {bad}")))
+        {
+            self.report(ParticipantReport::Refused(refusal));
             return self.done(1);
         }
         let tag = self.next_tag;
         self.next_tag = tag.checked_add(1).unwrap_or(1);
-        self.unsent.push_back(Unsent { tag, manner, to: to.to_owned(), text: text.to_owned() });
-        self.send_unsent(net);
+        let (room, to, text) = (room.to_owned(), to.to_owned(), text.to_owned());
+        self.unsent.push_back(Unsent { tag, manner, room, to, text, token: None });
+        self.send_unsent(now, net);
     }
 
     /// Whether it is connected and in all its rooms, so that what has not come was not said.
@@ -418,21 +509,40 @@ impl Participant {
         self.is_live() && self.in_flight == self.unsent.len()
     }
 
-    /// Sends what is not in flight, as far as the connection takes it.
-    fn send_unsent(&mut self, net: &mut Net<Client>) {
+    /// Sends what is not in flight, as far as the connection takes it. Sealed texts wait for a key,
+    /// and are sealed anew each time they are sent.
+    fn send_unsent(&mut self, now: Now, net: &mut Net<Client>) {
         let (Some(conn), true) = (self.conn, self.is_live()) else { return };
-        while let Some(unsent) = self.unsent.get(self.in_flight) {
+        while let Some(unsent) = self.unsent.get_mut(self.in_flight) {
             if !net.has_room(conn) {
                 return;
             }
-            let Unsent { tag, manner, to, text } = unsent;
-            let command = match self.config.dialect {
-                Dialect::Framed => {
-                    ClientCommand::Request(Request::Msg { tag: *tag, manner: *manner, to, text })
+            let Unsent { tag, manner, room, to, text, token } = unsent;
+            let (tag, manner) = (*tag, *manner);
+            let sent = match (&mut self.sealed, self.config.dialect) {
+                (Some(sealed), _) => {
+                    let to = if manner == Manner::Private { to.as_str() } else { "" };
+                    let seal = match sealed.seal(now, room, manner, to, text) {
+                        Ok(seal) => seal,
+                        Err(NotSealed::Waits) => return,
+                        Err(NotSealed::Refused(why)) => {
+                            self.unsent.remove(self.in_flight);
+                            self.report(ParticipantReport::Refused(why.into()));
+                            self.done(1);
+                            continue;
+                        }
+                    };
+                    let Token { sender, epoch, counter, ref text } = seal;
+                    *token = Some((sender, epoch, counter));
+                    let request = Request::Sealed { tag, room, to, epoch, counter, token: text };
+                    net.send(conn, ClientCommand::Request(request))
                 }
-                _ => ClientCommand::Text(text),
+                (None, Dialect::Framed) => {
+                    net.send(conn, ClientCommand::Request(Request::Msg { tag, manner, to, text }))
+                }
+                _ => net.send(conn, ClientCommand::Text(text)),
             };
-            if net.send(conn, command).is_err() {
+            if sent.is_err() {
                 return;
             }
             if self.config.dialect == Dialect::Line {
@@ -455,7 +565,7 @@ impl Participant {
         self.in_flight = self.in_flight.saturating_sub(n);
         self.in_doubt = self.in_doubt.saturating_sub(n);
         self.done(n);
-        self.send_unsent(net);
+        self.send_unsent(now, net);
         self.leave_if_done(now, net);
     }
 
@@ -498,13 +608,14 @@ impl Participant {
                 self.report(ParticipantReport::Welcome { nick: nick.to_owned(), again });
                 let restarted = core::mem::replace(&mut self.epoch, epoch) != epoch;
                 for room in &mut self.rooms {
-                    room.join = None;
+                    (room.answered, room.join) = (false, None);
                     if restarted {
                         (room.seq, room.acked) = (0, 0);
                     }
                 }
-                for room in &self.rooms {
-                    self.request(Request::Join { since: room.seq, room: &room.name }, net);
+                let rooms = self.rooms.iter().map(|room| (room.name.clone(), room.seq));
+                for (room, since) in rooms.collect::<Vec<_>>() {
+                    self.enter(&room, since, net);
                 }
                 self.timer = Some(Deadline { at: now.mono.saturating_add(IDLE), why: "idle" });
             }
@@ -533,6 +644,7 @@ impl Participant {
             }
             Response::Names { newest, total, room, names } => {
                 if let Some(seen) = self.seen_mut(room) {
+                    (seen.answered, seen.entered) = (true, true);
                     seen.join.get_or_insert(newest);
                 }
                 let names = names.map(str::to_owned).collect();
@@ -545,15 +657,29 @@ impl Participant {
                 }
             }
             Response::Error { code, tag, text, .. } => {
-                self.report(ParticipantReport::Refused(text.to_owned()));
-                let of_room = matches!(
-                    code,
-                    ErrorCode::TooManyRooms | ErrorCode::BadText | ErrorCode::TooLarge
-                );
+                let mode = matches!(code, ErrorCode::Sealed | ErrorCode::NotSealed);
+                if mode && tag == 0 && self.rooms.len() == 1 {
+                    let outcome = Outcome::TurnedAway(code, text.to_owned());
+                    return self.over(outcome, net);
+                }
+                // A holder that was passed over meanwhile is told so; nobody typed what is refused.
+                let untyped = self.sealed.is_some() && code == ErrorCode::Unexpected && tag == 0;
+                self.report(match untyped {
+                    true => ParticipantReport::Note(text.to_owned()),
+                    false => ParticipantReport::Refused(text.to_owned()),
+                });
+                let of_room = mode
+                    || matches!(
+                        code,
+                        ErrorCode::TooManyRooms | ErrorCode::BadText | ErrorCode::TooLarge
+                    );
                 if of_room && tag == 0 {
-                    // Rooms are entered in order: it was the first that is not answered yet.
-                    if let Some(at) = self.rooms.iter().position(|room| room.join.is_none()) {
-                        self.rooms.remove(at);
+                    // Rooms are answered in order: it was the first that is not answered yet.
+                    if let Some(at) = self.rooms.iter().position(|room| !room.answered) {
+                        let room = self.rooms.remove(at);
+                        if let Some(sealed) = &mut self.sealed {
+                            sealed.leave(&room.name);
+                        }
                         if at == self.present {
                             self.present = self.previous;
                         }
@@ -573,8 +699,15 @@ impl Participant {
                     self.leave_if_done(now, net);
                 }
             }
-            // Only those who entered with a passphrase are told.
-            Response::Key { .. } => {}
+            Response::Key { room, tell } => {
+                if let Some(seen) = self.seen_mut(room) {
+                    seen.answered = true;
+                }
+                if let Some(sealed) = &mut self.sealed {
+                    sealed.handle_tell(now, room, tell);
+                    self.go_on(now, net);
+                }
+            }
             Response::Ping(_) | Response::Pong(_) | Response::Bye => {}
         }
     }
@@ -590,6 +723,9 @@ impl Participant {
         }
         let before = |seen: &mut Seen| seen.join.is_none_or(|join| seq < join);
         let old = history || logged && self.seen_mut(room).is_some_and(before);
+        if let (Some(sealed), true) = (&mut self.sealed, logged && !history) {
+            sealed.handle_entry(now, &entry, old);
+        }
         let happened = match what {
             What::Said(Manner::Text, text) => Happened::Text(text.to_owned()),
             What::Said(Manner::Action, text) => Happened::Action(text.to_owned()),
@@ -599,10 +735,20 @@ impl Participant {
             What::Nick(new) => {
                 if own && !old {
                     self.nick = new.to_owned();
+                    if let Some(sealed) = &mut self.sealed {
+                        sealed.handle_nick(now, new);
+                    }
                 }
                 Happened::Nick(new.to_owned())
             }
-            What::Sealed(_) | What::Epoch { .. } | What::Holder(_) => {
+            What::Sealed(text) => {
+                self.handle_sealed(now, &entry, &text, old, net);
+                return if logged && !history {
+                    self.saw(now, room, seq, net)
+                };
+            }
+            What::Epoch { .. } | What::Holder(_) => {
+                self.handle_keys(now, net);
                 return if logged && !history {
                     self.saw(now, room, seq, net)
                 };
@@ -628,6 +774,118 @@ impl Participant {
         }
     }
 
+    // Sealed rooms.
+
+    fn handle_sealed(
+        &mut self,
+        now: Now,
+        entry: &Entry<'_>,
+        text: &Sealed<'_>,
+        old: bool,
+        net: &mut Net<Client>,
+    ) {
+        let (label, room) = ((entry.seq, entry.time), entry.room);
+        let token = Some((text.sender, text.epoch, text.counter));
+        let mut sent = self.unsent.iter().take(self.in_flight.max(self.in_doubt));
+        let found = sent.position(|unsent| unsent.token == token);
+        match self.sealed.as_mut().map(|sealed| sealed.open(now, room, text, label)) {
+            Some(Ok(message)) => {
+                let number = self.sealed.as_mut().is_some_and(|s| s.is_own(room, text.sender));
+                let own = number || old && Folded::new(&message.nick) == Folded::new(&self.nick);
+                self.opened(label, room, message, old, own);
+            }
+            Some(Err(Unopened::Held)) | None => {}
+            Some(Err(_)) => self.unreadable(label, room, old),
+        }
+        if let Some(at) = found {
+            self.acknowledged(now, at.saturating_add(1), net);
+        }
+    }
+
+    fn opened(&mut self, label: Label, room: &str, message: Message, old: bool, own: bool) {
+        // The server could not judge it, and a member may send what it likes.
+        let text = sanitize(message.text.as_bytes());
+        if check_text(&text).is_err() || check_nick(&message.nick).is_err() {
+            return self.unreadable(label, room, old);
+        }
+        let (what, room) = match message.manner {
+            semfio_keysync::Manner::Text => (Happened::Text(text), room.to_owned()),
+            semfio_keysync::Manner::Action => (Happened::Action(text), room.to_owned()),
+            semfio_keysync::Manner::Private => (Happened::Private(text), self.nick.clone()),
+        };
+        let ((seq, time), nick) = (label, message.nick);
+        self.report(ParticipantReport::Entry { seq, time, room, nick, what, old, own });
+    }
+
+    fn unreadable(&mut self, (seq, time): Label, room: &str, old: bool) {
+        self.report(ParticipantReport::Unreadable { seq, time, room: room.to_owned(), old });
+    }
+
+    /// Tells what happened to keys, and sends what that asks for as far as the connection takes it.
+    fn handle_keys(&mut self, now: Now, net: &mut Net<Client>) {
+        while let Some((room, event)) = self.sealed.as_mut().and_then(SealedRooms::poll_event) {
+            self.handle_key_event(now, room, event, net);
+        }
+        let (Some(sealed), Some(conn), true) = (&mut self.sealed, self.conn, self.ready) else {
+            return;
+        };
+        while net.has_room(conn) {
+            let Some((room, transmit)) = sealed.poll_transmit() else { return };
+            let request = Request::Key { room, ask: ask(&transmit) };
+            // Refused only while it breaks; then all of it is begun anew.
+            let _ = net.send(conn, ClientCommand::Request(request));
+        }
+    }
+
+    fn handle_key_event(&mut self, now: Now, room: String, event: KeyEvent, net: &mut Net<Client>) {
+        let join = self.seen_mut(&room).and_then(|seen| seen.join);
+        let is_old = |seq: u64| seq > 0 && join.is_none_or(|join| seq < join);
+        let what = match event {
+            KeyEvent::Rotated { epoch, .. } => {
+                let told = self.sealed.as_mut().and_then(|sealed| sealed.rotated(&room, epoch));
+                let Some((opened, what)) = told else { return };
+                if opened {
+                    let room = room.clone();
+                    self.report(ParticipantReport::Keys { room, what: Keys::Opened });
+                }
+                what
+            }
+            KeyEvent::Waiting if self.ready => Keys::Waiting,
+            KeyEvent::Ready { .. } | KeyEvent::Waiting => return,
+            KeyEvent::Refused { nick, why, .. } => Keys::Refused { nick, why },
+            KeyEvent::Opened { label, message } => {
+                return self.opened(label, &room, message, is_old(label.0), false);
+            }
+            KeyEvent::Unreadable { label } => {
+                return self.unreadable(label, &room, is_old(label.0));
+            }
+            KeyEvent::TurnedAway(why) => return self.turned_away(now, room, why, net),
+            KeyEvent::Failed(failure) => return self.locked(room, failure, net),
+        };
+        self.report(ParticipantReport::Keys { room, what });
+    }
+
+    /// It is off the door of a room for no fault of its own.
+    fn turned_away(&mut self, now: Now, room: String, why: Refusal, net: &mut Net<Client>) {
+        let entered = self.seen_mut(&room).is_some_and(|seen| seen.entered);
+        match &mut self.sealed {
+            Some(sealed) if entered => sealed.ask_again(now, &room),
+            _ => self.locked(room, KeyFailure::Refused(why), net),
+        }
+    }
+
+    /// A room does not let it in, or not any longer.
+    fn locked(&mut self, room: String, why: KeyFailure, net: &mut Net<Client>) {
+        if self.seen_mut(&room).is_some_and(|seen| seen.join.is_some()) {
+            self.request(Request::Part { room: &room }, net);
+        }
+        if self.rooms.len() <= 1 {
+            return self.over(Outcome::Locked(room, why), net);
+        }
+        self.report(ParticipantReport::Refused(format!("{room} does not let you in: {why}")));
+        self.forget(&room);
+    }
+
     fn saw(&mut self, now: Now, name: &str, seq: u64, net: &mut Net<Client>) {
         let Some(room) = self.seen_mut(name) else { return };
         let was_live = room.is_live();
@@ -637,9 +895,10 @@ impl Participant {
         }
     }
 
-    /// Goes on with what waited for a room to be entered.
+    /// Goes on with what waited: for a room to be entered, for a key, for the connection.
     fn go_on(&mut self, now: Now, net: &mut Net<Client>) {
-        self.send_unsent(net);
+        self.handle_keys(now, net);
+        self.send_unsent(now, net);
         self.handle_early(now, net);
         self.leave_if_done(now, net);
     }
@@ -712,7 +971,10 @@ impl Service<Client> for Participant {
         (self.conn, self.ready, self.in_flight) = (None, false, 0);
         self.timer = None;
         self.history = None;
-        if self.leaving == Leaving::Now {
+        if let Some(sealed) = &mut self.sealed {
+            sealed.handle_disconnected(now);
+        }
+        if matches!(self.leaving, Leaving::Now | Leaving::Gone) {
             let outcome = self.farewell();
             return self.over(outcome, net);
         }
@@ -764,11 +1026,19 @@ impl Service<Client> for Participant {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        self.timer
+        let keys = self.sealed.as_ref().and_then(SealedRooms::poll_timeout);
+        self.timer.into_iter().chain(keys).min_by_key(|due| due.at)
     }
 
     fn handle_timeout(&mut self, now: Now, net: &mut Net<Client>) {
-        let Some(timer) = self.timer.take() else { return };
+        if let Some(sealed) = &mut self.sealed {
+            for room in sealed.handle_timeout(now) {
+                let since = self.seen_mut(&room).map_or(0, |seen| seen.seq);
+                self.enter(&room, since, net);
+            }
+            self.go_on(now, net);
+        }
+        let Some(timer) = self.timer.take_if(|timer| timer.at <= now.mono) else { return };
         match (timer.why, self.conn) {
             ("dial" | "come back", None) => self.dial(net),
             ("bye", Some(conn)) => net.abort(conn),

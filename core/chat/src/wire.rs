@@ -250,7 +250,7 @@ pub enum Why {
 }
 
 impl Why {
-    fn from_number(number: u8) -> Self {
+    pub(crate) fn from_number(number: u8) -> Self {
         match number {
             1 => Self::Proof,
             2 => Self::Name,
@@ -260,7 +260,7 @@ impl Why {
         }
     }
 
-    fn number(self) -> u8 {
+    pub(crate) fn number(self) -> u8 {
         match self {
             Self::Proof => 1,
             Self::Name => 2,
@@ -317,7 +317,8 @@ pub enum Response<'a> {
         /// Which room.
         room: &'a str,
     },
-    /// These entries will not come by themselves.
+    /// These entries will not come by themselves. Of a sealed room, the newest PART, HOLDER and EPOCH
+    /// among them follow at once all the same.
     Gap {
         /// The first that is left out.
         from: u64,

@@ -51,6 +51,5 @@ bodies! {
     outbox
     path
     shard
-    token
     trace
 }
