@@ -12,21 +12,23 @@ use rustyline::{DefaultEditor, ExternalPrinter};
 use semfio_chat::text::{Folded, check_nick};
 use semfio_chat::wire::ErrorCode;
 use semfio_chat::{
-    ClientError, Happened, Outcome, Participant, ParticipantConfig, ParticipantMessage,
-    ParticipantReport,
+    Cause, ClientError, Happened, Keys, Outcome, Participant, ParticipantConfig,
+    ParticipantMessage, ParticipantReport,
 };
 use semfio_frame::Dialect;
+use semfio_keysync::{GuardConfig, KeyFailure, Refusal};
 use semfio_machine::Target;
 use semfio_runtime_os::{Clock, Handle, seed};
 use serde_json::{Value, json};
 
 use crate::Common;
-use crate::chat::DialectName;
-use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK, PROTOCOL};
+use crate::chat::{DialectName, dialect_name};
+use crate::failed::{Failed, INTERRUPTED, LOCKED, NEGATIVE, NETWORK, PROTOCOL, USAGE};
 use crate::output::{
     DIM, LOUD, OWN, Records, clock_face, escape, is_coloured, notice, paint, paint_nick,
     print_bytes, print_line,
 };
+use crate::passphrase::PassphraseArgs;
 use crate::record::{self, Spoken};
 use crate::runtime::Host;
 use crate::signals::{self, Interrupted};
@@ -52,17 +54,36 @@ pub(crate) struct Args {
     /// How to speak with the server
     #[arg(long, value_enum, default_value = "framed")]
     dialect: DialectName,
+    #[command(flatten)]
+    passphrase: PassphraseArgs,
 }
 
 pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     let nick = args.nick.unwrap_or_else(default_nick);
     let dialect = Dialect::from(args.dialect);
+    if let Some(origin) = args.passphrase.origin() {
+        let refused = |what| Failed::because(USAGE, format!("{origin} cannot be used"), what);
+        if dialect != Dialect::Framed {
+            let what = format!("nothing is sealed in the {} dialect", dialect_name(dialect));
+            return Err(refused(what).hint("leave out --dialect, or the passphrase"));
+        }
+        if common.record.is_some() {
+            let what = "a sealed conversation is not recorded".to_owned();
+            return Err(refused(what).hint("leave out --record"));
+        }
+    }
+    let passphrase = args.passphrase.read()?;
     let server = args.server.to_string();
     let config = ParticipantConfig::new(args.server, dialect, &nick, &args.room);
-    let seed = seed::draw().map_err(|error| Failed::new(NETWORK, error))?;
+    let draw = || seed::draw().map_err(|error| Failed::new(NETWORK, error));
+    let seed = draw()?;
+    let participant = match passphrase {
+        Some(passphrase) => Participant::sealed(config.clone(), &seed, passphrase, &draw()?),
+        None => Participant::new(config.clone(), &seed),
+    };
     let clock = Clock::start();
     let (shard, recording) = record::shard(
-        Participant::new(config.clone(), &seed),
+        participant,
         record::participant_header(&config, &seed),
         common.record.as_deref(),
         clock,
@@ -91,6 +112,7 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     let mut teller = Teller {
         screen,
         quiet: common.quiet,
+        verbose: common.verbose,
         nick,
         server,
         standing: false,
@@ -271,6 +293,7 @@ impl Terminal {
 struct Teller {
     screen: Screen,
     quiet: bool,
+    verbose: bool,
     nick: String,
     server: String,
     /// Whether there ever was a connection.
@@ -324,12 +347,14 @@ impl Teller {
                     print_line(&line);
                 }
             }
-            ParticipantReport::Gap { .. } | ParticipantReport::Refused(_) => {
+            ParticipantReport::Gap { .. }
+            | ParticipantReport::Refused(_)
+            | ParticipantReport::Unreadable { .. } => {
                 if let Some(line) = self.as_line(report) {
                     notice(&line);
                 }
             }
-            ParticipantReport::Lost { .. } if !self.quiet => {
+            ParticipantReport::Lost { .. } | ParticipantReport::Keys { .. } if !self.quiet => {
                 if let Some(line) = self.as_line(report) {
                     notice(&line);
                 }
@@ -399,6 +424,11 @@ impl Teller {
                 );
                 paint(LOUD, &line)
             }
+            ParticipantReport::Keys { room, what } => return self.as_key_line(room, what),
+            ParticipantReport::Unreadable { room, .. } => {
+                let why = "its key is not here, or it was changed on the way";
+                paint(LOUD, &format!("! 1 text in {} could not be read: {why}", escape(room)))
+            }
             ParticipantReport::Text(bytes) => {
                 escape(String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n'])).into_owned()
             }
@@ -410,6 +440,31 @@ impl Teller {
                 paint(LOUD, &line)
             }
             ParticipantReport::Done(_) | ParticipantReport::Over(_) => return None,
+        })
+    }
+
+    /// What happened to keys; most of it for those who want to know more.
+    fn as_key_line(&self, room: &str, what: &Keys) -> Option<String> {
+        let room = escape(room);
+        Some(match what {
+            Keys::Opened => format!(
+                "* you opened {room}: nobody has checked your passphrase yet; who comes next must know it"
+            ),
+            Keys::Refused { nick, why } => {
+                let line = format!("! {} was not let into {room}: {why}", escape(nick));
+                paint(LOUD, &line)
+            }
+            _ if !self.verbose => return None,
+            Keys::Waiting => format!("* {room}: waiting for the new key"),
+            Keys::Epoch { epoch, holder, cause } => {
+                let cause = match cause {
+                    Cause::Age => "for its age".into(),
+                    Cause::Joined(nick) => format!("{} joined", paint_nick(nick)),
+                    Cause::Left(nick) => format!("{} left", paint_nick(nick)),
+                    Cause::Holder(nick) => format!("{} holds the keys now", paint_nick(nick)),
+                };
+                format!("* {room}: epoch {epoch}, made by {}: {cause}", paint_nick(holder))
+            }
         })
     }
 
@@ -446,13 +501,22 @@ impl Teller {
             }
             Some(Outcome::TurnedAway(code, text)) => {
                 let what = format!("{server} does not let you in");
-                let failed = Failed::because(NEGATIVE, what, escape(text));
-                Err(if *code == ErrorCode::NickInUse {
-                    failed.hint("choose another name with --nick")
-                } else {
-                    failed
+                let mode = matches!(code, ErrorCode::Sealed | ErrorCode::NotSealed);
+                let failed =
+                    Failed::because(if mode { LOCKED } else { NEGATIVE }, what, escape(text));
+                Err(match code {
+                    ErrorCode::NickInUse => failed.hint("choose another name with --nick"),
+                    ErrorCode::Sealed => failed.hint(
+                        "--passphrase asks for the room's passphrase, --passphrase-file reads it",
+                    ),
+                    ErrorCode::NotSealed => failed.hint(
+                        "people speak there in clear; without a passphrase you do too, \
+                         or open another room with --room",
+                    ),
+                    _ => failed,
                 })
             }
+            Some(Outcome::Locked(room, why)) => Err(with_lines(locked(room, *why))),
             Some(Outcome::Failed(failure)) if self.standing => Err(with_lines(Failed::because(
                 NETWORK,
                 format!("the connection to {server} broke"),
@@ -493,6 +557,55 @@ impl Teller {
     }
 }
 
+/// Why a sealed room was not entered.
+fn locked(room: &str, why: KeyFailure) -> Failed {
+    let what = format!("cannot join {}", escape(room));
+    let failed = |code, why: &str| Failed::because(code, what, why);
+    match why {
+        KeyFailure::Passphrase | KeyFailure::Refused(Refusal::Proof) => {
+            failed(LOCKED, "the passphrase is not that of the room")
+                .hint("ask somebody inside for it; blanks and capitals count")
+        }
+        KeyFailure::Refused(Refusal::Name) => {
+            failed(LOCKED, "somebody else has had your name there")
+                .hint("choose another name with --nick")
+        }
+        KeyFailure::Refused(Refusal::Limit) => {
+            let GuardConfig { first_pause, longest_pause, .. } = GuardConfig::default();
+            let hint = format!(
+                "wait {} s; each time too many try, the wait doubles, up to {} minutes",
+                first_pause.as_secs(),
+                longest_pause.as_secs() / 60
+            );
+            failed(LOCKED, "too many have tried to enter from your address").hint(hint)
+        }
+        KeyFailure::Refused(Refusal::Timeout) => {
+            failed(NETWORK, "nobody inside answered").hint("try again in a minute")
+        }
+        why => failed(LOCKED, &why.to_string()),
+    }
+}
+
+fn as_key_record(room: &str, what: &Keys) -> Value {
+    match what {
+        Keys::Opened => json!({ "room": room, "what": "opened" }),
+        Keys::Waiting => json!({ "room": room, "what": "waiting" }),
+        Keys::Refused { nick, why } => {
+            json!({ "room": room, "what": "refused", "nick": nick, "why": why.to_string() })
+        }
+        Keys::Epoch { epoch, holder, cause } => {
+            let (cause, nick) = match cause {
+                Cause::Age => ("age", None),
+                Cause::Joined(nick) => ("joined", Some(nick)),
+                Cause::Left(nick) => ("left", Some(nick)),
+                Cause::Holder(nick) => ("holder", Some(nick)),
+            };
+            json!({ "room": room, "what": "epoch", "epoch": epoch, "holder": holder,
+                "cause": cause, "nick": nick })
+        }
+    }
+}
+
 fn as_record(report: &ParticipantReport) -> (&'static str, Value) {
     match report {
         ParticipantReport::Welcome { nick, again } => {
@@ -518,6 +631,10 @@ fn as_record(report: &ParticipantReport) -> (&'static str, Value) {
         ParticipantReport::Gap { room, from, to, oldest } => {
             ("gap", json!({ "room": room, "from": from, "to": to, "oldest": oldest }))
         }
+        ParticipantReport::Keys { room, what } => ("keys", as_key_record(room, what)),
+        ParticipantReport::Unreadable { seq, time, room, old } => {
+            ("unreadable", json!({ "seq": seq, "time_ms": time, "room": room, "old": old }))
+        }
         ParticipantReport::Text(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) => ("read", json!({ "text": text })),
             Err(_) => ("read", json!({ "octets": bytes })),
@@ -533,6 +650,7 @@ fn as_record(report: &ParticipantReport) -> (&'static str, Value) {
                 Outcome::Left => "left",
                 Outcome::Ended => "ended",
                 Outcome::TurnedAway(..) => "turned away",
+                Outcome::Locked(..) => "locked",
                 Outcome::Failed(_) => "failed",
                 Outcome::Protocol(_) => "protocol",
                 Outcome::Unsent(_) => "unsent",

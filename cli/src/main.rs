@@ -6,17 +6,18 @@ mod generate;
 mod join;
 mod lab;
 mod output;
+mod passphrase;
 mod record;
 mod replay;
 mod runtime;
 mod serve;
 mod signals;
-mod token;
 mod tour;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 
 use crate::failed::Failed;
@@ -68,9 +69,6 @@ enum Command {
     /// A room to talk in: serve one, or join one
     #[command(subcommand)]
     Chat(chat::Chat),
-    /// Fernet tokens: keys, sealing, opening, rotation
-    #[command(subcommand)]
-    Token(token::Token),
     /// Run a recorded trace again and compare
     Replay(replay::Args),
     /// Start every server there is on this machine, to play with
@@ -80,13 +78,27 @@ enum Command {
     Generate(generate::Generate),
 }
 
+/// Ends with what clap says, and what could help.
+fn refuse(error: &clap::Error) -> ! {
+    let _ = error.print();
+    let unknown = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(unknown)) => unknown.as_str(),
+        _ => "",
+    };
+    if std::env::args().any(|arg| arg == "serve") && unknown.starts_with("--passphrase") {
+        output::notice(
+            "hint: the server needs no passphrase: it has no key, those who join agree on it; see --sealed",
+        );
+    }
+    std::process::exit(error.exit_code())
+}
+
 fn main() -> ExitCode {
-    let Cli { common, command } = Cli::parse();
+    let Cli { common, command } = Cli::try_parse().unwrap_or_else(|error| refuse(&error));
     output::choose_colour(common.color);
     let result = match command {
         Command::Chat(chat::Chat::Serve(args)) => serve::run(&common, args),
         Command::Chat(chat::Chat::Join(args)) => join::run(&common, args),
-        Command::Token(token) => token::run(&common, token),
         Command::Replay(args) => replay::run(&common, &args),
         Command::Lab(args) => lab::run(&common, &args),
         Command::Generate(what) => generate::run(&what),

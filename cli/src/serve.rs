@@ -35,6 +35,10 @@ pub(crate) struct Args {
     /// The room of those who name none
     #[arg(long, value_name = "ROOM", default_value = "lobby", value_parser = room)]
     room: String,
+    /// Turn away whoever speaks in clear: members enter with a passphrase of their own, which the
+    /// server never needs
+    #[arg(long)]
+    sealed: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -63,7 +67,7 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     let interrupted = signals::catch(move || drop(handle.send(Spoken(HubMessage::Stop))));
     let interrupted = interrupted.map_err(cannot)?;
     let mut teller = Teller::new(common);
-    teller.listening(address, &args.room);
+    teller.listening(address, &args);
     let hub = host.run(|report| teller.tell(&report)).map_err(cannot)?;
     drop(hub);
     teller.stopped();
@@ -83,6 +87,7 @@ impl Args {
                 Slow::Gap => SlowPolicy::Gap,
                 Slow::Disconnect => SlowPolicy::Disconnect,
             },
+            sealed_only: self.sealed,
             reports: if verbose { Reports::All } else { Reports::Members },
             ..HubConfig::default()
         }
@@ -124,9 +129,9 @@ impl Teller {
         Self { quiet: common.quiet, records: common.json.then(Records::default) }
     }
 
-    fn listening(&mut self, address: SocketAddr, room: &str) {
+    fn listening(&mut self, address: SocketAddr, args: &Args) {
         if let Some(records) = &mut self.records {
-            let record = json!({ "address": address, "room": room });
+            let record = json!({ "address": address, "room": args.room, "sealed": args.sealed });
             return records.print("listening", record);
         }
         let ip = address.ip();
@@ -144,7 +149,10 @@ impl Teller {
         }
         let (ip, port) = (reachable(ip), address.port());
         let address = SocketAddr::new(ip, port);
-        self.say(&format!("enter with: semfio chat join {address}, or: nc {ip} {port}"));
+        self.say(&match args.sealed {
+            true => format!("enter with: semfio chat join {address} --passphrase"),
+            false => format!("enter with: semfio chat join {address}, or: nc {ip} {port}"),
+        });
     }
 
     fn tell(&mut self, report: &HubReport) {

@@ -3,6 +3,5 @@
 mod chat;
 mod peers;
 mod terminal;
-mod token;
 mod trace;
 mod words;
