@@ -4,10 +4,15 @@
 //! deliveries per CPU-second of the server. The load is limited by a window: the sender waits
 //! until the slowest receiver is at most so many messages behind.
 //!
+//! In the sealed room the same texts travel as tokens. The generator holds the room and lets its
+//! receivers in without agreeing on keys, which the server cannot tell: what is measured is the
+//! server, and it has no key.
+//!
 //! `cargo build --profile dist && cargo run --profile dist -p semfio-bench --bin fan_out`
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,7 +21,9 @@ use clap::Parser;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use semfio_bench::{Server, clock, median, own_cpu};
-use semfio_chat::wire::{MAX_FRAME, Manner, PREFACE, Request, Response};
+use semfio_chat::wire::{Ask, Entry, MAX_FRAME, Manner, PREFACE, Request, Response, Tell, What};
+use semfio_keysync::{Key, token_len};
+use semfio_machine::UnixTime;
 
 #[derive(Parser)]
 struct Args {
@@ -47,19 +54,27 @@ struct Args {
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Semfio,
+    Sealed,
     Redis,
     Ncat,
 }
 
 const TEXT: usize = 100;
 const SENDER: &str = "sender";
+/// What is sealed with a text: room, epoch, sender, counter, manner, names.
+const BOUND: usize = 40;
+/// Tokens that are sealed beforehand, and sent in turn.
+const TOKENS: usize = 4096;
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let servers: [(&str, Kind, &[&str]); 5] = [
+    let servers: [(&str, Kind, &[&str]); 8] = [
         ("semfio mio", Kind::Semfio, &["--runtime", "mio"]),
         ("semfio smol", Kind::Semfio, &["--runtime", "smol"]),
         ("semfio blocking", Kind::Semfio, &["--runtime", "blocking"]),
+        ("sealed, mio", Kind::Sealed, &["--runtime", "mio"]),
+        ("sealed, smol", Kind::Sealed, &["--runtime", "smol"]),
+        ("sealed, blocking", Kind::Sealed, &["--runtime", "blocking"]),
         ("redis pub/sub", Kind::Redis, &[]),
         ("ncat --chat", Kind::Ncat, &[]),
     ];
@@ -107,7 +122,7 @@ fn start(args: &Args, kind: Kind, extra: &[&str]) -> Result<Server> {
     let address: SocketAddr = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let (host, port) = (address.to_string(), address.port().to_string());
     Ok(match kind {
-        Kind::Semfio => {
+        Kind::Semfio | Kind::Sealed => {
             let head = ["chat", "serve", "--quiet", "--listen", &host];
             Server::start(&args.semfio, &[&head, extra].concat(), address)?
         }
@@ -124,6 +139,7 @@ fn run(args: &Args, kind: Kind, extra: &[&str]) -> Result<Outcome> {
     let server = start(args, kind, extra).context("start")?;
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(256);
+    let tokens: Rc<[Vec<u8>]> = if kind == Kind::Sealed { tokens() } else { Rc::default() };
     let mut peers = Vec::new();
     for at in 0..=args.receivers {
         let sender = at == args.receivers;
@@ -133,7 +149,7 @@ fn run(args: &Args, kind: Kind, extra: &[&str]) -> Result<Outcome> {
             Token(at),
             Interest::READABLE | Interest::WRITABLE,
         )?;
-        peers.push(Peer::new(kind, sender, at, socket));
+        peers.push(Peer::new(kind, sender, at, socket, Rc::clone(&tokens)));
         if kind == Kind::Ncat {
             // Its backlog is short; what does not fit stands only after seconds.
             std::thread::sleep(Duration::from_millis(10));
@@ -149,6 +165,14 @@ fn run(args: &Args, kind: Kind, extra: &[&str]) -> Result<Outcome> {
         for peer in &mut peers {
             peer.flush()?;
             peer.read()?;
+        }
+        // Into a sealed room one by one, its holder first.
+        if kind == Kind::Sealed {
+            peers.rotate_right(1);
+            if let Some(next) = peers.iter_mut().find(|peer| !peer.ready) {
+                next.enter();
+            }
+            peers.rotate_left(1);
         }
     }
     std::thread::sleep(Duration::from_millis(300));
@@ -207,18 +231,24 @@ struct Peer {
     received: u64,
     next_text: u64,
     next_seq: Option<u64>,
+    nick: String,
+    welcomed: bool,
+    entering: bool,
+    tokens: Rc<[Vec<u8>]>,
 }
 
 impl Peer {
-    fn new(kind: Kind, sender: bool, at: usize, socket: TcpStream) -> Self {
+    fn new(kind: Kind, sender: bool, at: usize, socket: TcpStream, tokens: Rc<[Vec<u8>]>) -> Self {
         let mut out = BytesMut::new();
+        let nick = if sender { SENDER.to_owned() } else { format!("receiver-{at}") };
         match kind {
-            Kind::Semfio => {
+            Kind::Semfio | Kind::Sealed => {
                 out.extend_from_slice(&PREFACE);
-                let nick = if sender { SENDER.to_owned() } else { format!("receiver-{at}") };
                 Request::Hello { max_frame: MAX_FRAME as u32, session: [0; 16], nick: &nick }
                     .put(&mut out);
-                Request::Join { since: 0, room: "lobby" }.put(&mut out);
+                if kind == Kind::Semfio {
+                    Request::Join { since: 0, room: "lobby" }.put(&mut out);
+                }
             }
             Kind::Redis if !sender => {
                 out.extend_from_slice(b"*2\r\n$9\r\nSUBSCRIBE\r\n$5\r\nlobby\r\n")
@@ -237,6 +267,17 @@ impl Peer {
             received: 0,
             next_text: 0,
             next_seq: None,
+            nick,
+            welcomed: false,
+            entering: false,
+            tokens,
+        }
+    }
+
+    fn enter(&mut self) {
+        if self.welcomed && !self.entering {
+            self.entering = true;
+            Request::Key { room: "lobby", ask: Ask::Enter { since: 0 } }.put(&mut self.out);
         }
     }
 
@@ -251,6 +292,13 @@ impl Peer {
             Kind::Semfio => {
                 let tag = number as u32 + 1;
                 Request::Msg { tag, manner: Manner::Text, to: "lobby", text }.put(&mut self.out);
+            }
+            Kind::Sealed => {
+                let token = &self.tokens[number as usize % TOKENS];
+                let token = std::str::from_utf8(token).unwrap_or_default();
+                let (tag, counter) = (number as u32 + 1, number);
+                Request::Sealed { tag, room: "lobby", to: "", epoch: 1, counter, token }
+                    .put(&mut self.out);
             }
             Kind::Redis => {
                 self.out.extend_from_slice(b"*3\r\n$7\r\nPUBLISH\r\n$5\r\nlobby\r\n$100\r\n");
@@ -285,7 +333,7 @@ impl Peer {
             }
             let mut buffer = std::mem::take(&mut self.buffer);
             let used = match self.kind {
-                Kind::Semfio => self.frames(&buffer[..self.filled])?,
+                Kind::Semfio | Kind::Sealed => self.frames(&buffer[..self.filled])?,
                 Kind::Redis => self.resp(&buffer[..self.filled])?,
                 Kind::Ncat => {
                     // Its borders are lost: one prefix a read. Only line ends can be counted.
@@ -311,17 +359,39 @@ impl Peer {
             let len = u32::from_be_bytes([0, a, b, c]) as usize;
             let Some(body) = frame.get(4..4 + len) else { break };
             at += 4 + len;
-            if kind == 0x86 {
-                self.message(body)?;
-            } else if let Some(Response::Welcome { .. }) = Response::parse(kind, body)? {
-                self.ready = true;
-            } else if let Some(Response::Gap { .. } | Response::Error { .. }) =
-                Response::parse(kind, body)?
-            {
-                bail!("a gap or an error after {} messages", self.received);
+            match kind {
+                0x86 => self.message(body)?,
+                0x8D => self.sealed(body)?,
+                _ => self.response(Response::parse(kind, body)?)?,
             }
         }
         Ok(at)
+    }
+
+    fn response(&mut self, response: Option<Response<'_>>) -> Result<()> {
+        match response {
+            Some(Response::Welcome { .. }) => {
+                self.welcomed = true;
+                self.ready |= self.kind == Kind::Semfio;
+            }
+            Some(Response::Key { tell: Tell::Door { you, holder }, .. }) if you == holder => {
+                self.ready = true;
+            }
+            Some(Response::Key { tell: Tell::Knock { peer, .. }, .. }) => {
+                Request::Key { room: "lobby", ask: Ask::Admit { peer } }.put(&mut self.out);
+            }
+            Some(Response::Key { tell: Tell::Refused { why }, .. }) => {
+                bail!("refused at the door: {why:?}")
+            }
+            Some(Response::Entry(Entry { nick, what: What::Join, .. })) if nick == self.nick => {
+                self.ready = true;
+            }
+            Some(Response::Gap { .. } | Response::Error { .. }) => {
+                bail!("a gap or an error after {} messages", self.received)
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Sequence, author, room, length and every byte of the text.
@@ -332,6 +402,24 @@ impl Peer {
         self.next_seq = seq.map(|seq| seq + 1);
         ensure!(body.get(16..16 + NAMES.len()) == Some(NAMES), "another author or room");
         self.text(&body[16 + NAMES.len()..])
+    }
+
+    /// Sequence, author, room, counter and every byte of the token.
+    fn sealed(&mut self, body: &[u8]) -> Result<()> {
+        let Some(Response::Entry(Entry { seq, room, nick, what: What::Sealed(sealed), .. })) =
+            Response::parse(0x8D, body)?
+        else {
+            bail!("not an entry");
+        };
+        ensure!(self.next_seq.is_none_or(|next| next == seq), "a sequence number is missing");
+        self.next_seq = Some(seq + 1);
+        ensure!((room, nick) == ("lobby", SENDER), "another author or room");
+        ensure!(sealed.counter == self.next_text, "another counter");
+        let token = &self.tokens[self.next_text as usize % TOKENS];
+        ensure!(sealed.token.as_bytes() == token, "a token is not as it was sent");
+        self.next_text += 1;
+        self.received += 1;
+        Ok(())
     }
 
     fn text(&mut self, found: &[u8]) -> Result<()> {
@@ -374,6 +462,20 @@ fn text(number: u64) -> [u8; TEXT] {
     let from = (number % 32) as usize;
     text[8..].copy_from_slice(&PATTERN[from..from + TEXT - 8]);
     text
+}
+
+/// Texts as they travel in a sealed room: what is bound to them is there by its length.
+fn tokens() -> Rc<[Vec<u8>]> {
+    let key = Key::new([7; 32]);
+    let seal = |number: usize| {
+        let plaintext = [[0; BOUND].as_slice(), &text(number as u64)].concat();
+        let mut iv = [0; 16];
+        iv[..8].copy_from_slice(&number.to_be_bytes());
+        let mut token = Vec::with_capacity(token_len(plaintext.len()));
+        key.seal(UnixTime::default(), iv, &plaintext, &mut token);
+        token
+    };
+    (0..TOKENS).map(seal).collect()
 }
 
 fn would_block(error: &io::Error) -> bool {
