@@ -19,6 +19,8 @@ use crate::runtime::{Datagrams, Host, Runtime};
 use crate::serve::{as_line, as_record, cannot_listen};
 use crate::{Common, signals, tour};
 
+/// How far above the first port the sealed room is.
+const SEALED: u16 = 2;
 /// How far above the first port the echo servers are: 7 is the port of RFC 862.
 const ECHO: u16 = 7;
 
@@ -27,7 +29,8 @@ pub(crate) struct Args {
     /// Drive each server with our own clients, show each exchange, and end; on free ports
     #[arg(long)]
     tour: bool,
-    /// The chat room's address; the echo servers are 7 ports above. Port 0: all of them free ones
+    /// The chat room's address; the sealed room is 2 ports above, the echo servers 7. Port 0: all of
+    /// them free ones
     #[arg(
         long,
         value_name = "ADDRESS:PORT",
@@ -59,6 +62,7 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
 /// The servers of a lab, each in a thread.
 pub(crate) struct Servers {
     pub(crate) chat: SocketAddr,
+    pub(crate) sealed: SocketAddr,
     pub(crate) echo: SocketAddr,
     pub(crate) datagram_echo: SocketAddr,
     running: Vec<Running>,
@@ -71,12 +75,22 @@ struct Running {
 
 impl Servers {
     pub(crate) fn start(common: &Common, base: SocketAddr, voice: &Voice) -> Result<Self, Failed> {
-        let mut servers = Self { chat: base, echo: base, datagram_echo: base, running: Vec::new() };
-        let echo = match base.port() {
-            0 => base,
-            port => SocketAddr::new(base.ip(), port.saturating_add(ECHO)),
+        let mut servers = Self {
+            chat: base,
+            sealed: base,
+            echo: base,
+            datagram_echo: base,
+            running: Vec::new(),
         };
-        servers.chat = servers.start_chat(common, base, voice.clone())?;
+        let above = |ports: u16| match base.port() {
+            0 => base,
+            port => SocketAddr::new(base.ip(), port.saturating_add(ports)),
+        };
+        let (sealed, echo) = (above(SEALED), above(ECHO));
+        let config = HubConfig { reports: Reports::All, ..HubConfig::default() };
+        servers.chat = servers.start_chat("chat", config.clone(), common, base, voice.clone())?;
+        let config = HubConfig { sealed_only: true, ..config };
+        servers.sealed = servers.start_chat("sealed", config, common, sealed, voice.clone())?;
         servers.echo = servers.start_echo(common, echo, voice.clone())?;
         servers.datagram_echo = servers.start_datagram_echo(common, echo, voice.clone())?;
         Ok(servers)
@@ -84,24 +98,25 @@ impl Servers {
 
     fn start_chat(
         &mut self,
+        name: &'static str,
+        config: HubConfig,
         common: &Common,
         address: SocketAddr,
         voice: Voice,
     ) -> Result<SocketAddr, Failed> {
-        let config = HubConfig { reports: Reports::All, ..HubConfig::default() };
         let seed = seed::draw().map_err(|error| Failed::new(NETWORK, error))?;
         let clock = Clock::start();
         let hub = Hub::new(config.clone(), &seed);
         let header = record::hub_header(&config, &seed);
         let (shard, recording) =
-            record::shard(hub, header, trace(common, "chat").as_deref(), clock)?;
+            record::shard(hub, header, trace(common, name).as_deref(), clock)?;
         self.start_host(common.runtime, shard, recording, clock, address, || HubMessage::Stop, {
             move |report| {
                 let (kind, record) = as_record(&report);
                 voice.tell(
-                    &format!("chat.{kind}"),
+                    &format!("{name}.{kind}"),
                     record,
-                    &format!("chat   {}", as_line(&report)),
+                    &format!("{name:6} {}", as_line(&report)),
                 );
             }
         })
@@ -263,9 +278,12 @@ impl Voice {
     }
 
     fn table(&self, servers: &Servers) {
-        let (chat, echo, datagrams) = (servers.chat, servers.echo, servers.datagram_echo);
+        let (chat, sealed) = (servers.chat, servers.sealed);
+        let (echo, datagrams) = (servers.echo, servers.datagram_echo);
         if self.records.is_some() {
-            let record = json!({ "chat": chat, "echo": echo, "datagram_echo": datagrams });
+            let record = json!({
+                "chat": chat, "sealed": sealed, "echo": echo, "datagram_echo": datagrams
+            });
             return self.tell("serving", record, "");
         }
         if self.quiet {
@@ -278,6 +296,8 @@ impl Voice {
         if chat.port() == 8000 {
             rows.push(("", chat, "python3 cliente.py     (the course's own client)".into()));
         }
+        let try_this = format!("semfio chat join {sealed} --passphrase");
+        rows.push(("chat, sealed end to end", sealed, try_this));
         rows.push(("echo over TCP (RFC 862)", echo, format!("nc {} {}", echo.ip(), echo.port())));
         let try_this = format!("nc -u {} {}", datagrams.ip(), datagrams.port());
         rows.push(("echo over UDP (RFC 862)", datagrams, try_this));
