@@ -43,9 +43,8 @@ pub(crate) fn run(common: &Common) -> Result<ExitCode, Failed> {
         quiet: common.quiet,
         records: common.json.then(Records::default),
     };
-    let stops: [(&str, Stop); 4] = [
+    let stops: [(&str, Stop); 3] = [
         ("chat", |guide, servers| guide.chat(servers.chat)),
-        ("sealed chat", |guide, servers| guide.sealed(servers.sealed)),
         ("echo over TCP", |guide, servers| guide.echo(servers.echo)),
         ("echo over UDP", |guide, servers| guide.datagram_echo(servers.datagram_echo)),
     ];

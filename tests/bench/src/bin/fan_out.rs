@@ -45,6 +45,9 @@ struct Args {
     /// Only servers whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Bytes of a text.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(16..=4096))]
+    text: u64,
     /// Leave one receiver unread: how much do the others lose?
     #[arg(long)]
     stopped: bool,
@@ -59,7 +62,6 @@ enum Kind {
     Ncat,
 }
 
-const TEXT: usize = 100;
 const SENDER: &str = "sender";
 /// What is sealed with a text: room, epoch, sender, counter, manner, names.
 const BOUND: usize = 40;
@@ -79,8 +81,8 @@ fn main() -> Result<()> {
         ("ncat --chat", Kind::Ncat, &[]),
     ];
     println!(
-        "1 sender, {} receivers, {TEXT}-byte texts, window {}, medians of {} runs of {} s",
-        args.receivers, args.window, args.runs, args.seconds
+        "1 sender, {} receivers, {}-byte texts, window {}, medians of {} runs of {} s",
+        args.receivers, args.text, args.window, args.runs, args.seconds
     );
     println!(
         "{:<16} {:>18} {:>16} {:>16} {:>12}",
@@ -139,7 +141,8 @@ fn run(args: &Args, kind: Kind, extra: &[&str]) -> Result<Outcome> {
     let server = start(args, kind, extra).context("start")?;
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(256);
-    let tokens: Rc<[Vec<u8>]> = if kind == Kind::Sealed { tokens() } else { Rc::default() };
+    let tokens: Rc<[Vec<u8>]> =
+        if kind == Kind::Sealed { tokens(args.text as usize) } else { Rc::default() };
     let mut peers = Vec::new();
     for at in 0..=args.receivers {
         let sender = at == args.receivers;
@@ -149,7 +152,7 @@ fn run(args: &Args, kind: Kind, extra: &[&str]) -> Result<Outcome> {
             Token(at),
             Interest::READABLE | Interest::WRITABLE,
         )?;
-        peers.push(Peer::new(kind, sender, at, socket, Rc::clone(&tokens)));
+        peers.push(Peer::new(kind, sender, at, socket, args.text as usize, Rc::clone(&tokens)));
         if kind == Kind::Ncat {
             // Its backlog is short; what does not fit stands only after seconds.
             std::thread::sleep(Duration::from_millis(10));
@@ -234,11 +237,20 @@ struct Peer {
     nick: String,
     welcomed: bool,
     entering: bool,
+    /// Bytes of a text.
+    len: usize,
     tokens: Rc<[Vec<u8>]>,
 }
 
 impl Peer {
-    fn new(kind: Kind, sender: bool, at: usize, socket: TcpStream, tokens: Rc<[Vec<u8>]>) -> Self {
+    fn new(
+        kind: Kind,
+        sender: bool,
+        at: usize,
+        socket: TcpStream,
+        len: usize,
+        tokens: Rc<[Vec<u8>]>,
+    ) -> Self {
         let mut out = BytesMut::new();
         let nick = if sender { SENDER.to_owned() } else { format!("receiver-{at}") };
         match kind {
@@ -270,6 +282,7 @@ impl Peer {
             nick,
             welcomed: false,
             entering: false,
+            len,
             tokens,
         }
     }
@@ -286,7 +299,7 @@ impl Peer {
     }
 
     fn say(&mut self, number: u64) {
-        let text = text(number);
+        let text = text(number, self.len);
         let text = std::str::from_utf8(&text).unwrap_or_default();
         match self.kind {
             Kind::Semfio => {
@@ -301,12 +314,13 @@ impl Peer {
                     .put(&mut self.out);
             }
             Kind::Redis => {
-                self.out.extend_from_slice(b"*3\r\n$7\r\nPUBLISH\r\n$5\r\nlobby\r\n$100\r\n");
+                self.out.extend_from_slice(b"*3\r\n$7\r\nPUBLISH\r\n$5\r\nlobby\r\n$");
+                self.out.extend_from_slice(format!("{}\r\n", self.len).as_bytes());
                 self.out.extend_from_slice(text.as_bytes());
                 self.out.extend_from_slice(b"\r\n");
             }
             Kind::Ncat => {
-                self.out.extend_from_slice(&text.as_bytes()[..TEXT - 1]);
+                self.out.extend_from_slice(&text.as_bytes()[..self.len - 1]);
                 self.out.extend_from_slice(b"\n");
             }
         }
@@ -423,14 +437,19 @@ impl Peer {
     }
 
     fn text(&mut self, found: &[u8]) -> Result<()> {
-        ensure!(found == text(self.next_text), "message {} is not as it was sent", self.next_text);
+        ensure!(
+            found == text(self.next_text, self.len),
+            "message {} is not as it was sent",
+            self.next_text
+        );
         self.next_text += 1;
         self.received += 1;
         Ok(())
     }
 
     fn resp(&mut self, bytes: &[u8]) -> Result<usize> {
-        const HEAD: &[u8] = b"*3\r\n$7\r\nmessage\r\n$5\r\nlobby\r\n$100\r\n";
+        let expected = format!("*3\r\n$7\r\nmessage\r\n$5\r\nlobby\r\n${}\r\n", self.len);
+        let expected = expected.as_bytes();
         let mut at = 0;
         if self.sender {
             return Ok(bytes.len()); // ":50\r\n" for each PUBLISH
@@ -440,10 +459,10 @@ impl Peer {
             self.ready = true;
             at = end + 4;
         }
-        while let Some(message) = bytes.get(at..at + HEAD.len() + TEXT + 2) {
-            let (head, rest) = message.split_at(HEAD.len());
-            ensure!(head == HEAD && rest.ends_with(b"\r\n"), "not a message");
-            self.text(&rest[..TEXT])?;
+        while let Some(message) = bytes.get(at..at + expected.len() + self.len + 2) {
+            let (head, rest) = message.split_at(expected.len());
+            ensure!(head == expected && rest.ends_with(b"\r\n"), "not a message");
+            self.text(&rest[..self.len])?;
             at += message.len();
         }
         Ok(at)
@@ -451,24 +470,24 @@ impl Peer {
 }
 
 /// The text of this number: eight digits and a pattern that starts at another place each time.
-fn text(number: u64) -> [u8; TEXT] {
+fn text(number: u64, len: usize) -> Vec<u8> {
     const PATTERN: &[u8; 128] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
-    let mut text = [0; TEXT];
+    let mut text = vec![0; len];
     let mut rest = number;
     for digit in text[..8].iter_mut().rev() {
         *digit = b'0' + (rest % 10) as u8;
         rest /= 10;
     }
-    let from = (number % 32) as usize;
-    text[8..].copy_from_slice(&PATTERN[from..from + TEXT - 8]);
+    let pattern = PATTERN[(number % 32) as usize..].iter().chain(PATTERN.iter().cycle());
+    text[8..].iter_mut().zip(pattern).for_each(|(byte, &from)| *byte = from);
     text
 }
 
 /// Texts as they travel in a sealed room: what is bound to them is there by its length.
-fn tokens() -> Rc<[Vec<u8>]> {
+fn tokens(len: usize) -> Rc<[Vec<u8>]> {
     let key = Key::new([7; 32]);
     let seal = |number: usize| {
-        let plaintext = [[0; BOUND].as_slice(), &text(number as u64)].concat();
+        let plaintext = [[0; BOUND].as_slice(), &text(number as u64, len)].concat();
         let mut iv = [0; 16];
         iv[..8].copy_from_slice(&number.to_be_bytes());
         let mut token = Vec::with_capacity(token_len(plaintext.len()));
