@@ -62,7 +62,7 @@ struct Secrets {
     responders: BTreeMap<u64, Responder>,
     /// With members, if it is the holder.
     pairs: BTreeMap<u64, Pair>,
-    epochs: BTreeMap<u64, Key>,
+    epochs: BTreeMap<u64, Box<Key>>,
     plain: Zeroizing<Vec<u8>>,
 }
 
@@ -356,9 +356,9 @@ impl Vault {
                 }
                 keys.push((epoch, covers, key));
             }
-            for (epoch, covers, key) in keys {
-                if epoch > above && !secrets.epochs.contains_key(&epoch) {
-                    secrets.epochs.insert(epoch, Key::new(*key));
+            for (epoch, covers, key) in &keys {
+                if *epoch > above && !secrets.epochs.contains_key(epoch) {
+                    secrets.epochs.insert(*epoch, Box::new(Key::new(**key)));
                     out.extend_from_slice(&epoch.to_be_bytes());
                     out.extend_from_slice(&covers.to_be_bytes());
                 }
@@ -416,7 +416,7 @@ impl Vault {
     pub(crate) fn make(&mut self, epoch: u64) -> Result<(), VaultError> {
         self.answer(&mut Vec::new(), |secrets, _| {
             let key = Key::generate(&mut secrets.rng());
-            secrets.epochs.insert(epoch, key);
+            secrets.epochs.insert(epoch, Box::new(key));
             Some(())
         })
     }
@@ -434,7 +434,7 @@ impl Vault {
             if fits.is_some_and(|fits| !bool::from(check(&key, room, to).ct_eq(fits))) {
                 return None;
             }
-            secrets.epochs.insert(to, key);
+            secrets.epochs.insert(to, Box::new(key));
             Some(())
         })
     }
