@@ -75,13 +75,8 @@ struct Running {
 
 impl Servers {
     pub(crate) fn start(common: &Common, base: SocketAddr, voice: &Voice) -> Result<Self, Failed> {
-        let mut servers = Self {
-            chat: base,
-            sealed: base,
-            echo: base,
-            datagram_echo: base,
-            running: Vec::new(),
-        };
+        let mut servers =
+            Self { chat: base, sealed: base, echo: base, datagram_echo: base, running: Vec::new() };
         let above = |ports: u16| match base.port() {
             0 => base,
             port => SocketAddr::new(base.ip(), port.saturating_add(ports)),
@@ -108,8 +103,7 @@ impl Servers {
         let clock = Clock::start();
         let hub = Hub::new(config.clone(), &seed);
         let header = record::hub_header(&config, &seed);
-        let (shard, recording) =
-            record::shard(hub, header, trace(common, name).as_deref(), clock)?;
+        let (shard, recording) = record::shard(hub, header, trace(common, name).as_deref(), clock)?;
         self.start_host(common.runtime, shard, recording, clock, address, || HubMessage::Stop, {
             move |report| {
                 let (kind, record) = as_record(&report);
