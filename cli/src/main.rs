@@ -12,6 +12,7 @@ mod replay;
 mod runtime;
 mod serve;
 mod signals;
+mod token;
 mod tour;
 
 use std::path::PathBuf;
@@ -69,6 +70,9 @@ enum Command {
     /// A room to talk in: serve one, or join one
     #[command(subcommand)]
     Chat(chat::Chat),
+    /// Fernet tokens: keys, sealing, opening, rotation
+    #[command(subcommand)]
+    Token(token::Token),
     /// Run a recorded trace again and compare
     Replay(replay::Args),
     /// Start every server there is on this machine, to play with
@@ -99,6 +103,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Chat(chat::Chat::Serve(args)) => serve::run(&common, args),
         Command::Chat(chat::Chat::Join(args)) => join::run(&common, args),
+        Command::Token(token) => token::run(&common, token),
         Command::Replay(args) => replay::run(&common, &args),
         Command::Lab(args) => lab::run(&common, &args),
         Command::Generate(what) => generate::run(&what),

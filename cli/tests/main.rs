@@ -3,5 +3,6 @@
 mod chat;
 mod peers;
 mod terminal;
+mod token;
 mod trace;
 mod words;

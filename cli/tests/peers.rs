@@ -10,9 +10,15 @@ pub(crate) const RUNTIMES: [&str; 3] = ["mio", "smol", "blocking"];
 pub(crate) fn semfio(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_semfio"));
     command.args(args);
-    for name in
-        ["USER", "NO_COLOR", "CLICOLOR_FORCE", "COLUMNS", "SEMFIO_RUNTIME", "SEMFIO_PASSPHRASE"]
-    {
+    for name in [
+        "USER",
+        "NO_COLOR",
+        "CLICOLOR_FORCE",
+        "COLUMNS",
+        "SEMFIO_RUNTIME",
+        "SEMFIO_KEY",
+        "SEMFIO_PASSPHRASE",
+    ] {
         command.env_remove(name);
     }
     command

@@ -18,6 +18,7 @@ Usage: semfio [OPTIONS] <COMMAND>
 
 Commands:
   chat      A room to talk in: serve one, or join one
+  token     Fernet tokens: keys, sealing, opening, rotation
   replay    Run a recorded trace again and compare
   lab       Start every server there is on this machine, to play with
   generate  Print man pages and shell completions

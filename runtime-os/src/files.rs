@@ -179,6 +179,11 @@ fn attempt(effect: &Effect, roots: &Roots, files: &Files) -> Result<OwnedReply, 
             let stat = found.and_then(fs::fstat).map_err(refused)?;
             Ok(OwnedReply::Found(metadata(&stat)))
         }
+        Effect::StatFile { file } => {
+            let file = files.file(*file).ok_or(Failure::NotFound)?;
+            let stat = fs::fstat(&*file).map_err(refused)?;
+            Ok(OwnedReply::Found(metadata(&stat)))
+        }
         Effect::List { root, path, after } => {
             let folder = roots.folder(*root, path).map_err(refused)?;
             list(folder, after).map(OwnedReply::Listed).map_err(refused)
@@ -198,6 +203,11 @@ fn attempt(effect: &Effect, roots: &Roots, files: &Files) -> Result<OwnedReply, 
         Effect::Sync { file } => {
             let file = files.file(*file).ok_or(Failure::NotFound)?;
             done(file.sync_all())
+        }
+        Effect::CreateFolder { root, path } => {
+            let (folder, name) = roots.parent(*root, path).map_err(refused)?;
+            let made = fs::mkdirat(folder, name, Mode::from_raw_mode(0o777));
+            made.map(|()| OwnedReply::Done).map_err(refused)
         }
         Effect::SyncFolder { root, path } => {
             let folder = roots.folder(*root, path).map_err(refused)?;
@@ -343,7 +353,7 @@ fn resolve(name: &str, port: u16) -> Result<OwnedReply, Failure> {
     }
 }
 
-#[allow(clippy::useless_conversion)] // the field is narrower on other architectures
+#[allow(clippy::useless_conversion, clippy::unnecessary_cast)] // fields are narrower on other architectures
 fn metadata(stat: &fs::Stat) -> Metadata {
     let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
     let nanos = u64::try_from(stat.st_mtime_nsec).unwrap_or(0);
@@ -355,7 +365,20 @@ fn metadata(stat: &fs::Stat) -> Metadata {
             FileType::Directory => FileKind::Folder,
             _ => FileKind::Other,
         },
+        stamp: stamp([stat.st_dev, stat.st_ino, stat.st_ctime as u64, stat.st_ctime_nsec as u64]),
     }
+}
+
+/// One number of which file it is and when it was last changed. The time of change is the
+/// kernel's own: nobody can set it back.
+fn stamp(parts: [u64; 4]) -> u64 {
+    parts.into_iter().fold(0, |stamp: u64, part| {
+        // A round of splitmix64: each bit of a part reaches each bit of the stamp.
+        let mut x = (stamp ^ part).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
+    })
 }
 
 fn done(result: io::Result<()>) -> Result<OwnedReply, Failure> {
@@ -651,5 +674,54 @@ mod tests {
         assert_eq!(resolve("no name at all"), failed(Failure::NotFound));
         let unknown = Effect::Stat { root: RootId(9), path: "sub".into() };
         assert_eq!(it.perform(unknown), failed(Failure::NotFound));
+    }
+
+    #[test]
+    fn folders_are_made_beneath_the_root_and_only_there() {
+        Folder::both(|folder| {
+            symlink(folder.dir.path(), folder.inside("out")).unwrap();
+            for (path, answer) in [
+                ("new", OwnedReply::Done),
+                ("new", OwnedReply::Failed(Failure::Exists)),
+                ("new/deep", OwnedReply::Done),
+                ("none/deep", OwnedReply::Failed(Failure::NotFound)),
+            ] {
+                let made = folder.perform(Effect::CreateFolder { root: ROOT, path: path.into() });
+                assert_eq!(made, answer, "{path}");
+            }
+            for path in ["../beside", "out/beside", "/beside", ""] {
+                let made = folder.perform(Effect::CreateFolder { root: ROOT, path: path.into() });
+                assert!(matches!(made, OwnedReply::Failed(_)), "{path}: {made:?}");
+            }
+            assert!(folder.inside("new/deep").is_dir());
+            assert!(!folder.dir.path().join("beside").exists());
+        });
+    }
+
+    #[test]
+    fn a_stamp_tells_a_content_from_one_of_the_same_length_and_time() {
+        let folder = Folder::new(Walk::Whole);
+        let path = folder.inside("sub/plain");
+        let file = folder.opened("sub/plain", OpenMode::Read);
+        let look = |effect| match folder.perform(effect) {
+            OwnedReply::Found(metadata) => metadata,
+            other => panic!("{other:?}"),
+        };
+        let open = || look(Effect::StatFile { file });
+        let named = || look(Effect::Stat { root: ROOT, path: "sub/plain".into() });
+        let before = open();
+        assert_eq!(named(), before);
+        let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+        // The kernel's clock for files ticks every few milliseconds.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        std::fs::write(&path, "PLAIN").unwrap();
+        File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        let after = open();
+        assert_eq!((before.len, before.modified), (after.len, after.modified));
+        assert_ne!(before.stamp, after.stamp);
+        // Another file under the name.
+        std::fs::copy(&path, folder.inside("other")).unwrap();
+        std::fs::rename(folder.inside("other"), &path).unwrap();
+        assert_ne!(named().stamp, open().stamp);
     }
 }

@@ -53,6 +53,7 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("semfio-echo", &["semfio-machine"]),
     ("semfio-keysync", &["semfio-machine", "semfio-frame"]),
     ("semfio-chat", &["semfio-machine", "semfio-frame", "semfio-keysync"]),
+    ("semfio-file", &["semfio-machine", "semfio-frame", "semfio-keysync", "semfio-path"]),
     ("semfio-runtime-os", &["semfio-machine"]),
     ("semfio-runtime-mio", &["semfio-machine", "semfio-runtime-os"]),
     ("semfio-runtime-smol", &["semfio-machine", "semfio-runtime-os"]),

@@ -35,7 +35,7 @@ pub struct FileSpan {
 pub enum OpenMode {
     /// To read; only regular files.
     Read,
-    /// To write a file that must not exist yet.
+    /// To write and read a file that must not exist yet.
     CreateNew,
     /// To write and read a file that exists.
     Update,
@@ -62,6 +62,11 @@ pub enum Effect {
         root: RootId,
         /// Relative, `/` between parts; empty for the root.
         path: String,
+    },
+    /// Look at an open file: [`Reply::Found`].
+    StatFile {
+        /// An open file.
+        file: FileId,
     },
     /// List a folder in the order of its bytes: [`Reply::Listed`], at most 1,000 names after `after`.
     List {
@@ -94,6 +99,13 @@ pub enum Effect {
     Sync {
         /// An open file.
         file: FileId,
+    },
+    /// Make a folder in one that exists: [`Reply::Done`].
+    CreateFolder {
+        /// Beneath this folder.
+        root: RootId,
+        /// Relative, `/` between parts.
+        path: String,
     },
     /// Make names in a folder durable: [`Reply::Done`].
     SyncFolder {
@@ -138,6 +150,9 @@ pub struct Metadata {
     pub modified: UnixTime,
     /// What it is.
     pub kind: FileKind,
+    /// Another whenever the content may be: after each write, also if it leaves length and time as
+    /// they were, and if another file took the name. Nothing else can be told from it.
+    pub stamp: u64,
 }
 
 /// What a path leads to.

@@ -170,6 +170,8 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         self.net.now = now;
         self.tap(now, TapEntry::Failed(id, failure));
         if let Some(conn) = self.net.conn_mut(id) {
+            // It may be a file that ended early: the peer must not take that for the end of all.
+            conn.aborted |= !conn.outbox.is_empty();
             conn.outbox = Outbox::new(0);
             conn.eof = true;
             conn.shut = true;

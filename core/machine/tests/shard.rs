@@ -396,7 +396,7 @@ fn a_broken_connection_is_told_and_forgotten() {
     assert_eq!(bench.actions(), [Action::Write(a)]);
     bench.shard.handle_failed(bench.now, a, Failure::Reset);
     assert_eq!(bench.heard()[2], "0.0 closed Failed(Reset)");
-    assert_eq!(bench.actions(), [close(a)]);
+    assert_eq!(bench.actions(), [reset(a)]);
     assert_eq!(bench.shard.connections().count(), 0);
     // What the host still has to say of it is ignored.
     bench.say(a, b"more\n");
@@ -598,7 +598,12 @@ fn open() -> Effect {
 fn opened(file: u32) -> Reply<'static> {
     Reply::Opened {
         file: FileId(file),
-        metadata: Metadata { len: 10, modified: UnixTime::default(), kind: FileKind::File },
+        metadata: Metadata {
+            len: 10,
+            modified: UnixTime::default(),
+            kind: FileKind::File,
+            stamp: 0,
+        },
     }
 }
 
@@ -629,6 +634,29 @@ fn a_request_is_answered_once_and_not_after_it_was_cancelled() {
     assert_eq!(bench.heard().iter().filter(|line| line.contains("Done")).count(), 1);
 }
 
+/// A file may turn out shorter than its span while the rest of a connection is fine.
+#[test]
+fn what_fails_before_all_is_sent_is_reset_and_not_closed() {
+    for closing in [false, true] {
+        let mut bench = Bench::new(|call, net| match call {
+            Call::Message(0) => {
+                let span = FileSpan { file: FileId(0), offset: 0, len: 10 };
+                net.send(A, Say::File(span)).unwrap();
+            }
+            Call::Message(_) => net.close(A),
+            _ => {}
+        });
+        let a = bench.accept();
+        bench.message(0);
+        if closing {
+            bench.message(1);
+        }
+        bench.actions();
+        bench.shard.handle_failed(bench.now, a, Failure::Other);
+        assert_eq!(bench.actions(), [Action::Close { conn: a, reset: true }]);
+    }
+}
+
 #[test]
 fn a_file_is_released_once_what_was_queued_before_is_sent() {
     let mut bench = Bench::new(|call, net| {
@@ -649,7 +677,7 @@ fn a_file_is_released_once_what_was_queued_before_is_sent() {
     bench.sent(a, 1);
     assert_eq!(bench.actions(), [Action::Release(FileId(1))]);
     bench.shard.handle_failed(bench.now, a, Failure::Reset);
-    assert_eq!(bench.actions(), [close(a), Action::Release(FileId(2))]);
+    assert_eq!(bench.actions(), [reset(a), Action::Release(FileId(2))]);
 }
 
 #[test]

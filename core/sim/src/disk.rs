@@ -118,8 +118,34 @@ impl Disk {
         self.put(
             root,
             path,
-            Inode::File(File { durable: content.clone(), content, modified: UnixTime::default() }),
+            Inode::File(File {
+                durable: content.clone(),
+                content,
+                modified: UnixTime::default(),
+                stamp: 0,
+            }),
         );
+    }
+
+    /// Changes the content of a file in place, as another process would: who has it open sees it.
+    /// Whether there is such a file.
+    pub fn rewrite(
+        &mut self,
+        now: Now,
+        root: RootId,
+        path: &str,
+        content: impl Into<Vec<u8>>,
+    ) -> bool {
+        let inode = self.find(root, path).ok();
+        match inode.and_then(|inode| self.inodes.get_mut(inode)) {
+            Some(Inode::File(file)) => {
+                file.content = content.into();
+                file.modified = now.unix;
+                file.stamp = file.stamp.saturating_add(1);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Makes something that is neither file nor folder: a device, a link.
@@ -248,6 +274,10 @@ impl Disk {
                 let inode = self.find(*root, path)?;
                 Ok(OwnedReply::Found(self.metadata(inode)))
             }
+            Effect::StatFile { file } => {
+                let inode = self.handle(*file)?.inode;
+                Ok(OwnedReply::Found(self.metadata(inode)))
+            }
             Effect::List { root, path, after } => {
                 let inode = self.find(*root, path)?;
                 let Some(Inode::Folder(folder)) = self.inodes.get(inode) else {
@@ -284,6 +314,16 @@ impl Disk {
                 if let Some(Inode::File(file)) = self.inodes.get_mut(inode) {
                     file.durable.clone_from(&file.content);
                 }
+                Ok(OwnedReply::Done)
+            }
+            Effect::CreateFolder { root, path } => {
+                let (folder, name) = self.parent(*root, path)?;
+                if self.find(*root, path).is_ok() {
+                    return Err(Failure::Exists);
+                }
+                let inode = self.add(Inode::Folder(Folder::default()));
+                self.change(folder, name, Some(inode));
+                self.changes = self.changes.saturating_add(1);
                 Ok(OwnedReply::Done)
             }
             Effect::SyncFolder { root, path } => {
@@ -326,6 +366,7 @@ impl Disk {
                     content: Vec::new(),
                     durable: Vec::new(),
                     modified: now.unix,
+                    stamp: 0,
                 }));
                 self.change(folder, name, Some(inode));
                 self.changes = self.changes.saturating_add(1);
@@ -375,6 +416,7 @@ impl Disk {
                 target.copy_from_slice(bytes_fit);
             }
             file.modified = now.unix;
+            file.stamp = file.stamp.saturating_add(1);
         }
         if bytes_fit.len() < bytes.len() {
             return Err(Failure::Full);
@@ -423,9 +465,6 @@ impl Disk {
     /// One system call.
     fn read_once(&self, file: FileId, offset: u64, len: usize) -> Result<&[u8], Failure> {
         let handle = self.handle(file)?;
-        if handle.mode == OpenMode::CreateNew {
-            return Err(Failure::Denied);
-        }
         let Some(Inode::File(file)) = self.inodes.get(handle.inode) else {
             return Err(Failure::Other);
         };
@@ -440,11 +479,14 @@ impl Disk {
     }
 
     fn metadata(&self, inode: usize) -> Metadata {
+        // Inodes are never used again, and 2^32 writes are more than any run makes.
+        let which = (inode as u64).wrapping_shl(32);
         match self.inodes.get(inode) {
             Some(Inode::File(file)) => Metadata {
                 len: file.content.len() as u64,
                 modified: file.modified,
                 kind: FileKind::File,
+                stamp: which | file.stamp,
             },
             other => Metadata {
                 len: 0,
@@ -453,6 +495,7 @@ impl Disk {
                     Some(Inode::Folder(_)) => FileKind::Folder,
                     _ => FileKind::Other,
                 },
+                stamp: which,
             },
         }
     }
@@ -587,6 +630,8 @@ struct File {
     content: Vec<u8>,
     durable: Vec<u8>,
     modified: UnixTime,
+    /// Changes of the content.
+    stamp: u64,
 }
 
 impl File {

@@ -191,7 +191,6 @@ fn requests_are_refused_as_by_a_system() {
     let file = open(&mut disk, "d/f", OpenMode::Read).unwrap();
     assert_eq!(write(&mut disk, file, 0, b"x"), OwnedReply::Failed(Failure::Denied));
     let new = open(&mut disk, "d/g", OpenMode::CreateNew).unwrap();
-    assert_eq!(read(&mut disk, new, 0, 1), OwnedReply::Failed(Failure::Denied));
     assert_eq!(refused(&mut disk, "d/f", OpenMode::Read), Failure::Exhausted);
     disk.release(new);
     assert!(open(&mut disk, "d/f", OpenMode::Read).is_ok());
@@ -199,6 +198,44 @@ fn requests_are_refused_as_by_a_system() {
     assert_eq!(rename(&mut disk, "d/f", "d", true), OwnedReply::Failed(Failure::WrongKind));
     let remove = Effect::Remove { root: ROOT, path: "d".into() };
     assert_eq!(perform(&mut disk, remove), OwnedReply::Failed(Failure::WrongKind));
+    for (path, answer) in [
+        ("e", OwnedReply::Done),
+        ("e", OwnedReply::Failed(Failure::Exists)),
+        ("e/f", OwnedReply::Done),
+        ("none/f", OwnedReply::Failed(Failure::NotFound)),
+        ("pipe/f", OwnedReply::Failed(Failure::WrongKind)),
+    ] {
+        let make = Effect::CreateFolder { root: ROOT, path: path.into() };
+        assert_eq!(perform(&mut disk, make), answer, "{path}");
+    }
+    // Nothing made the names durable.
+    disk.crash();
+    assert_eq!(disk.names(ROOT, ""), ["d", "pipe"]);
+}
+
+#[test]
+fn a_stamp_tells_each_content_from_all_others() {
+    let mut disk = Disk::default();
+    disk.put_file(ROOT, "f", "one");
+    let file = open(&mut disk, "f", OpenMode::Update).unwrap();
+    let look = |disk: &mut Disk| match perform(disk, Effect::StatFile { file }) {
+        OwnedReply::Found(metadata) => metadata,
+        other => panic!("{other:?}"),
+    };
+    let one = look(&mut disk);
+    assert_eq!(look(&mut disk), one);
+    write(&mut disk, file, 0, b"two");
+    let two = look(&mut disk);
+    assert!(disk.rewrite(Now::default(), ROOT, "f", "six"));
+    let six = look(&mut disk);
+    assert_eq!((one.len, one.modified), (six.len, six.modified), "only the stamp can tell");
+    assert!(one.stamp != two.stamp && two.stamp != six.stamp && one.stamp != six.stamp);
+    // Another file takes the name; the one that is open stays what it was.
+    disk.put_file(ROOT, "f", "one");
+    assert_eq!(look(&mut disk), six);
+    let found = perform(&mut disk, Effect::Stat { root: ROOT, path: "f".into() });
+    assert!(matches!(found, OwnedReply::Found(new) if new.stamp != one.stamp));
+    assert!(!disk.rewrite(Now::default(), ROOT, "none", ""));
 }
 
 #[test]

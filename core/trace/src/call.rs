@@ -106,6 +106,8 @@ fn metadata(fields: &Map<String, Value>) -> Result<Metadata, Malformed> {
         len: number(fields, "size")?,
         modified: UnixTime::from_nanos(number(fields, "modified")?),
         kind: word(fields, "kind", KINDS)?,
+        // Early traces have none.
+        stamp: if fields.contains_key("stamp") { number(fields, "stamp")? } else { 0 },
     })
 }
 
@@ -164,7 +166,7 @@ mod tests {
             "Eof(ConnId { index: 1, generation: 0 })",
             "Failed(ConnId { index: 0, generation: 1 }, Reset)",
             "Sent(ConnId { index: 0, generation: 0 }, 7)",
-            "Opened { file: FileId(1), metadata: Metadata { len: 100, modified: UnixTime(1700000000123456789), kind: File } }",
+            "Opened { file: FileId(1), metadata: Metadata { len: 100, modified: UnixTime(1700000000123456789), kind: File, stamp: 0 } }",
             "Found(Metadata { len: 100, ",
             "Listed([Entry { name: \"ü \\\"quoted\\\"\\\\\", ",
             "Read([0, 1, 114, 101, 97, 100])",

@@ -202,6 +202,7 @@ fn put_metadata(line: &mut Line, metadata: &Metadata) {
     line.number("size", metadata.len);
     line.number("modified", metadata.modified.as_nanos());
     line.debug("kind", &metadata.kind);
+    line.number("stamp", metadata.stamp);
 }
 
 fn put_action(line: &mut Line, now: Now, action: &Action) {
@@ -254,6 +255,10 @@ fn put_effect(line: &mut Line, effect: &Effect) {
         Effect::Stat { root, path } => {
             put_path(line, "Stat", root.0, path);
         }
+        Effect::StatFile { file } => {
+            line.text("do", "StatFile");
+            line.number("file", u64::from(file.0));
+        }
         Effect::List { root, path, after } => {
             put_path(line, "List", root.0, path);
             line.text("after", after);
@@ -273,6 +278,7 @@ fn put_effect(line: &mut Line, effect: &Effect) {
             line.text("do", "Sync");
             line.number("file", u64::from(file.0));
         }
+        Effect::CreateFolder { root, path } => put_path(line, "CreateFolder", root.0, path),
         Effect::SyncFolder { root, path } => put_path(line, "SyncFolder", root.0, path),
         Effect::Rename { root, from, to, replace } => {
             put_path(line, "Rename", root.0, from);

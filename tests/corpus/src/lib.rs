@@ -51,5 +51,6 @@ bodies! {
     outbox
     path
     shard
+    token
     trace
 }

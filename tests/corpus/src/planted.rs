@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::vec;
 
 use crate::shard::Faults;
-use crate::{agreement, carry, outbox, shard};
+use crate::{agreement, carry, outbox, shard, token};
 
 /// Whether any of 2,000 random inputs makes `body` panic.
 fn notices(body: impl Fn(&[u8])) -> bool {
@@ -80,4 +80,18 @@ fn sides_that_should_agree_and_do_not_are_noticed() {
     // As if nothing that they see mattered, and as if nobody ever saw alike.
     assert!(notices(|data| agreement::check(data, |_, _| true)));
     assert!(notices(|data| agreement::check(data, |_, _| false)));
+}
+
+#[test]
+fn a_token_that_is_changed_on_its_way_is_noticed() {
+    assert!(!notices(|data| token::check(data, <[u8]>::to_vec)), "no fault");
+    for last in [1, 3] {
+        assert!(notices(|data| token::check(data, |token| {
+            let mut token = token.to_vec();
+            let at = token.len() - 2 - last;
+            token[at] ^= 1;
+            token
+        })));
+    }
+    assert!(notices(|data| token::check(data, |token| [token, b"=".as_slice()].concat())));
 }

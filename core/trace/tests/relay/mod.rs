@@ -228,11 +228,13 @@ impl Service<Pipe> for Relay {
             Ask::Effects => {
                 net.request(Effect::Open { root, path: path(), mode: OpenMode::Read });
                 net.request(Effect::Stat { root, path: path() });
+                net.request(Effect::StatFile { file });
                 net.request(Effect::List { root, path: path(), after: String::new() });
                 net.request(Effect::Read { file, offset: 1, len: 10 });
                 let bytes = Bytes::from_static(b"\x01w");
                 net.request(Effect::Write { file, offset: 2, bytes });
                 net.request(Effect::Sync { file });
+                net.request(Effect::CreateFolder { root, path: path() });
                 net.request(Effect::SyncFolder { root, path: path() });
                 net.request(Effect::Rename { root, from: path(), to: "c".into(), replace: true });
                 let gone = net.request(Effect::Remove { root, path: path() });
@@ -355,6 +357,7 @@ impl Host {
             len: 100,
             modified: UnixTime::from_nanos(1_700_000_000_123_456_789),
             kind: FileKind::File,
+            stamp: u64::MAX - 1,
         };
         let entries = [Entry { name: "ü \"quoted\"\\".into(), metadata }];
         let addresses: [SocketAddr; 2] = [
@@ -363,7 +366,7 @@ impl Host {
         ];
         let reply = match effect {
             Effect::Open { .. } => Reply::Opened { file: FileId(1), metadata },
-            Effect::Stat { .. } => Reply::Found(metadata),
+            Effect::Stat { .. } | Effect::StatFile { .. } => Reply::Found(metadata),
             Effect::List { .. } => Reply::Listed(&entries),
             Effect::Read { .. } => Reply::Read(b"\x00\x01read"),
             Effect::Resolve { .. } => Reply::Resolved(&addresses),

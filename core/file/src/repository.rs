@@ -1,0 +1,358 @@
+//! The server: the files of one folder, to whoever asks.
+//!
+//! A name is opened as it was asked for. If there is no such file, the folder it would lie in is
+//! listed, and the first name that some file system would take for the same is opened: whatever
+//! its case and its form of Unicode.
+
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use semfio_machine::{
+    Closed, ConnId, Effect, Entry, Failure, FileId, FileKind, FileSpan, Metadata, Net, Now,
+    OpenMode, Peer, Reply, RequestId, RootId, Service,
+};
+use semfio_path::{Policy, SafeName, fold, is_part};
+
+use crate::session::{Session, SessionCommand, SessionError, SessionEvent};
+
+/// How often a folder is listed on in search of a name: 16,000 names. Each time the host reads
+/// all of the folder, and anybody may ask.
+pub const LIST_TURNS: u32 = 16;
+
+/// What a [`Repository`] serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepositoryConfig {
+    /// The folder; nothing outside it is ever opened.
+    pub root: RootId,
+    /// Which names it knows.
+    pub policy: Policy,
+}
+
+impl Default for RepositoryConfig {
+    fn default() -> Self {
+        Self { root: RootId(0), policy: Policy::default() }
+    }
+}
+
+/// What an application tells a [`Repository`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RepositoryMessage {
+    /// Accept no more, finish what is being sent, and end.
+    Stop,
+}
+
+/// What a [`Repository`] tells its application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RepositoryReport {
+    /// A file is being sent.
+    Sending {
+        /// To whom.
+        peer: Option<SocketAddr>,
+        /// Its real name.
+        name: SafeName,
+        /// In bytes.
+        len: u64,
+    },
+    /// All of a file was sent, and it is still what it was.
+    Sent {
+        /// To whom.
+        peer: Option<SocketAddr>,
+        /// Its real name.
+        name: SafeName,
+    },
+    /// A file changed while it was sent; the peer saw the connection break.
+    Changed {
+        /// Who asked.
+        peer: Option<SocketAddr>,
+        /// Its real name.
+        name: SafeName,
+    },
+    /// There is no such file, or the name is not safe; the peer was told that there is none.
+    Unknown {
+        /// Who asked.
+        peer: Option<SocketAddr>,
+        /// The name as it came.
+        word: Vec<u8>,
+    },
+    /// A file could not be opened; the peer saw the connection break.
+    Unreadable {
+        /// Who asked.
+        peer: Option<SocketAddr>,
+        /// Its name.
+        name: SafeName,
+        /// Why.
+        failure: Failure,
+    },
+    /// A peer that speaks HTTP was told what is spoken here.
+    Hinted(Option<SocketAddr>),
+    /// A connection ended otherwise than by an answer.
+    Broken {
+        /// Whose.
+        peer: Option<SocketAddr>,
+        /// How.
+        why: Closed<SessionError>,
+    },
+}
+
+/// The server: a [`Service`] over [`Session`]s.
+#[derive(Debug)]
+pub struct Repository {
+    config: RepositoryConfig,
+    asked: BTreeMap<RequestId, ConnId>,
+    doing: BTreeMap<ConnId, Doing>,
+    reports: VecDeque<RepositoryReport>,
+}
+
+/// What is being done for a connection.
+#[derive(Debug)]
+struct Doing {
+    name: SafeName,
+    stage: Stage,
+    /// What the host was asked.
+    request: Option<RequestId>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// A file of this name is looked for; the folder was listed so often.
+    Finding { word: Vec<u8>, listed: u32 },
+    /// The one that was found is opened.
+    Opening { word: Vec<u8> },
+    /// It is sent, and then looked at again.
+    Sending { file: FileId, metadata: Metadata },
+}
+
+impl Repository {
+    /// A server of one folder.
+    pub fn new(config: RepositoryConfig) -> Self {
+        Self { config, asked: BTreeMap::new(), doing: BTreeMap::new(), reports: VecDeque::new() }
+    }
+
+    fn handle_asked(&mut self, conn: ConnId, word: &[u8], net: &mut Net<Session>) {
+        let word = word.to_vec();
+        match self.judge(&word) {
+            Some(name) => {
+                let effect = self.open(&name);
+                let stage = Stage::Finding { word, listed: 0 };
+                self.request(conn, Doing { name, stage, request: None }, effect, net);
+            }
+            None => self.unknown(conn, word, net),
+        }
+    }
+
+    /// The name, if it is one that may be told of at all.
+    fn judge(&self, name: impl AsRef<[u8]>) -> Option<SafeName> {
+        let name = SafeName::parse(name, self.config.policy).ok()?;
+        (!is_part(name.file_name())).then_some(name)
+    }
+
+    fn open(&self, name: &SafeName) -> Effect {
+        let path = name.as_str().to_owned();
+        Effect::Open { root: self.config.root, path, mode: OpenMode::Read }
+    }
+
+    fn request(&mut self, conn: ConnId, doing: Doing, effect: Effect, net: &mut Net<Session>) {
+        let id = net.request(effect);
+        self.asked.insert(id, conn);
+        self.doing.insert(conn, Doing { request: Some(id), ..doing });
+    }
+
+    fn handle_answer(&mut self, conn: ConnId, reply: &Reply<'_>, net: &mut Net<Session>) {
+        let Some(doing) = self.doing.remove(&conn) else {
+            return;
+        };
+        let Doing { name, stage, .. } = doing;
+        match (stage, *reply) {
+            (Stage::Finding { .. } | Stage::Opening { .. }, Reply::Opened { file, metadata }) => {
+                let span = FileSpan { file, offset: 0, len: metadata.len };
+                // Refused only if the connection is gone, and then `handle_closed` tells.
+                if net.send(conn, SessionCommand::File(span)).is_err() {
+                    return net.release(file, None);
+                }
+                let (peer, len) = (peer(conn, net), metadata.len);
+                self.report(RepositoryReport::Sending { peer, name: name.clone(), len });
+                let stage = Stage::Sending { file, metadata };
+                self.doing.insert(conn, Doing { name, stage, request: None });
+            }
+            (Stage::Finding { word, listed: 0 }, Reply::Failed(Failure::NotFound)) => {
+                self.list(conn, name, word, 1, String::new(), net);
+            }
+            (Stage::Finding { word, listed }, Reply::Listed(entries)) => {
+                match (self.find(&name, entries), entries.last()) {
+                    (Some(name), _) => {
+                        let effect = self.open(&name);
+                        let stage = Stage::Opening { word };
+                        self.request(conn, Doing { name, stage, request: None }, effect, net);
+                    }
+                    (None, Some(last)) if listed < LIST_TURNS => {
+                        let listed = listed.saturating_add(1);
+                        self.list(conn, name, word, listed, last.name.clone(), net);
+                    }
+                    (None, _) => self.unknown(conn, word, net),
+                }
+            }
+            (
+                Stage::Finding { word, .. } | Stage::Opening { word },
+                Reply::Failed(Failure::NotFound | Failure::WrongKind | Failure::Denied),
+            ) => self.unknown(conn, word, net),
+            (Stage::Sending { file, metadata }, Reply::Found(found)) => {
+                net.release(file, None);
+                let peer = peer(conn, net);
+                if found == metadata {
+                    // Refused only if the connection is gone.
+                    let _ = net.send(conn, SessionCommand::Whole);
+                    self.report(RepositoryReport::Sent { peer, name });
+                } else {
+                    net.abort(conn);
+                    self.report(RepositoryReport::Changed { peer, name });
+                }
+            }
+            (stage, reply) => {
+                // There is no word for this, and the file may exist.
+                if let Stage::Sending { file, .. } = stage {
+                    net.release(file, None);
+                }
+                let failure = match reply {
+                    Reply::Failed(failure) => failure,
+                    _ => Failure::Unsupported,
+                };
+                let peer = peer(conn, net);
+                net.abort(conn);
+                self.report(RepositoryReport::Unreadable { peer, name, failure });
+            }
+        }
+    }
+
+    fn list(
+        &mut self,
+        conn: ConnId,
+        name: SafeName,
+        word: Vec<u8>,
+        listed: u32,
+        after: String,
+        net: &mut Net<Session>,
+    ) {
+        let path = name.parent().to_owned();
+        let effect = Effect::List { root: self.config.root, path, after };
+        let stage = Stage::Finding { word, listed };
+        self.request(conn, Doing { name, stage, request: None }, effect, net);
+    }
+
+    /// All of a file has left: it was whole if it is still what it was.
+    fn handle_sent(&mut self, conn: ConnId, net: &mut Net<Session>) {
+        if let Some(doing) = self.doing.remove(&conn) {
+            if let Stage::Sending { file, .. } = doing.stage {
+                self.request(conn, doing, Effect::StatFile { file }, net);
+            }
+        }
+    }
+
+    /// The first of these files that some file system would take for `name`.
+    fn find(&self, name: &SafeName, entries: &[Entry]) -> Option<SafeName> {
+        let wanted = fold(name.file_name());
+        entries
+            .iter()
+            .filter(|entry| entry.metadata.kind == FileKind::File)
+            .filter(|entry| fold(&entry.name) == wanted)
+            .find_map(|entry| {
+                let mut path = name.parent().to_owned();
+                if !path.is_empty() {
+                    path.push('/');
+                }
+                path.push_str(&entry.name);
+                self.judge(path)
+            })
+    }
+
+    fn unknown(&mut self, conn: ConnId, word: Vec<u8>, net: &mut Net<Session>) {
+        // Refused only if the connection is gone.
+        let _ = net.send(conn, SessionCommand::Unknown(&word));
+        let peer = peer(conn, net);
+        self.report(RepositoryReport::Unknown { peer, word });
+    }
+
+    fn report(&mut self, report: RepositoryReport) {
+        self.reports.push_back(report);
+    }
+}
+
+impl Service<Session> for Repository {
+    type Message = RepositoryMessage;
+    type Report = RepositoryReport;
+
+    fn accept(&mut self, _: Now, _: &Peer) -> Option<Session> {
+        Some(Session::new())
+    }
+
+    fn handle_opened(&mut self, _: Now, _: ConnId, _: &Peer, _: &mut Net<Session>) {}
+
+    fn handle_event(
+        &mut self,
+        _: Now,
+        from: ConnId,
+        event: SessionEvent<'_>,
+        net: &mut Net<Session>,
+    ) {
+        match event {
+            SessionEvent::Asked(word) => self.handle_asked(from, word, net),
+            SessionEvent::Sent => self.handle_sent(from, net),
+            SessionEvent::Hinted => {
+                let peer = peer(from, net);
+                self.report(RepositoryReport::Hinted(peer));
+            }
+        }
+    }
+
+    fn handle_closed(
+        &mut self,
+        _: Now,
+        conn: ConnId,
+        why: Closed<SessionError>,
+        net: &mut Net<Session>,
+    ) {
+        if let Some(doing) = self.doing.remove(&conn) {
+            if let Some(request) = doing.request {
+                self.asked.remove(&request);
+                net.cancel(request);
+            }
+            if let Stage::Sending { file, .. } = doing.stage {
+                net.release(file, None);
+            }
+        }
+        if !matches!(why, Closed::Done | Closed::Local) {
+            let peer = peer(conn, net);
+            self.report(RepositoryReport::Broken { peer, why });
+        }
+    }
+
+    fn handle_reply(&mut self, _: Now, id: RequestId, reply: Reply<'_>, net: &mut Net<Session>) {
+        if let Some(conn) = self.asked.remove(&id) {
+            self.handle_answer(conn, &reply, net);
+        }
+    }
+
+    fn handle_message(&mut self, _: Now, message: RepositoryMessage, net: &mut Net<Session>) {
+        match message {
+            RepositoryMessage::Stop => {
+                let idle: Vec<_> = net.connections().collect();
+                for conn in idle {
+                    // One that is being answered ends by itself.
+                    if !self.doing.contains_key(&conn) {
+                        net.close(conn);
+                    }
+                }
+                net.stop();
+            }
+        }
+    }
+
+    fn poll_report(&mut self) -> Option<RepositoryReport> {
+        self.reports.pop_front()
+    }
+}
+
+fn peer(conn: ConnId, net: &Net<Session>) -> Option<SocketAddr> {
+    net.peer(conn).map(|peer| peer.address)
+}
