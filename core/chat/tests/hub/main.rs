@@ -9,4 +9,5 @@ mod membership;
 mod model;
 mod resume;
 mod sealed;
+mod sealed_model;
 mod slow;
