@@ -3,7 +3,10 @@
 
 use bytes::{Bytes, BytesMut};
 use semfio_chat::text::{MAX_NICK, MAX_ROOM, MAX_TEXT};
-use semfio_chat::wire::{Entry, ErrorCode, MAX_FRAME, Manner, PREFACE, Request, Response, What};
+use semfio_chat::wire::{
+    Ask, Entry, ErrorCode, MAX_FRAME, MAX_RELAY, MAX_TOKEN, Manner, PREFACE, Request, Response,
+    What, Why,
+};
 use semfio_chat::{Client, ClientCommand, MAX_LINE, Session, SessionCommand, SessionEvent};
 use semfio_machine::{Deadline, Input, Now, Outbox, Refused, Step, StreamMachine};
 use semfio_sim::laws::{Act, Subject};
@@ -65,6 +68,13 @@ fn every_request(wire: &mut BytesMut) {
         Request::Who { room: "lobby" },
         Request::History { from: 1, count: 2, room: "lobby" },
         Request::Part { room: "lobby" },
+        Request::Key { room: "lobby", ask: Ask::Enter { since: 1 } },
+        Request::Key { room: "lobby", ask: Ask::Relay { peer: 1, body: b"\xFF" } },
+        Request::Key { room: "bad room", ask: Ask::Admit { peer: 1 } },
+        Request::Key { room: "lobby", ask: Ask::Refuse { peer: 1, why: Why::Proof } },
+        Request::Key { room: "lobby", ask: Ask::Epoch { epoch: 1, fresh: true, check: [0; 16] } },
+        Request::Sealed { tag: 3, room: "lobby", to: "ana", epoch: 1, counter: 2, token: "gA=" },
+        Request::Sealed { tag: 4, room: "lobby", to: "", epoch: 1, counter: 2, token: "\x1b" },
     ] {
         put(wire, request);
     }
@@ -113,6 +123,19 @@ fn limits_of_frames_are_judged_on_both_sides() {
         let mut wire = greeting("ana");
         let text = "x".repeat(len);
         put(&mut wire, Request::Msg { tag: 1, manner: Manner::Text, to: "lobby", text: &text });
+        framed().split(&wire).unwrap();
+    }
+    for len in [MAX_TOKEN - 1, MAX_TOKEN, MAX_TOKEN + 1] {
+        let (mut wire, token) = (greeting("ana"), "A".repeat(len));
+        put(
+            &mut wire,
+            Request::Sealed { tag: 1, room: "r", to: "", epoch: 1, counter: 1, token: &token },
+        );
+        framed().split(&wire).unwrap();
+    }
+    for len in [MAX_RELAY - 1, MAX_RELAY, MAX_RELAY + 1] {
+        let (mut wire, body) = (greeting("ana"), vec![0xFF; len]);
+        put(&mut wire, Request::Key { room: "r", ask: Ask::Relay { peer: 1, body: &body } });
         framed().split(&wire).unwrap();
     }
     for len in [MAX_NICK, MAX_NICK + 1, MAX_ROOM, MAX_ROOM + 1, 255] {

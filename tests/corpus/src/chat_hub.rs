@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
-use semfio_chat::wire::{Manner, PREFACE, Request, Response, What};
+use semfio_chat::wire::{Ask, Manner, PREFACE, Request, Response, Tell, What, Why};
 use semfio_chat::{Hub, HubConfig, HubMessage, LogLimits, Reports, Session, SlowPolicy};
 use semfio_frame::HEADER;
 use semfio_machine::{
@@ -18,13 +18,15 @@ use crate::Choices;
 /// member sees numbers that rise by one but where GAP says so.
 pub fn chat_hub(data: &[u8]) {
     let mut choices = Choices::new(data);
+    let mode = choices.below(64);
     let config = HubConfig {
         log: LogLimits { entries: 8, bytes: 2_000 },
         lag: 1_500,
         rooms: 3,
         rooms_each: 2,
         backlog: 3,
-        slow: if choices.below(4) == 0 { SlowPolicy::Disconnect } else { SlowPolicy::Gap },
+        sealed_only: mode == 63,
+        slow: if mode.is_multiple_of(4) { SlowPolicy::Disconnect } else { SlowPolicy::Gap },
         reports: Reports::All,
         ..HubConfig::default()
     };
@@ -64,7 +66,7 @@ impl Host {
         let ids: Vec<ConnId> = self.wires.keys().copied().collect();
         let id = ids.get(choices.below(8)).copied();
         match (choices.below(16), id) {
-            (0 | 1, _) | (_, None) => self.accept(choices.below(4)),
+            (0 | 1, _) | (_, None) => self.accept(choices.below(64)),
             (2 | 3, Some(id)) => {
                 let n = choices.below(64);
                 let bytes = choices.bytes(n).to_vec();
@@ -102,9 +104,14 @@ impl Host {
                 }
                 assert!(self.shard.poll_timeout().is_none_or(|d| d.at > self.now.mono));
             }
-            _ => {
+            (_, Some(id)) => {
                 if choices.below(64) == 63 {
                     self.shard.handle_message(self.now, HubMessage::Stop);
+                } else {
+                    self.drain(id, usize::MAX);
+                    let numbers = numbers(&self.wires.entry(id).or_default().sent);
+                    let frame = ask(choices, &numbers);
+                    self.receive(id, frame.to_vec());
                 }
             }
         }
@@ -115,16 +122,20 @@ impl Host {
         self.actions();
     }
 
-    fn accept(&mut self, nick: usize) {
+    fn accept(&mut self, how: usize) {
         let Some(id) = self.shard.handle_accepted(self.now, PEER) else {
             return;
         };
         self.wires.insert(id, Wire::default());
         let mut hello = BytesMut::from(&PREFACE[..]);
-        let nick = ["ana", "bia", "caio", ""][nick];
+        let nick = ["ana", "bia", "caio", ""][how % 4];
         Request::Hello { max_frame: 65_536, session: [0; 16], nick }.put(&mut hello);
         if !nick.is_empty() {
-            Request::Join { since: 0, room: "lobby" }.put(&mut hello);
+            match how {
+                0..48 => Request::Join { since: 0, room: "lobby" },
+                _ => Request::Key { room: "b", ask: Ask::Enter { since: 0 } },
+            }
+            .put(&mut hello);
             self.receive(id, hello.to_vec());
         }
     }
@@ -219,6 +230,48 @@ fn request(choices: &mut Choices<'_>) -> BytesMut {
         _ => Request::Msg { tag: 1, manner, to, text },
     }
     .put(&mut frame);
+    frame
+}
+
+/// The members and candidates of whom a peer was told.
+fn numbers(sent: &[u8]) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    let mut rest = sent.strip_prefix(&PREFACE[..]).unwrap_or_default();
+    while let Some((&[kind, a, b, c], after)) = rest.split_first_chunk::<HEADER>() {
+        let len = u32::from_be_bytes([0, a, b, c]) as usize;
+        let Some((body, after)) = after.split_at_checked(len) else { break };
+        rest = after;
+        if let Ok(Some(Response::Key { tell, .. })) = Response::parse(kind, body) {
+            match tell {
+                Tell::Door { you, holder } => numbers.extend([you, holder]),
+                Tell::Knock { peer, .. } | Tell::Relay { peer, .. } => numbers.push(peer),
+                Tell::Refused { .. } | Tell::Gone { .. } => {}
+            }
+        }
+    }
+    numbers
+}
+
+fn ask(choices: &mut Choices<'_>, numbers: &[u64]) -> BytesMut {
+    let mut frame = BytesMut::new();
+    let room = ["b", "c", "b", "lobby"][choices.below(4)];
+    let number = choices.below(16);
+    let peer = numbers.iter().rev().nth(number % 4).copied().unwrap_or(1);
+    let body = [0xFF; 300];
+    let ask = match choices.below(16) {
+        0..=4 => Ask::Enter { since: number as u64 },
+        5..=8 => Ask::Admit { peer },
+        9 => Ask::Refuse { peer, why: Why::Proof },
+        10 => Ask::Epoch { epoch: 1, fresh: number > 7, check: [0; 16] },
+        11 | 12 => Ask::Relay { peer, body: &body[..20 * number] },
+        kind => {
+            let token = &"gA".repeat(300)[..2 + 30 * number];
+            let to = if kind == 15 { "bia" } else { "" };
+            Request::Sealed { tag: 1, room, to, epoch: 1, counter: 1, token }.put(&mut frame);
+            return frame;
+        }
+    };
+    Request::Key { room, ask }.put(&mut frame);
     frame
 }
 
