@@ -62,7 +62,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::agreement::{Context, REPLY};
 use crate::holder::{Holding, MAX_MEMBERS};
-use crate::message::{Body, MAX_TEXT, MAX_WRAPPED, Manner, Refusal, Sealed, short};
+use crate::message::{Body, MAX_TEXT, MAX_WRAPPED, Manner, Refusal, Sealed, Which, short};
 use crate::vault::{Answer, CHECK, Vault};
 use crate::window::Window;
 use crate::{Guard, GuardConfig, token_len};
@@ -326,6 +326,8 @@ pub(crate) enum State {
 #[derive(Debug)]
 pub(crate) struct Link {
     holder: u64,
+    /// Its START.
+    which: Which,
     stage: Stage,
     retry: Option<Instant>,
     pause: Duration,
@@ -492,10 +494,12 @@ impl KeySync {
         }
         match (&self.state, body) {
             (State::Member(link), body) if link.holder == from => match body {
-                Body::Reply(reply) => self.replied(&reply),
+                Body::Reply { which, reply } if which == link.which => self.replied(&reply),
                 Body::Wrap(token) => self.wrapped(token),
-                Body::Fail(why) if !matches!(link.stage, Stage::Linked) => {
-                    self.fail(KeyFailure::Refused(why));
+                Body::Fail { which, why } if which == link.which => {
+                    if !matches!(link.stage, Stage::Linked) {
+                        self.fail(KeyFailure::Refused(why));
+                    }
                 }
                 _ => {}
             },
@@ -506,7 +510,7 @@ impl KeySync {
                 self.confirmed(from, &mac, standing);
             }
             (State::Holder(_), Body::Resync(token)) => self.resynced(from, token),
-            (State::Holder(_), Body::Fail(_)) => self.gave_up(from),
+            (State::Holder(_), Body::Fail { which, .. }) => self.gave_up(from, which),
             _ => {}
         }
         self.settle();
@@ -840,13 +844,13 @@ impl KeySync {
         let context =
             Context { room: &self.room, initiator: (self.you, &self.nick), responder: holder };
         let mut body = Vec::new();
-        if self.vault.start(&context, self.floor, &mut body).is_err() {
+        let Ok(which) = self.vault.start(&context, self.floor, &mut body) else {
             return self.fail(KeyFailure::Passphrase);
-        }
+        };
         let retry = Some(self.now.mono.saturating_add(RETRY));
         self.transmit(KeyTransmit::Relay { to: holder, body: body.clone() });
         let stage = Stage::Starting { body };
-        self.state = State::Member(Link { holder, stage, retry, pause: RETRY });
+        self.state = State::Member(Link { holder, which, stage, retry, pause: RETRY });
     }
 
     fn replied(&mut self, reply: &[u8; REPLY]) {
@@ -854,10 +858,10 @@ impl KeySync {
         if !matches!(link.stage, Stage::Starting { .. }) {
             return;
         }
-        let to = link.holder;
+        let (to, which) = (link.holder, link.which);
         let mut body = Vec::new();
         if self.vault.finish(self.now.unix, reply, self.floor, &mut body).is_err() {
-            Body::Fail(Refusal::Proof).put(&mut body);
+            Body::Fail { which, why: Refusal::Proof }.put(&mut body);
             self.transmit(KeyTransmit::Relay { to, body });
             return self.fail(KeyFailure::Passphrase);
         }

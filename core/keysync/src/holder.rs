@@ -11,14 +11,17 @@ use semfio_machine::Instant;
 
 use crate::agreement::{CONFIRM, Context, START};
 use crate::epoch::{Epoch, KeyEvent, KeySync, KeyTransmit, State};
-use crate::message::{Body, MAX_WRAPPED, PROOF, Refusal, short};
+use crate::message::{Body, MAX_WRAPPED, PROOF, Refusal, Which, short, which};
 
 /// Members of one room that a holder has keys with: below 10 MiB of them, and as many names.
 pub const MAX_MEMBERS: usize = 4_096;
 /// The least time between two epochs, so that many who come or go at once cost one, and so that
 /// [`MAX_FORMER`](crate::MAX_FORMER) epochs last for longer than a text is on its way.
 pub const PACE: Duration = Duration::from_millis(250);
-/// How long a new holder waits for agreements that are under way before its first epoch.
+/// How long a new holder waits at least before its first epoch: what a START takes to come from far
+/// away. Who is slower misses nothing either, unless this holder is gone before it has its key.
+pub const SETTLE: Duration = Duration::from_secs(1);
+/// How long it waits at most, for agreements that are under way.
 pub const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
 /// How long after GONE the PART entry may come; then a fresh epoch is made without it.
 pub const PART_WITHIN: Duration = Duration::from_secs(1);
@@ -137,7 +140,7 @@ impl KeySync {
             distribution: None,
             pace: now,
             hand_over: hand_over
-                .map(|at| (at.saturating_add(PACE), at.saturating_add(HAND_OVER_WITHIN))),
+                .map(|at| (at.saturating_add(SETTLE), at.saturating_add(HAND_OVER_WITHIN))),
             unparted: None,
             sweep: None,
             since: now,
@@ -150,7 +153,7 @@ impl KeySync {
             return;
         }
         if holding.members.len() >= MAX_MEMBERS {
-            return self.refuse(peer, nick, true, Refusal::Limit);
+            return self.refuse(peer, nick, None, Refusal::Limit);
         }
         let member = Member { at_door: true, proven: false, from: None, wrapped: false };
         holding.members.insert(peer, member);
@@ -180,13 +183,13 @@ impl KeySync {
         let insider = known && self.vault.proves(&context, last, pake, proof);
         if full || !insider && self.guard.guess(now, ()).is_err() {
             if at_door {
-                self.refuse(from, nick, true, Refusal::Limit);
+                self.refuse(from, nick, None, Refusal::Limit);
             }
             return;
         }
         let mut reply = Vec::new();
         if self.vault.reply(&context, pake, &mut reply).is_err() {
-            return self.refuse(from, nick, at_door, Refusal::Proof);
+            return self.refuse(from, nick, (!at_door).then(|| which(pake)), Refusal::Proof);
         }
         let agreement =
             Agreement { pake: *pake, nick: nick.into(), reply: reply.clone(), insider, since: now };
@@ -197,7 +200,7 @@ impl KeySync {
 
     pub(crate) fn confirmed(&mut self, from: u64, mac: &[u8; CONFIRM], standing: &[u8]) {
         let State::Holder(holding) = &mut self.state else { return };
-        let Some(Agreement { nick, insider, .. }) = holding.agreements.remove(&from) else {
+        let Some(Agreement { nick, insider, pake, .. }) = holding.agreements.remove(&from) else {
             // Its WRAP was lost, or it has not been its turn.
             if holding.members.get(&from).is_some_and(|member| member.wrapped) {
                 holding.owed.insert(from);
@@ -205,15 +208,16 @@ impl KeySync {
             return;
         };
         let at_door = holding.members.get(&from).is_some_and(|member| member.at_door);
+        let start = (!at_door).then(|| which(&pake));
         let Ok((identity, last)) = self.vault.confirm(self.now.unix, from, mac, standing) else {
-            return self.refuse(from, &nick, at_door, Refusal::Proof);
+            return self.refuse(from, &nick, start, Refusal::Proof);
         };
         if !insider {
             self.guard.give_back(&());
         }
         let folded = nick.to_ascii_lowercase();
         if holding.names.get(&folded).is_some_and(|(known, _)| *known != identity) {
-            return self.refuse(from, &nick, at_door, Refusal::Name);
+            return self.refuse(from, &nick, start, Refusal::Name);
         }
         if holding.names.len() >= MAX_MEMBERS && !holding.names.contains_key(&folded) {
             // There is always one of somebody who is gone: this one is not in yet.
@@ -250,11 +254,14 @@ impl KeySync {
     }
 
     /// The other side of an agreement says that it failed; only then does it count.
-    pub(crate) fn gave_up(&mut self, from: u64) {
+    pub(crate) fn gave_up(&mut self, from: u64, start: Which) {
         let State::Holder(holding) = &mut self.state else { return };
-        if let Some(Agreement { nick, .. }) = holding.agreements.remove(&from) {
+        let known = holding.agreements.get(&from).is_some_and(|a| which(&a.pake) == start);
+        if let Some(Agreement { nick, .. }) =
+            known.then(|| holding.agreements.remove(&from)).flatten()
+        {
             let at_door = holding.members.get(&from).is_some_and(|member| member.at_door);
-            self.refuse(from, &nick, at_door, Refusal::Proof);
+            self.refuse(from, &nick, (!at_door).then_some(start), Refusal::Proof);
         }
     }
 
@@ -274,7 +281,8 @@ impl KeySync {
         }
     }
 
-    fn refuse(&mut self, peer: u64, nick: &str, at_door: bool, why: Refusal) {
+    /// Refuses who is at the door, or the START of somebody who is not.
+    fn refuse(&mut self, peer: u64, nick: &str, start: Option<Which>, why: Refusal) {
         if let State::Holder(holding) = &mut self.state {
             holding.members.remove(&peer);
             holding.agreements.remove(&peer);
@@ -282,12 +290,13 @@ impl KeySync {
             holding.owed.remove(&peer);
         }
         self.vault.forget_peer(peer);
-        self.transmit(if at_door {
-            KeyTransmit::Refuse { peer, why }
-        } else {
-            let mut body = Vec::new();
-            Body::Fail(why).put(&mut body);
-            KeyTransmit::Relay { to: peer, body }
+        self.transmit(match start {
+            None => KeyTransmit::Refuse { peer, why },
+            Some(which) => {
+                let mut body = Vec::new();
+                Body::Fail { which, why }.put(&mut body);
+                KeyTransmit::Relay { to: peer, body }
+            }
         });
         self.event(KeyEvent::Refused { peer, nick: short(nick).into(), why });
     }
@@ -380,8 +389,11 @@ impl KeySync {
                 let range = (after, Bound::Unbounded);
                 let next = match fresh {
                     true => {
-                        let mut members = holding.members.range(range);
-                        members.find(|(_, member)| member.proven).map(|(&peer, _)| peer)
+                        // Who came to the door since then gets the next one.
+                        let takes = |(peer, member): &(&u64, &Member)| {
+                            member.proven && !holding.joiners.contains(peer)
+                        };
+                        holding.members.range(range).find(takes).map(|(&peer, _)| peer)
                     }
                     false => distribution.joiners.range(range).next().copied(),
                 };

@@ -27,7 +27,7 @@ pub use epoch::{
     MAX_HELD_OCTETS, MAX_SEALED, Message, Outer, RETRY, Stamped, Unopened, Unsealed,
 };
 pub use guard::{Guard, GuardConfig, RetryIn};
-pub use holder::{HAND_OVER_WITHIN, MAX_AGE, MAX_MEMBERS, MAX_TEXTS, PACE, PART_WITHIN};
+pub use holder::{HAND_OVER_WITHIN, MAX_AGE, MAX_MEMBERS, MAX_TEXTS, PACE, PART_WITHIN, SETTLE};
 pub use key::{BadKey, Key};
 pub use keyring::Keyring;
 pub use message::{MAX_BODY, MAX_TEXT, MAX_WRAPPED, Manner, Refusal};

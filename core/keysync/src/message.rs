@@ -5,15 +5,17 @@
 //! | type | fields | from, to |
 //! |---|---|---|
 //! | 1 START | pake 33, last u64, proof 16, nick str8 | who needs keys, the holder |
-//! | 2 REPLY | pake and MAC 65 | the holder |
+//! | 2 REPLY | which 8, pake and MAC 65 | the holder |
 //! | 3 CONFIRM | MAC 32, token of a standing | who needs keys |
 //! | 4 WRAP | token of keys | the holder |
 //! | 5 RESYNC | token of a last epoch | a member, the holder |
-//! | 6 FAIL | why u8 | either: a hint without proof |
+//! | 6 FAIL | which 8, why u8 | either: a hint without proof |
 //!
 //! `last` is the last epoch that was active at the sender, 0 if none was. `proof` is the beginning of
 //! a MAC over this START under the key of that epoch, zeros if it has it no longer: it tells members
-//! from strangers before anything was agreed on. A body with anything after its last field is none.
+//! from strangers before anything was agreed on. `which` is the end of the START that is answered: who
+//! held the room, was passed over and holds it again answers what was sent to it in its first time
+//! too, and that must not be taken for a wrong answer to the second. A body with anything after its last field is none.
 //!
 //! Fernet has no associated data, so whatever a token must not be torn from stands in it:
 //!
@@ -101,15 +103,23 @@ impl core::fmt::Display for Refusal {
 /// The length of a proof that a START comes from a member.
 pub(crate) const PROOF: usize = 16;
 
+/// The end of a START, to tell which is answered.
+pub(crate) type Which = [u8; 8];
+
+/// The end of a pake message.
+pub(crate) fn which(pake: &[u8; START]) -> Which {
+    pake.last_chunk().copied().unwrap_or_default()
+}
+
 /// A relay body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Body<'a> {
     Start { pake: [u8; START], last: u64, proof: [u8; PROOF], nick: &'a str },
-    Reply([u8; REPLY]),
+    Reply { which: Which, reply: [u8; REPLY] },
     Confirm { mac: [u8; CONFIRM], standing: &'a [u8] },
     Wrap(&'a [u8]),
     Resync(&'a [u8]),
-    Fail(Refusal),
+    Fail { which: Which, why: Refusal },
 }
 
 impl<'a> Body<'a> {
@@ -122,11 +132,11 @@ impl<'a> Body<'a> {
             1 => {
                 Self::Start { pake: f.array()?, last: f.u64()?, proof: f.array()?, nick: f.str8()? }
             }
-            2 => Self::Reply(f.array()?),
+            2 => Self::Reply { which: f.array()?, reply: f.array()? },
             3 => return Ok(Self::Confirm { mac: f.array()?, standing: f.octets() }),
             4 => return Ok(Self::Wrap(f.octets())),
             5 => return Ok(Self::Resync(f.octets())),
-            6 => Self::Fail(Refusal::from_number(f.u8()?)),
+            6 => Self::Fail { which: f.array()?, why: Refusal::from_number(f.u8()?) },
             // Nobody sends another, and an older member could do nothing with it.
             _ => return Err(Malformed::Long),
         };
@@ -143,8 +153,9 @@ impl<'a> Body<'a> {
                 out.extend_from_slice(proof);
                 put_str8(out, nick);
             }
-            Self::Reply(reply) => {
+            Self::Reply { which, reply } => {
                 out.push(2);
+                out.extend_from_slice(which);
                 out.extend_from_slice(reply);
             }
             Self::Confirm { mac, standing } => {
@@ -160,7 +171,11 @@ impl<'a> Body<'a> {
                 out.push(5);
                 out.extend_from_slice(token);
             }
-            Self::Fail(why) => out.extend_from_slice(&[6, why.number()]),
+            Self::Fail { which, why } => {
+                out.push(6);
+                out.extend_from_slice(which);
+                out.push(why.number());
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::agreement::{CONFIRM, Context, Initiator, Pair, Passphrase, REPLY, Responder};
-use crate::message::{Body, MAX_WRAPPED, PROOF, put_str8};
+use crate::message::{Body, MAX_WRAPPED, PROOF, Which, put_str8, which};
 use crate::{Decoding, Key, Policy};
 
 /// A room's token is told apart by its epoch and its counter, not by its time: clocks may be wrong.
@@ -176,13 +176,13 @@ impl Vault {
         done.ok_or(VaultError)
     }
 
-    /// Appends START, and its proof if there is a key of the epoch `last`.
+    /// Appends START, with a proof if there is a key of the epoch `last`, and says which it is.
     pub(crate) fn start(
         &mut self,
         context: &Context<'_>,
         last: u64,
         out: &mut Vec<u8>,
-    ) -> Result<(), VaultError> {
+    ) -> Result<Which, VaultError> {
         self.answer(out, |secrets, out| {
             let rng = secrets.rng();
             let (initiator, start) = Initiator::start(&secrets.passphrase, context, rng);
@@ -192,7 +192,11 @@ impl Vault {
             secrets.initiator = Some(initiator);
             Body::Start { pake, last, proof, nick: context.initiator.1 }.put(out);
             Some(())
-        })
+        })?;
+        match Body::parse(out) {
+            Ok(Body::Start { pake, .. }) => Ok(which(&pake)),
+            _ => Err(VaultError),
+        }
     }
 
     /// Whether who sent this START has the key of that epoch.
@@ -222,7 +226,7 @@ impl Vault {
             let (responder, reply) =
                 Responder::start(&secrets.passphrase, context, pake, rng).ok()?;
             secrets.responders.insert(context.initiator.0, responder);
-            Body::Reply(reply.try_into().ok()?).put(out);
+            Body::Reply { which: which(pake), reply: reply.try_into().ok()? }.put(out);
             Some(())
         })
     }

@@ -1,0 +1,111 @@
+//! K1 to K5, K7, K8, K11 and K12 with an honest hub, over schedules of people who come, go, hang,
+//! lose their connection and come back.
+
+use proptest::prelude::*;
+use semfio_keysync::Manner;
+use std::time::Duration;
+
+use crate::world::{World, secs};
+
+#[derive(Clone, Debug)]
+pub enum Op {
+    Arrive {
+        right: bool,
+    },
+    Leave(usize),
+    /// The holder leaves.
+    Abdicate,
+    Lose(usize, u64),
+    Say(usize),
+    Act(usize),
+    Whisper(usize),
+    Hang(usize, u64),
+    Clog(usize),
+    Rename(usize),
+    Step(usize, bool),
+    Restart,
+    Wait(u64),
+}
+
+/// At most so many arrive.
+const MAX_PEOPLE: usize = 7;
+
+pub fn ops() -> impl Strategy<Value = Op> {
+    let who = 0..8_usize;
+    prop_oneof![
+        8 => Just(Op::Arrive { right: true }),
+        1 => Just(Op::Arrive { right: false }),
+        3 => who.clone().prop_map(Op::Leave),
+        2 => Just(Op::Abdicate),
+        3 => (who.clone(), 0..60_000_u64).prop_map(|(who, time)| Op::Lose(who, time)),
+        10 => who.clone().prop_map(Op::Say),
+        1 => who.clone().prop_map(Op::Act),
+        2 => who.clone().prop_map(Op::Whisper),
+        2 => (who.clone(), 0..40_000_u64).prop_map(|(who, time)| Op::Hang(who, time)),
+        1 => who.clone().prop_map(Op::Clog),
+        1 => who.clone().prop_map(Op::Rename),
+        1 => (who, any::<bool>()).prop_map(|(who, ahead)| Op::Step(who, ahead)),
+        1 => Just(Op::Restart),
+        8 => (0..3_000_u64).prop_map(Op::Wait),
+        3 => (0..40_000_u64).prop_map(Op::Wait),
+    ]
+}
+
+pub fn perform(world: &mut World, op: &Op) {
+    let present = world.present();
+    let pick = |n: usize| present.get(n % present.len().max(1)).copied();
+    match *op {
+        Op::Arrive { right } if world.people.len() < MAX_PEOPLE => world.arrive(right),
+        Op::Leave(n) => pick(n).into_iter().for_each(|who| world.leave(who)),
+        Op::Abdicate => {
+            let holder = world.hub.holder;
+            let seat = world.hub.seats.iter().find(|seat| seat.0 == holder).map(|seat| seat.1);
+            if let Some(who) = seat.filter(|who| world.people[*who].connected) {
+                world.leave(who);
+            }
+        }
+        Op::Lose(n, time) => {
+            pick(n).into_iter().for_each(|who| world.lose(who, Duration::from_millis(time)));
+        }
+        Op::Say(n) => pick(n).into_iter().for_each(|who| world.say(who, Manner::Text)),
+        Op::Act(n) => pick(n).into_iter().for_each(|who| world.say(who, Manner::Action)),
+        Op::Whisper(n) => pick(n).into_iter().for_each(|who| world.say(who, Manner::Private)),
+        Op::Hang(n, time) => {
+            pick(n).into_iter().for_each(|who| world.hang(who, Duration::from_millis(time)));
+        }
+        Op::Clog(n) => pick(n).into_iter().for_each(|who| world.clog(who)),
+        Op::Rename(n) => pick(n).into_iter().for_each(|who| world.rename(who)),
+        Op::Step(n, ahead) => {
+            let by = if ahead { 3_600 } else { -3_600 };
+            pick(n).into_iter().for_each(|who| world.step_clock(who, by));
+        }
+        Op::Restart => world.restart(),
+        Op::Wait(time) => world.run(Duration::from_millis(time)),
+        Op::Arrive { .. } => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None, ..ProptestConfig::with_cases(crate::cases(150))
+    })]
+
+    #[test]
+    fn all_agree_and_nobody_misses_or_overhears_anything(
+        seed in any::<u64>(),
+        loss in prop_oneof![3 => Just(0_u32), 1 => 1..25_u32],
+        delay in prop_oneof![Just(1_u64), 1..200_u64, 1..1_000_u64],
+        strict in any::<bool>(),
+        ops in prop::collection::vec(ops(), 1..60),
+    ) {
+        let mut world = World::new(seed, None);
+        (world.loss, world.delay, world.strict, world.lossy) = (loss, delay, strict, loss > 0);
+        for op in &ops {
+            perform(&mut world, op);
+        }
+        world.calm();
+        world.run(secs(200));
+        world.check_rest();
+        world.replay();
+    }
+}
