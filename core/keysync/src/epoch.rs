@@ -496,10 +496,10 @@ impl KeySync {
             (State::Member(link), body) if link.holder == from => match body {
                 Body::Reply { which, reply } if which == link.which => self.replied(&reply),
                 Body::Wrap(token) => self.wrapped(token),
-                Body::Fail { which, why } if which == link.which => {
-                    if !matches!(link.stage, Stage::Linked) {
-                        self.fail(KeyFailure::Refused(why));
-                    }
+                Body::Fail { which, why }
+                    if which == link.which && !matches!(link.stage, Stage::Linked) =>
+                {
+                    self.fail(KeyFailure::Refused(why));
                 }
                 _ => {}
             },
