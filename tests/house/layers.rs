@@ -24,6 +24,7 @@ struct Dependency {
 const CORE_MAY_USE: &[(&str, &str)] = &[
     ("aes", "Fernet"),
     ("base64", "bytes in a trace, Fernet"),
+    ("blake3", "proof of files, group by group"),
     ("bytes", "shared output"),
     ("cbc", "Fernet"),
     ("hkdf", "pairwise keys"),

@@ -5,6 +5,9 @@
 //! file; [`CourseGet`] fetches one over a [`CourseClient`]. It writes nothing on an error, keeps what
 //! came of a file that was cut, and gives a file its name only once it is whole and durable.
 //!
+//! [`tree`] proves each 64 KiB of any ranges of a file against its BLAKE3 on arrival; the machines
+//! of the dialect that uses it come next.
+//!
 //! ```
 //! use semfio_file::{
 //!     CourseGet, CourseGetConfig, CourseGetOutcome, CourseGetReport, Repository, RepositoryConfig,
@@ -50,6 +53,7 @@ mod get;
 mod part;
 mod repository;
 mod session;
+pub mod tree;
 
 pub use course::{CourseClient, CourseEnd, CourseEvent, MAX_WORD, NotAWord};
 pub use get::{

@@ -12,6 +12,7 @@ extern crate std;
 // Named so that a crate without a fuzz body is in the graph too.
 use semfio_chat as _;
 use semfio_echo as _;
+use semfio_file as _;
 use semfio_frame as _;
 use semfio_machine as _;
 use semfio_path as _;

@@ -53,4 +53,5 @@ bodies! {
     shard
     token
     trace
+    tree
 }
