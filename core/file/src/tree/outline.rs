@@ -117,7 +117,7 @@ impl Outliner {
         let parts = (kept.min(MAX_KEPT) as u64).div_ceil(2).max(1);
         let top = Node::root(len);
         let span = top.end().div_ceil(parts).next_power_of_two();
-        if len > MAX_FILE || span > MAX_LEAVES {
+        if span > MAX_LEAVES {
             return Err(TreeError::TooLarge);
         }
         Ok(Self::of(top, span))

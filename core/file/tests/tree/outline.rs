@@ -1,7 +1,7 @@
 //! What a sender keeps.
 
 use semfio_file::tree::{
-    GROUP, Hash, Item, MAX_FILE, MAX_KEPT, Node, Outliner, Ranges, Sender, TreeError,
+    Hash, Item, MAX_FILE, MAX_KEPT, Node, Outliner, Ranges, Sender, TreeError,
 };
 
 use crate::wire::{LENGTHS, file, outline_of, plain};
@@ -52,21 +52,16 @@ fn every_hash_that_is_kept_is_its_nodes() {
 
 #[test]
 fn what_is_kept_is_bounded() {
-    let span =
-        |len: u64| Outliner::new(len).map(|it| it.due().1.div_ceil(len.max(1)) * span_of(len));
-    fn span_of(len: u64) -> u64 {
-        // The outline tells once it is whole; its span follows from the length alone.
-        let groups = len.div_ceil(GROUP);
-        (0..64).map(|shift| 1 << shift).find(|span| groups.div_ceil(*span) <= 16_384).unwrap()
+    let file = file(11 * 65_536);
+    for (kept, span) in [(0, 16), (1, 16), (2, 16), (3, 8), (5, 4), (11, 2), (20, 2), (21, 1)] {
+        assert_eq!(outline_of(&file, kept, 1 << 20).span(), span, "{kept} kept");
     }
-    assert_eq!(span(1 << 30), Ok(1));
-    assert_eq!(span((1 << 30) + 1), Ok(2));
-    assert_eq!(span(16 << 30), Ok(16));
-    assert_eq!(span(MAX_FILE), Ok(16_384));
     assert_eq!(MAX_FILE, 16 << 40);
+    assert!(Outliner::new(MAX_FILE).is_ok());
     for len in [MAX_FILE + 1, 1 << 63, u64::MAX] {
         assert_eq!(Outliner::new(len).err(), Some(TreeError::TooLarge));
     }
+    // One span of 1 GiB has as many hashes inside as are ever kept.
     assert_eq!(Outliner::with_limit((1 << 30) + 1, 1).err(), Some(TreeError::TooLarge));
     assert!(Outliner::with_limit(1 << 30, 1).is_ok() && Outliner::with_limit(0, 0).is_ok());
 }
