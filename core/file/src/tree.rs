@@ -1,6 +1,6 @@
 //! Proof of each 64 KiB of a file against the BLAKE3 hash of the whole.
 //!
-//! BLAKE3 is a tree: a file's hash is made of two [`Hash`]es, each of these of two more, down to
+//! BLAKE3 is a tree: a file's hash is made of two [hashes](struct@Hash), each of these of two more, down to
 //! 1 KiB. Here it ends at *groups* of 64 KiB ([`GROUP`]), so that what proves a file is a
 //! thousandth of it. The hash at the top is the file's plain BLAKE3, as `b3sum` prints it.
 //!
