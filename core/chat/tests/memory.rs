@@ -2,9 +2,9 @@
 #![allow(missing_docs)]
 
 use bytes::BytesMut;
-use semfio_chat::wire::{MAX_FRAME, Manner, PREFACE, Request};
+use semfio_chat::wire::{Ask, MAX_FRAME, Manner, PREFACE, Request};
 use semfio_chat::{Hub, HubConfig, Reports, Session};
-use semfio_machine::{ConnId, Instant, NetLimits, Now, Peer, Seed, Shard};
+use semfio_machine::{Chunk, ConnId, Instant, NetLimits, Now, Peer, Seed, Shard};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 
@@ -27,6 +27,32 @@ impl Bench {
     }
 
     fn admit(&mut self, room: &str) {
+        let id = self.come(|wire| Request::Join { since: 0, room }.put(wire));
+        self.ids.push(id);
+    }
+
+    /// The first opens the room, and lets the others in.
+    fn admit_sealed(&mut self, room: &str) {
+        let enter = Request::Key { room, ask: Ask::Enter { since: 0 } };
+        let id = self.come(|wire| enter.put(wire));
+        if let Some(&holder) = self.ids.first() {
+            let mut sent = Vec::new();
+            for chunk in self.shard.outbox(id).unwrap().chunks() {
+                if let Chunk::Bytes(bytes) = chunk {
+                    sent.extend_from_slice(bytes);
+                }
+            }
+            // The last frame is DOOR: two numbers at its end.
+            let peer = sent[sent.len() - 16..].first_chunk().unwrap();
+            let ask = Ask::Admit { peer: u64::from_be_bytes(*peer) };
+            let mut wire = BytesMut::new();
+            Request::Key { room, ask }.put(&mut wire);
+            self.shard.handle_received(self.now, holder, &mut wire);
+        }
+        self.ids.push(id);
+    }
+
+    fn come(&mut self, put: impl Fn(&mut BytesMut)) -> ConnId {
         let address = ([127, 0, 0, 1], 1).into();
         let peer = Peer { address, local: address };
         let id = self.shard.handle_accepted(self.now, peer).unwrap();
@@ -34,9 +60,9 @@ impl Bench {
         let mut wire = BytesMut::from(&PREFACE[..]);
         let max_frame = MAX_FRAME as u32;
         Request::Hello { max_frame, session: [0; 16], nick: &nick }.put(&mut wire);
-        Request::Join { since: 0, room }.put(&mut wire);
+        put(&mut wire);
         self.shard.handle_received(self.now, id, &mut wire);
-        self.ids.push(id);
+        id
     }
 
     /// Writes everything. How many connections were written to.
@@ -56,17 +82,13 @@ impl Bench {
     }
 }
 
-/// One test, so that nothing else allocates meanwhile.
-#[test]
-fn deliveries_allocate_nothing_and_idle_members_hold_little() {
+/// A room of 50, and who has spoken there.
+fn deliveries(admit: impl Fn(&mut Bench, &str), wire: &[u8]) -> (Bench, ConnId) {
     let mut bench = Bench::new(50);
     for _ in 0..50 {
-        bench.admit("lobby");
+        admit(&mut bench, "lobby");
         bench.turn();
     }
-    let mut wire = BytesMut::new();
-    let text = "x".repeat(100);
-    Request::Msg { tag: 1, manner: Manner::Text, to: "lobby", text: &text }.put(&mut wire);
     let mut message = wire.to_vec();
     let sender = bench.ids[0];
     let mut say = |bench: &mut Bench, n: usize| {
@@ -85,6 +107,19 @@ fn deliveries_allocate_nothing_and_idle_members_hold_little() {
     eprintln!("{deliveries} deliveries, {allocations} allocations, {others} but for ACKs");
     assert_eq!(deliveries, 250_000);
     assert!(others * 1_000 <= deliveries, "{others} allocations in {deliveries} deliveries");
+    (bench, sender)
+}
+
+/// One test, so that nothing else allocates meanwhile.
+#[test]
+fn deliveries_allocate_nothing_and_idle_members_hold_little() {
+    let text = "x".repeat(100);
+    let (mut clear, mut sealed) = (BytesMut::new(), BytesMut::new());
+    Request::Msg { tag: 1, manner: Manner::Text, to: "lobby", text: &text }.put(&mut clear);
+    let (tag, room, to, token) = (1, "lobby", "", &*text);
+    Request::Sealed { tag, room, to, epoch: 1, counter: 1, token }.put(&mut sealed);
+    deliveries(Bench::admit_sealed, &sealed);
+    let (mut bench, sender) = deliveries(Bench::admit, &clear);
 
     // Answers that wait hold what the outbox counts, and no block each.
     let mut wire = BytesMut::new();

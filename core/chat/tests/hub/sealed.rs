@@ -817,3 +817,27 @@ fn a_server_that_stops_opens_no_room() {
     assert_eq!(lab.frames(ana).last().unwrap(), "BYE");
     assert!(lab.net.is_over(lab.hub));
 }
+
+#[test]
+fn one_member_is_in_rooms_of_both_modes() {
+    let mut lab = Lab::new();
+    let members = room(&mut lab, &["ana", "bia"]);
+    let line = lab.line_member();
+    for &member in &members {
+        lab.join(member, "lobby");
+    }
+    forget(&mut lab, &members);
+    lab.say(members[0], 1, "in clear");
+    lab.seal(members[0], 2, "r", "", "gA");
+    lab.net.write(line, "hi\n");
+    lab.run(10);
+    for &member in &members {
+        let mut told = lab.news(member);
+        told.retain(|frame| !frame.starts_with("ACK"));
+        told.sort();
+        let expected =
+            ["MSG 4 lobby ana: in clear", "MSG 5 lobby guest-1: hi", "SEALED 3 r ana-> 1/2: gA"];
+        assert_eq!(told, expected);
+    }
+    assert!(!lab.text(line).contains("gA"));
+}
