@@ -153,17 +153,3 @@ fn digest(sync: &KeySync, out: &Out) -> u64 {
     format!("{:?}", sync.poll_timeout()).hash(&mut hasher);
     hasher.finish()
 }
-impl Tape {
-    pub fn dump(&self) -> String {
-        let mut s = String::new();
-        for (n, i) in &self.inputs {
-            if matches!(i, In::Transmit(_) | In::Events) {
-                continue;
-            }
-            let mut l = format!("{:?}", i);
-            l.truncate(130);
-            s += &format!("{:?} {}\n", n.mono.as_nanos() / 1000000, l);
-        }
-        s
-    }
-}

@@ -80,8 +80,6 @@ pub struct Token {
 pub struct Said {
     pub message: Message,
     pub to: String,
-    pub sender: u64,
-    pub epoch: u64,
     /// How many PARTs its sender had been told of.
     parts: u64,
     /// Its sender had not read for so long that nobody owes it anything.
@@ -563,12 +561,12 @@ impl World {
     fn closed(&mut self, who: usize) {
         if let Some(place) = self.hub.door.iter().position(|place| place.1 == who) {
             let (peer, ..) = self.hub.door.remove(place);
-            self.to_holder(Down::Gone { peer });
+            self.holder_hears(Down::Gone { peer });
         }
         let Some(at) = self.hub.seats.iter().position(|seat| seat.1 == who) else { return };
         let (peer, ..) = self.hub.seats.remove(at);
         self.hub.parts += 1;
-        self.to_holder(Down::Gone { peer });
+        self.holder_hears(Down::Gone { peer });
         if self.hub.seats.is_empty() {
             self.hub.owed = None;
             let parts = self.hub.parts;
@@ -589,7 +587,7 @@ impl World {
         }
     }
 
-    fn to_holder(&mut self, frame: Down) {
+    fn holder_hears(&mut self, frame: Down) {
         if let Some(to) = self.person_of(self.hub.holder) {
             self.send_down(to, frame);
         }
@@ -618,7 +616,7 @@ impl World {
         while let Some(place) = self.hub.door.iter().position(|place| place.3 <= now) {
             let (peer, who, ..) = self.hub.door.remove(place);
             self.send_down(who, Down::Refused(Refusal::Timeout));
-            self.to_holder(Down::Gone { peer });
+            self.holder_hears(Down::Gone { peer });
         }
         if self.hub.owed.is_some_and(|at| at <= now) {
             self.hub.owed = None;
@@ -822,7 +820,7 @@ impl World {
                 panic!("{who} is ready and does not seal")
             };
             let kept = to.clone();
-            self.said.insert(text.clone(), Said { message, to: kept, sender, epoch, parts, stale });
+            self.said.insert(text.clone(), Said { message, to: kept, parts, stale });
             self.send_up(who, Up::Sealed(Token { sender, to, epoch, counter, token, text }));
         }
     }
