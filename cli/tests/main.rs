@@ -2,6 +2,7 @@
 
 mod chat;
 mod peers;
+mod sealed;
 mod terminal;
 mod token;
 mod trace;
