@@ -7,11 +7,14 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use semfio_keysync::Passphrase;
+use signal_hook::consts::SIGINT;
 use zeroize::Zeroizing;
 
-use crate::failed::{Failed, USAGE};
+use crate::failed::{Failed, INTERRUPTED, USAGE};
 use crate::output::notice;
 
 /// The longest passphrase in bytes. More is no passphrase but a wrong file.
@@ -46,8 +49,7 @@ impl PassphraseArgs {
         let text = if let Some(path) = &self.passphrase_file {
             from_file(path)?
         } else if self.passphrase {
-            let typed = rpassword::prompt_password("passphrase: ");
-            Zeroizing::new(typed.map_err(|error| no_prompt(&error))?.into_bytes())
+            Zeroizing::new(prompt().map_err(|error| no_prompt(&error))?.into_bytes())
         } else {
             let Some(text) = env::var_os(VARIABLE) else { return Ok(None) };
             Zeroizing::new(text.into_vec())
@@ -68,7 +70,19 @@ fn check(text: &[u8]) -> Result<Passphrase, Failed> {
     Ok(Passphrase::new(text))
 }
 
+/// Asks at the terminal. An interruption is an error and does not end the process, which would leave
+/// the terminal as it is while nothing is shown.
+fn prompt() -> io::Result<String> {
+    let survived = signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)))?;
+    let typed = rpassword::prompt_password("passphrase: ");
+    signal_hook::low_level::unregister(survived);
+    typed
+}
+
 fn no_prompt(error: &io::Error) -> Failed {
+    if error.kind() == io::ErrorKind::Interrupted {
+        return Failed::because(INTERRUPTED, "no passphrase", "interrupted");
+    }
     Failed::because(USAGE, "cannot ask for the passphrase", error).hint(format!(
         "without a terminal, use --passphrase-file FILE, or {VARIABLE} in the environment"
     ))

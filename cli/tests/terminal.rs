@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -25,13 +25,25 @@ struct Terminal {
 
 impl Terminal {
     fn start(args: &[&str]) -> Self {
+        Self::of(semfio(args))
+    }
+
+    /// In a session of its own, whose terminal this is: for what opens `/dev/tty`.
+    fn start_session(args: &[&str]) -> Self {
+        let semfio = semfio(args);
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "--wait"]).arg(semfio.get_program()).args(semfio.get_args());
+        command.env_remove("SEMFIO_PASSPHRASE");
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
         let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&controller).unwrap();
         unlockpt(&controller).unwrap();
         let name = ptsname(&controller, Vec::new()).unwrap();
         let line = open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
         let end = || Stdio::from(line.try_clone().unwrap());
-        let mut command = semfio(args);
         command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end());
         let child = command.spawn().unwrap();
         let keys = File::from(controller);
@@ -53,6 +65,15 @@ impl Terminal {
 
     fn shown(&self) -> String {
         String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
+    }
+
+    /// Waits for a prompt after which nothing is shown.
+    #[track_caller]
+    fn asks(&self, prompt: &str) {
+        self.shows(prompt);
+        while tcgetattr(&self.line).unwrap().local_modes.contains(LocalModes::ECHO) {
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[track_caller]
@@ -128,5 +149,26 @@ fn control_c_leaves() {
     ana.shows("joined lobby");
     ana.press("\x03");
     assert_eq!(ana.child.wait().unwrap().code(), Some(130), "{:?}", ana.shown());
+    drop(server);
+}
+
+#[test]
+fn a_passphrase_is_asked_for_and_not_shown() {
+    let server = Server::start(&[]);
+    let args = ["chat", "join", &server.address, "--nick", "ana", "--passphrase"];
+    let mut ana = Terminal::start_session(&args);
+    ana.asks("passphrase: ");
+    ana.press("abacate\r");
+    ana.shows("joined lobby");
+    ana.shows("you opened lobby");
+    assert!(!ana.shown().contains("abacate"), "{:?}", ana.shown());
+    ana.press("\x04");
+    assert_eq!(ana.child.wait().unwrap().code(), Some(0), "{:?}", ana.shown());
+    let mut bia = Terminal::start_session(&args);
+    bia.asks("passphrase: ");
+    bia.press("aba\x03");
+    assert_eq!(bia.child.wait().unwrap().code(), Some(130), "{:?}", bia.shown());
+    let modes = tcgetattr(&bia.line).unwrap().local_modes;
+    assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO), "{:?}", bia.shown());
     drop(server);
 }
