@@ -11,10 +11,12 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use anyhow::{Context as _, bail, ensure};
 use semfio_chat::{
-    Happened, Outcome, Participant, ParticipantConfig, ParticipantMessage, ParticipantReport,
+    Cause, Happened, Keys, Outcome, Participant, ParticipantConfig, ParticipantMessage,
+    ParticipantReport,
 };
 use semfio_echo::{ClientConfig, ClientEvent, DatagramClient, Interval, Ping};
 use semfio_frame::Dialect;
+use semfio_keysync::Passphrase;
 use semfio_machine::{DatagramMachine as _, Shard, Target};
 use semfio_runtime_os::{Clock, Handle, seed};
 use serde_json::json;
@@ -43,8 +45,9 @@ pub(crate) fn run(common: &Common) -> Result<ExitCode, Failed> {
         quiet: common.quiet,
         records: common.json.then(Records::default),
     };
-    let stops: [(&str, Stop); 3] = [
+    let stops: [(&str, Stop); 4] = [
         ("chat", |guide, servers| guide.chat(servers.chat)),
+        ("sealed chat", |guide, servers| guide.sealed(servers.sealed)),
         ("echo over TCP", |guide, servers| guide.echo(servers.echo)),
         ("echo over UDP", |guide, servers| guide.datagram_echo(servers.datagram_echo)),
     ];
@@ -142,6 +145,30 @@ impl Guide {
         Ok(())
     }
 
+    fn sealed(&mut self, server: SocketAddr) -> anyhow::Result<()> {
+        let ana = Member::join_sealed(self.runtime, server, "ana", b"abacate")?;
+        ana.sees("ana opens the room", |report| has_keys(report, &Keys::Opened))?;
+        let bia = Member::join_sealed(self.runtime, server, "bia", b"abacate")?;
+        ana.sees("ana lets bia in", |report| is_entry(report, "bia", &Happened::Join))?;
+        ana.says("olá, bia");
+        bia.sees("bia reads ana", |report| is_text(report, "ana", "olá, bia"))?;
+        self.seen("ana and bia agree on keys by their passphrase, and bia reads ana");
+        let eva = Member::join_sealed(self.runtime, server, "eva", b"abacaxi")?;
+        eva.sees("eva is kept out", |report| {
+            matches!(report, ParticipantReport::Over(Outcome::Locked(..)))
+        })?;
+        eva.ends()?;
+        self.seen("eva has another passphrase, and is kept out");
+        let left = Cause::Left("bia".into());
+        bia.leave()?;
+        ana.sees("ana changes the key", |report| {
+            matches!(report, ParticipantReport::Keys { what: Keys::Epoch { cause, .. }, .. }
+                if *cause == left)
+        })?;
+        self.seen("bia leaves, and what is said from here on is under a key she never had");
+        ana.leave()
+    }
+
     fn echo(&mut self, server: SocketAddr) -> anyhow::Result<()> {
         let sent: Vec<u8> = (0..=255).cycle().take(100_000).collect();
         let mut stream = TcpStream::connect(server)?;
@@ -230,7 +257,23 @@ impl Member {
         nick: &str,
     ) -> anyhow::Result<Self> {
         let config = ParticipantConfig::new(Target::Address(server), dialect, nick, "lobby");
-        let participant = Participant::new(config, &seed::draw()?);
+        Self::start(runtime, Participant::new(config, &seed::draw()?))
+    }
+
+    fn join_sealed(
+        runtime: Runtime,
+        server: SocketAddr,
+        nick: &str,
+        passphrase: &[u8],
+    ) -> anyhow::Result<Self> {
+        let target = Target::Address(server);
+        let config = ParticipantConfig::new(target, Dialect::Framed, nick, "lobby");
+        let passphrase = Passphrase::new(passphrase);
+        let (seed, secrets) = (seed::draw()?, seed::draw()?);
+        Self::start(runtime, Participant::sealed(config, &seed, passphrase, &secrets))
+    }
+
+    fn start(runtime: Runtime, participant: Participant) -> anyhow::Result<Self> {
         let (tell, reports) = mpsc::channel();
         let (give, given) = mpsc::channel();
         let thread = thread::spawn(move || {
@@ -269,12 +312,21 @@ impl Member {
         let _ = self.handle.send(Spoken(ParticipantMessage::Eof));
         let left = |report: &_| matches!(report, ParticipantReport::Over(Outcome::Left));
         self.sees("leaving", left)?;
+        self.ends()
+    }
+
+    /// Waits for the end of its host.
+    fn ends(self) -> anyhow::Result<()> {
         Ok(self.thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))??)
     }
 }
 
 fn is_welcome(report: &ParticipantReport, name: &str) -> bool {
     matches!(report, ParticipantReport::Welcome { nick, .. } if nick == name)
+}
+
+fn has_keys(report: &ParticipantReport, wanted: &Keys) -> bool {
+    matches!(report, ParticipantReport::Keys { what, .. } if what == wanted)
 }
 
 fn is_entry(report: &ParticipantReport, name: &str, happened: &Happened) -> bool {
