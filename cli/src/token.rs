@@ -59,7 +59,6 @@ pub(crate) enum Token {
 
 /// The first key seals, every key opens. Without any, those in SEMFIO_KEY are taken.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Keys")]
 pub(crate) struct Keys {
     /// A file with keys, one a line: the first seals, all open; else the keys in SEMFIO_KEY
     #[arg(long, value_name = "FILE")]
