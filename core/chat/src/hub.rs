@@ -403,7 +403,7 @@ impl Hub {
         };
         self.nicks.remove(&Folded::new(&member.nick));
         self.sessions.remove(&member.session);
-        self.leave_doors(conn, None, net);
+        self.leave_doors(now, conn, None, net);
         for &(room, place) in &member.seats {
             self.unseat(now, room, place, &member.nick, net);
         }
@@ -593,7 +593,7 @@ impl Hub {
         net: &mut Net<Session>,
     ) -> Result<(), Refusal> {
         let not_there = || (ErrorCode::NotMember, "not in that room".into());
-        if self.leave_doors(conn, Some(at), net) {
+        if self.leave_doors(now, conn, Some(at), net) {
             return Ok(());
         }
         let member = self.member_mut(conn).ok_or_else(not_there)?;

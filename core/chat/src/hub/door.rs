@@ -11,12 +11,14 @@
 //! |---|---|---|---|
 //! | outside | ENTER, and nobody is inside | holder | JOIN entry; to it DOOR, both numbers equal |
 //! | outside | ENTER | candidate | to it DOOR; to the holder KNOCK |
-//! | outside | ENTER, too many guesses or candidates | outside | to it REFUSED |
+//! | outside | ENTER, as many guesses as may be are under way from its address | waiting | |
+//! | outside, waiting | too many guesses or candidates | outside | to it REFUSED |
+//! | waiting | a guess from its address was right | candidate | as ENTER |
 //! | candidate | ADMIT by the holder | member | JOIN entry |
 //! | candidate | REFUSE by the holder | outside | to it REFUSED |
-//! | candidate | [`DOOR_WITHIN`] | outside | to it REFUSED; to the holder GONE |
-//! | candidate | PART, BYE, connection gone | outside | to the holder GONE |
-//! | candidate | the last inside leaves | the oldest: holder; others: candidate | as ENTER |
+//! | candidate, waiting | [`DOOR_WITHIN`] | outside | to it REFUSED; to the holder GONE |
+//! | candidate, waiting | PART, BYE, connection gone | outside | to the holder GONE |
+//! | candidate, waiting | the last inside leaves | the oldest: holder; others: candidate | as ENTER |
 //! | member, holder | PART, BYE, connection gone | outside | PART entry; to the holder GONE |
 //! | member | it is first now | holder | HOLDER entry; DOOR and KNOCK for each candidate |
 //! | holder | EPOCH | holder | EPOCH entry |
@@ -31,7 +33,7 @@ use rand_core::RngCore;
 use semfio_keysync::RetryIn;
 use semfio_machine::{ConnId, Instant, Net, Now};
 
-use super::{Hub, HubReport, Refusal, Reports, find, tell_entry};
+use super::{Hub, HubReport, Member, Refusal, Reports, find, tell_entry};
 use crate::log::Log;
 use crate::session::Session;
 use crate::text::Folded;
@@ -71,6 +73,9 @@ pub(super) struct Candidate {
     source: IpAddr,
     until: Instant,
     relays: u8,
+    /// The holder was told of it. Else it waits until a guess from its address was right: a class
+    /// behind one address enters by and by, and guesses no faster than one.
+    called: bool,
 }
 
 impl Door {
@@ -187,11 +192,13 @@ impl Hub {
                 if let Some(candidate) = self.take_candidate(at, peer) {
                     self.guard.give_back(&candidate.source);
                     self.seat_candidate(now, candidate, net);
+                    self.call_waiting(now, candidate.source, net);
                 }
             }
             Ask::Refuse { peer, why } => {
                 if let Some(candidate) = self.take_candidate(at, peer) {
                     self.turn_away(candidate, why, net);
+                    self.call_waiting(now, candidate.source, net);
                 }
             }
             Ask::Epoch { epoch, fresh, check } => {
@@ -243,31 +250,58 @@ impl Hub {
             number = self.rng.next_u64();
         }
         let until = now.mono.saturating_add(DOOR_WITHIN);
-        let candidate = Candidate { room: at, number, conn, since, source, until, relays: 0 };
-        let Some(holder) = self.door(at).and_then(Door::holder) else {
+        let candidate =
+            Candidate { room: at, number, conn, since, source, until, relays: 0, called: false };
+        if self.door(at).and_then(Door::holder).is_none() {
             self.seat_candidate(now, candidate, net);
             return Ok(());
-        };
+        }
         let at_door = self.candidates.iter().filter(|candidate| candidate.room == at).count();
         if at_door >= MAX_CANDIDATES {
             self.turn_away(candidate, Why::Limit, net);
             return Ok(());
         }
-        if let Err(RetryIn(pause)) = self.guard.guess(now.mono, source) {
-            self.tell_door(conn, at, Tell::Refused { why: Why::Limit }, net);
-            let reported = self.member_mut(conn).map(|m| core::mem::replace(&mut m.limited, true));
-            if reported == Some(false) {
-                self.report(|_| HubReport::Limited { source, pause });
-            }
-            return Ok(());
-        }
         self.candidates.push_back(candidate);
         self.wake_doors(until);
+        self.call_waiting(now, source, net);
+        Ok(())
+    }
+
+    /// Calls those who wait, as far as their address may guess. Without another guess under way that
+    /// may turn out right, they are turned away.
+    fn call_waiting(&mut self, now: Now, source: IpAddr, net: &mut Net<Session>) {
+        let of_source = |c: &Candidate| c.source == source;
+        while let Some(index) = self.candidates.iter().position(|c| of_source(c) && !c.called) {
+            let Some(candidate) = self.candidates.get_mut(index) else { return };
+            let Candidate { room: at, number, conn, .. } = *candidate;
+            match self.guard.guess(now.mono, source) {
+                Ok(()) => {
+                    candidate.called = true;
+                    self.present(at, conn, number, net);
+                    let nick = self.nick_of(conn);
+                    self.report(|hub| HubReport::Knocked { room: hub.room_name(at), nick });
+                }
+                Err(_) if self.candidates.iter().any(|c| of_source(c) && c.called) => return,
+                Err(RetryIn(pause)) => {
+                    self.candidates.remove(index);
+                    self.tell_door(conn, at, Tell::Refused { why: Why::Limit }, net);
+                    let told = |m: &mut Member| core::mem::replace(&mut m.limited, true);
+                    if self.member_mut(conn).map(told) == Some(false) {
+                        self.report(|_| HubReport::Limited { source, pause });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Brings a candidate and the holder together.
+    fn present(&mut self, at: usize, conn: ConnId, number: u64, net: &mut Net<Session>) {
+        let Some(holder) = self.door(at).and_then(Door::holder) else {
+            return;
+        };
         self.tell_door(conn, at, Tell::Door { you: number, holder: holder.number }, net);
         let nick = self.nick_of(conn);
         self.tell_holder(at, Tell::Knock { peer: number, nick: &nick }, net);
-        self.report(|hub| HubReport::Knocked { room: hub.room_name(at), nick });
-        Ok(())
     }
 
     /// From anybody to the holder, and from the holder to anybody. What cannot be handed over at once
@@ -286,11 +320,13 @@ impl Hub {
             return;
         };
         let (from, to) = if holder.conn == conn {
-            let waiting = self.candidates.iter().find(|c| c.room == at && c.number == peer);
+            let called = |c: &&Candidate| c.room == at && c.number == peer && c.called;
+            let waiting = self.candidates.iter().find(called);
             let to = door.conn_of(peer).or_else(|| waiting.map(|candidate| candidate.conn));
             (Some(holder.number), to)
         } else {
             let waiting = candidate.and_then(|index| self.candidates.get(index));
+            let waiting = waiting.filter(|candidate| candidate.called);
             let from = door.number_of(conn).or_else(|| waiting.map(|candidate| candidate.number));
             // Meant for one that is not the holder, it was sent before the news of another came.
             (from, Some(holder.conn).filter(|_| peer == holder.number))
@@ -352,7 +388,8 @@ impl Hub {
 
     /// Takes one from the door.
     fn take_candidate(&mut self, at: usize, number: u64) -> Option<Candidate> {
-        let found = self.candidates.iter().position(|c| c.room == at && c.number == number);
+        let found =
+            self.candidates.iter().position(|c| c.room == at && c.number == number && c.called);
         self.candidates.remove(found?)
     }
 
@@ -422,15 +459,19 @@ impl Hub {
             return;
         };
         if let Some(candidate) = self.candidates.remove(oldest) {
-            self.guard.give_back(&candidate.source);
+            if candidate.called {
+                self.guard.give_back(&candidate.source);
+            }
             self.seat_candidate(now, candidate, net);
             self.introduce(at, net);
+            self.call_waiting(now, candidate.source, net);
         }
     }
 
     /// Takes one that leaves or is gone from all doors, or from one.
     pub(super) fn leave_doors(
         &mut self,
+        now: Now,
         conn: ConnId,
         only: Option<usize>,
         net: &mut Net<Session>,
@@ -440,14 +481,22 @@ impl Hub {
         self.candidates.retain(|candidate| {
             let stays = !leaves(candidate);
             if !stays {
-                left.push((candidate.room, candidate.number));
+                left.push(*candidate);
             }
             stays
         });
-        for &(at, peer) in &left {
-            self.tell_holder(at, Tell::Gone { peer }, net);
+        for candidate in &left {
+            self.off_door(now, candidate, net);
         }
         !left.is_empty()
+    }
+
+    /// Tells of one that is off its door, not by a word of the holder.
+    fn off_door(&mut self, now: Now, candidate: &Candidate, net: &mut Net<Session>) {
+        if candidate.called {
+            self.tell_holder(candidate.room, Tell::Gone { peer: candidate.number }, net);
+            self.call_waiting(now, candidate.source, net);
+        }
     }
 
     /// Enters in the log that the first in the row is the holder now.
@@ -475,18 +524,13 @@ impl Hub {
 
     /// Brings all candidates and a new holder together.
     fn introduce(&mut self, at: usize, net: &mut Net<Session>) {
-        let Some(holder) = self.door(at).and_then(Door::holder) else {
-            return;
-        };
         let mut waiting = Vec::new();
-        for candidate in self.candidates.iter_mut().filter(|candidate| candidate.room == at) {
+        for candidate in self.candidates.iter_mut().filter(|c| c.room == at && c.called) {
             candidate.relays = 0;
             waiting.push((candidate.conn, candidate.number));
         }
         for (conn, number) in waiting {
-            self.tell_door(conn, at, Tell::Door { you: number, holder: holder.number }, net);
-            let nick = self.nick_of(conn);
-            self.tell_holder(at, Tell::Knock { peer: number, nick: &nick }, net);
+            self.present(at, conn, number, net);
         }
     }
 
@@ -500,8 +544,9 @@ impl Hub {
         let late = |candidate: &Candidate| candidate.until <= now.mono;
         while self.candidates.front().is_some_and(late) {
             if let Some(candidate) = self.candidates.pop_front() {
-                self.turn_away(candidate, Why::Timeout, net);
-                self.tell_holder(candidate.room, Tell::Gone { peer: candidate.number }, net);
+                let why = if candidate.called { Why::Timeout } else { Why::Limit };
+                self.turn_away(candidate, why, net);
+                self.off_door(now, &candidate, net);
             }
         }
         for at in 0..self.rooms.len() {

@@ -363,6 +363,41 @@ fn guesses_are_limited_by_address_and_given_back_when_right() {
 }
 
 #[test]
+fn a_class_behind_one_address_enters_together() {
+    let mut lab = Lab::new();
+    let ana = lab.knock("ana", "r");
+    let enter = |lab: &mut Lab, nick: &str| {
+        let peer = lab.connect_from([10, 9, 0, 3].into());
+        lab.hello(peer, nick, [0; 16]);
+        lab.key(peer, "r", Ask::Enter { since: 0 });
+        peer
+    };
+    let class: Vec<_> = (0..30).map(|n| enter(&mut lab, &format!("m{n}"))).collect();
+    lab.run(10);
+    assert_eq!(lab.only(ana, "KNOCK").len(), 3, "no more guesses at once than from anybody");
+    for &peer in &class {
+        let peer = number(&lab, peer);
+        lab.key(ana, "r", Ask::Admit { peer });
+        lab.run(10);
+    }
+    for &peer in &class {
+        assert_eq!(lab.only(peer, "REFUSED"), [""; 0]);
+    }
+    assert_eq!(lab.only(ana, "JOIN").len(), 31);
+    // Once none is under way that may be right, those who wait are told.
+    let wrong: Vec<_> = (0..5).map(|n| enter(&mut lab, &format!("w{n}"))).collect();
+    lab.run(10);
+    for &peer in &wrong[..3] {
+        let peer = number(&lab, peer);
+        lab.key(ana, "r", Ask::Refuse { peer, why: Why::Proof });
+        lab.run(10);
+    }
+    assert_eq!(lab.only(wrong[3], "REFUSED"), ["REFUSED r Limit"]);
+    assert_eq!(lab.only(wrong[4], "REFUSED"), ["REFUSED r Limit"]);
+    assert_eq!(lab.only(ana, "KNOCK").len(), 33);
+}
+
+#[test]
 fn a_flood_of_entering_is_reported_once() {
     let mut lab = Lab::new();
     let ana = lab.knock("ana", "r");
