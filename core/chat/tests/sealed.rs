@@ -3,6 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use rand_core::RngCore as _;
 use semfio_chat::wire::{PREFACE, Response, What};
 use semfio_chat::{
     Client, Happened, Hub, HubConfig, HubMessage, Keys, Outcome, Participant, ParticipantConfig,
@@ -573,4 +574,88 @@ fn thirty_join_at_once() {
         let heard = room.heard(*member);
         assert_eq!(heard, said, "{:?}", room.reports(*member).last());
     }
+}
+
+/// Links that break again and again, each connection after another number of bytes, `most` at most:
+/// the breaks, the texts, and what each member heard of them.
+fn storm(seed: u64, least: u32, most: u32) -> (usize, Vec<String>, [Vec<String>; 4]) {
+    let mut room = Room::new();
+    let mut rng = Seed::from_u64(seed).stream(7);
+    let nicks = ["ana", "bia", "caio", "davi"];
+    let mut cut = |room: &mut Room, peer: u8, least: u32| {
+        let after = u64::from(least + rng.next_u32() % (most - least));
+        let bad = LinkConfig { reset_after: Some(after), ..LinkConfig::default() };
+        let (mut from, mut to) = (address(peer), SERVER.into());
+        if rng.next_u32() % 2 == 0 {
+            (from, to) = (to, from);
+        }
+        room.net.set_link(from, to, bad);
+        room.net.set_link(to, from, LinkConfig::default());
+        rng.next_u32() as usize
+    };
+    for peer in 1..=4 {
+        // Enough to enter.
+        cut(&mut room, peer, least.max(most / 2));
+    }
+    let members = room.members(nicks);
+    let mut said = Vec::new();
+    for n in 0..80 {
+        let mut draw = 0;
+        for peer in 1..=4 {
+            match n {
+                0..60 => draw = cut(&mut room, peer, least),
+                _ => {
+                    room.net.set_link(address(peer), SERVER.into(), LinkConfig::default());
+                    room.net.set_link(SERVER.into(), address(peer), LinkConfig::default());
+                    draw = draw * 31 + n;
+                }
+            }
+        }
+        let text = format!("{n} {}", "x".repeat(draw / 4 % 900));
+        room.say(members[draw % 4], &text);
+        said.push(format!("{}: {text}", nicks[draw % 4]));
+        room.run((draw / 4096 % 700) as u64);
+    }
+    room.run(120_000);
+    said.sort();
+    let lost = |report: &&_| matches!(report, ParticipantReport::Lost { .. });
+    let breaks = members.map(|member| room.reports(member).iter().filter(lost).count());
+    let heard = members.map(|member| {
+        let mut heard = room.heard(member);
+        heard.sort();
+        heard
+    });
+    assert_eq!(members.map(|member| room.done(member)).iter().sum::<usize>(), 80, "seed {seed}");
+    (breaks.iter().sum(), said, heard)
+}
+
+/// Of ten storms: the breaks, and the texts that were told as unreadable. None is doubled, none is
+/// missed in silence.
+fn storms(least: u32, most: u32) -> (usize, usize) {
+    let (mut all, mut unreadable) = (0, 0);
+    for seed in 0..10 {
+        let (breaks, said, heard) = storm(seed, least, most);
+        all += breaks;
+        for (n, heard) in heard.iter().enumerate() {
+            assert_eq!(heard.len(), said.len(), "seed {seed}, member {n}");
+            let read = || heard.iter().filter(|text| *text != "(unreadable)");
+            let mut once: Vec<_> = read().collect();
+            once.dedup();
+            assert_eq!(once.len(), read().count(), "seed {seed}, member {n}");
+            unreadable += heard.len() - once.len();
+        }
+    }
+    (all, unreadable)
+}
+
+#[test]
+fn links_that_break_again_and_again_double_nothing_and_lose_nothing_in_silence() {
+    // Of 3,200. When all are gone at once and come back, those who saw the last key and those who
+    // did not have no key in common; what is said before they agree again is told as unreadable.
+    let (breaks, unreadable) = storms(4_000, 20_000);
+    println!("{breaks} breaks, {unreadable} unreadable");
+    assert!(breaks > 30 && unreadable < 20, "{breaks} breaks, {unreadable} unreadable");
+    let (breaks, unreadable) = storms(200, 4_000);
+    println!("{breaks} breaks, {unreadable} unreadable");
+    assert!(breaks > 300, "{breaks} breaks");
 }
