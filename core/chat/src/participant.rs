@@ -742,7 +742,7 @@ impl Participant {
                 Happened::Nick(new.to_owned())
             }
             What::Sealed(text) => {
-                self.handle_sealed(now, &entry, &text, old, net);
+                self.handle_sealed(now, &entry, &text, (old, history), net);
                 return if logged && !history {
                     self.saw(now, room, seq, net)
                 };
@@ -781,14 +781,15 @@ impl Participant {
         now: Now,
         entry: &Entry<'_>,
         text: &Sealed<'_>,
-        old: bool,
+        (old, history): (bool, bool),
         net: &mut Net<Client>,
     ) {
         let (label, room) = ((entry.seq, entry.time), entry.room);
         let token = Some((text.sender, text.epoch, text.counter));
         let mut sent = self.unsent.iter().take(self.in_flight.max(self.in_doubt));
         let found = sent.position(|unsent| unsent.token == token);
-        match self.sealed.as_mut().map(|sealed| sealed.open(now, room, text, label)) {
+        let again = Some(label).filter(|_| !history);
+        match self.sealed.as_mut().map(|sealed| sealed.open(now, room, text, again)) {
             Some(Ok(message)) => {
                 let number = self.sealed.as_mut().is_some_and(|s| s.is_own(room, text.sender));
                 let own = number || old && Folded::new(&message.nick) == Folded::new(&self.nick);

@@ -259,18 +259,22 @@ impl SealedRooms {
         Ok(Token { sender: room.keys.number(), epoch, counter, text })
     }
 
-    /// Opens a text, or has it told later with `label`.
+    /// Opens a text, or has it told later with the label; without one it is of a history, and may
+    /// have been opened before.
     pub(crate) fn open(
         &mut self,
         now: Now,
         room: &str,
         sealed: &wire::Sealed<'_>,
-        label: Label,
+        label: Option<Label>,
     ) -> Result<Message, Unopened> {
         let room = self.room_mut(room).ok_or(Unopened::Refused)?;
         let &wire::Sealed { sender, to, epoch, counter, token } = sealed;
         let outer = Outer { sender, to, epoch, counter };
-        room.keys.open(now, &outer, token.as_bytes(), label)
+        match label {
+            Some(label) => room.keys.open(now, &outer, token.as_bytes(), label),
+            None => room.keys.open_again(now, &outer, token.as_bytes()),
+        }
     }
 }
 

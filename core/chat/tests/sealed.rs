@@ -461,6 +461,40 @@ fn a_private_text_is_for_one() {
     assert_eq!(room.reports(ana).iter().filter(|report| refused(report)).count(), 1);
 }
 
+#[test]
+fn history_shows_what_can_still_be_opened() {
+    let mut room = Room::new();
+    let ana = room.member("ana");
+    room.say(ana, "alone");
+    let bia = room.member("bia");
+    room.say(ana, "together");
+    room.run(100);
+    for member in [ana, bia] {
+        room.say(member, "/history 1");
+        room.run(100);
+    }
+    assert_eq!(room.heard(ana), ["ana: alone", "ana: together", "ana: alone", "ana: together"]);
+    // What was said before she came is not for her.
+    assert_eq!(room.heard(bia), ["ana: together", "(unreadable)", "ana: together"]);
+    // Nor, once its key is wiped, for anybody.
+    room.run(40_000);
+    room.say(ana, "/history 1");
+    room.run(100);
+    assert_eq!(room.heard(ana)[4..], ["(unreadable)", "ana: together"]);
+}
+
+#[test]
+fn a_new_name_is_sealed_with_what_is_said_under_it() {
+    let mut room = Room::new();
+    let [ana, bia] = room.members(["ana", "bia"]);
+    for line in ["before", "/nick eva", "after"] {
+        room.say(bia, line);
+        room.run(100);
+    }
+    assert_eq!(room.heard(ana), ["bia: before", "eva: after"]);
+    assert_eq!(room.heard(bia), ["bia: before", "eva: after"]);
+}
+
 /// Keys that open a token: any 32 octets of what passed, and of what is base64 in it.
 fn keys_on(wire: &[u8], token: &str) -> usize {
     let policy = Policy { ttl: None, skew: None, decoding: Decoding::Strict };

@@ -660,12 +660,29 @@ impl KeySync {
             self.held.push_back(Held { sender, to, epoch, counter, token, label, until });
             return Err(Unopened::Held);
         }
-        let opened = self.read(outer, token).ok_or(Unopened::Refused);
+        let opened = self.read(outer, token, false).ok_or(Unopened::Refused);
         self.settle();
         opened
     }
 
-    fn read(&mut self, outer: &Outer<'_>, token: &[u8]) -> Option<Message> {
+    /// Opens a token whose owner asked for what was said before: it may have been opened already,
+    /// and nothing is held.
+    pub fn open_again(
+        &mut self,
+        now: Now,
+        outer: &Outer<'_>,
+        token: &[u8],
+    ) -> Result<Message, Unopened> {
+        self.begin(now);
+        if token.len() > MAX_SEALED || matches!(self.state, State::Failed(_)) {
+            return Err(Unopened::Refused);
+        }
+        let opened = self.read(outer, token, true).ok_or(Unopened::Refused);
+        self.settle();
+        opened
+    }
+
+    fn read(&mut self, outer: &Outer<'_>, token: &[u8], again: bool) -> Option<Message> {
         let key = self.epochs.get_mut(&outer.epoch)?;
         reuse(&mut self.plain, token.len());
         self.vault.open(self.now.unix, outer.epoch, token, &mut self.plain).ok()?;
@@ -679,7 +696,8 @@ impl KeySync {
         if !bound || key.windows.len() > MAX_MEMBERS {
             return None;
         }
-        if !key.windows.entry(outer.sender).or_default().accept(outer.counter) {
+        let first = key.windows.entry(outer.sender).or_default().accept(outer.counter);
+        if !first && !again {
             return None;
         }
         let Sealed { manner, nick, text, .. } = sealed;
@@ -963,7 +981,7 @@ impl KeySync {
             }
             self.held_octets = self.held_octets.saturating_sub(held.token.len());
             let Held { sender, ref to, epoch, counter, ref token, label, .. } = held;
-            let read = self.read(&Outer { sender, to, epoch, counter }, token);
+            let read = self.read(&Outer { sender, to, epoch, counter }, token, false);
             self.events.push_back(match read {
                 Some(message) => KeyEvent::Opened { label, message },
                 None => KeyEvent::Unreadable { label },
