@@ -2,7 +2,7 @@
 //!
 //! | state | input | becomes | tells |
 //! |---|---|---|---|
-//! | Start | (the connection stands) | AwaitPreface, or Open unless framed | |
+//! | Start | (the connection stands) | AwaitPreface, or Open unless framed; AwaitKey for tokens | |
 //! | AwaitPreface | text before a 0xFF | AwaitPreface | skipped: a server takes a late framed peer for raw |
 //! | AwaitPreface | the preface | AwaitWelcome | |
 //! | AwaitWelcome | WELCOME | Joined | `Response` |
@@ -10,20 +10,28 @@
 //! | AwaitWelcome, Joined | a frame | the same | `Response`; PING is answered |
 //! | AwaitWelcome, Joined | BYE, a fatal ERROR | Closed | `Response` |
 //! | Open | bytes | Open | `Text`, one a read; `Sent` for each text that came back (raw) |
+//! | AwaitKey | 44 octets | Open, OK is sent | `Synchronized` |
+//! | AwaitKey | no key, or 10 s | Failed | |
+//! | Open (tokens) | a token | Open | `Text`; `Sent` for each text that came back |
+//! | Open (tokens) | what is no token | Open | `Unreadable` |
 //! | any | command `Finish` | sending half closed | |
 //! | any | end of input | Closed | |
 //!
 //! In the raw dialect of the course's chat there are no borders, so the client makes them: the
-//! next text leaves [`PAUSE`] after the last has come back.
+//! next text leaves [`PAUSE`] after the last has come back. With tokens, those that come are told
+//! apart, but the course's server and its other clients cannot, so that it sends in the same way.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use bytes::BytesMut;
 use core::time::Duration;
 use semfio_frame::{Dialect, FrameError, HEADER, PREFACE, Read, read_frame};
-use semfio_machine::{Deadline, Input, Now, Outbox, Refused, Step, StreamMachine};
+use semfio_keysync::{Cut, Key, Splitter};
+use semfio_machine::{Deadline, Input, Now, Outbox, Refused, Rng, Step, StreamMachine};
 
-use crate::text::MAX_TEXT;
+use crate::text::{self, MAX_TEXT};
+use crate::token::{self, KEY_TEXT, OK, OK_WITHIN, TOKEN_TEXT};
 use crate::wire::{MAX_FRAME, Request, Response, SessionKey, WireError};
 
 /// How long a server may take to say WELCOME.
@@ -34,6 +42,9 @@ pub const WELCOME_WITHIN: Duration = Duration::from_secs(10);
 pub const PAUSE: Duration = Duration::from_millis(50);
 /// How long a raw text may take to come back before the next is sent all the same.
 pub const ECHO_WITHIN: Duration = Duration::from_secs(2);
+/// How long after OK the first text leaves. The course's server does not answer OK, and loses a text
+/// that it reads together with it.
+pub const SETTLE: Duration = Duration::from_millis(250);
 /// Raw texts that may wait for their turn.
 pub const MAX_WAITING: usize = 1024;
 
@@ -48,6 +59,9 @@ pub struct Client {
     /// Raw texts that wait for their turn, the one that was sent last at the front.
     waiting: VecDeque<Vec<u8>>,
     in_flight: bool,
+    /// How much of the front one came back, in pieces.
+    back: usize,
+    sealer: Option<Box<Sealer>>,
     /// The end of what came, in which the beginning of the text in flight may lie.
     tail: Vec<u8>,
     /// Texts that came back and are not told yet.
@@ -55,9 +69,22 @@ pub struct Client {
     finishing: bool,
 }
 
+/// What a member needs to speak tokens.
+#[derive(Debug)]
+struct Sealer {
+    /// Once it has come.
+    key: Option<Key>,
+    ivs: Rng,
+    splitter: Splitter,
+    /// The token in flight, and how much text it holds.
+    sent: Vec<u8>,
+    text: usize,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Start,
+    AwaitKey,
     AwaitPreface,
     AwaitWelcome,
     Joined,
@@ -71,9 +98,13 @@ enum State {
 pub enum ClientEvent<'i> {
     /// A frame. PING is answered already.
     Response(Response<'i>),
-    /// Line and raw: bytes as they came, one event a read.
+    /// Line and raw: bytes as they came, one event a read. Tokens: a text.
     Text(&'i [u8]),
-    /// Raw: so many texts have come back, in the order they were sent.
+    /// Tokens: the key came, and OK is sent.
+    Synchronized,
+    /// Tokens: something came that is none, or not under the key.
+    Unreadable,
+    /// Raw and tokens: so many texts have come back, in the order they were sent.
     Sent(usize),
 }
 
@@ -82,7 +113,8 @@ pub enum ClientEvent<'i> {
 pub enum ClientCommand<'c> {
     /// Framed: sends a request.
     Request(Request<'c>),
-    /// Line: sends the text and a line feed. Raw: sends the text, after the one before has come back.
+    /// Line: sends the text and a line feed. Raw and tokens: sends the text, after the one before
+    /// has come back.
     Text(&'c str),
     /// Nothing more will be sent.
     Finish,
@@ -106,6 +138,12 @@ pub enum ClientError {
     Wire(WireError),
     /// A frame that must not come before WELCOME, or a second WELCOME.
     Unexpected,
+    /// What came first is no key.
+    BadKey,
+    /// No key in time.
+    KeyTimeout,
+    /// It closed before its key was whole.
+    NoKey,
 }
 
 impl core::fmt::Display for ClientError {
@@ -118,6 +156,9 @@ impl core::fmt::Display for ClientError {
             Self::Frame(error) => error.fmt(f),
             Self::Wire(error) => error.fmt(f),
             Self::Unexpected => f.write_str("a frame came that must not come now"),
+            Self::BadKey => f.write_str("what the server sent first is no key"),
+            Self::KeyTimeout => f.write_str("the server sent no key"),
+            Self::NoKey => f.write_str("the server closed before its key was whole"),
         }
     }
 }
@@ -142,6 +183,14 @@ impl Client {
         Self::plain(Dialect::Raw)
     }
 
+    /// A member that speaks tokens under the key that the server sends in clear, as the course's client.
+    /// Everybody on the way reads it.
+    pub fn insecure_cleartext_key(ivs: Rng) -> Self {
+        let sealer =
+            Sealer { key: None, ivs, splitter: Splitter::new(), sent: Vec::new(), text: 0 };
+        Self { sealer: Some(Box::new(sealer)), ..Self::plain(Dialect::Token) }
+    }
+
     fn plain(dialect: Dialect) -> Self {
         Self {
             dialect,
@@ -151,6 +200,8 @@ impl Client {
             expired: false,
             waiting: VecDeque::new(),
             in_flight: false,
+            back: 0,
+            sealer: None,
             tail: Vec::new(),
             sent: 0,
             finishing: false,
@@ -158,6 +209,11 @@ impl Client {
     }
 
     fn start(&mut self, now: Now, out: &mut Outbox) {
+        if self.sealer.is_some() {
+            self.until = Some(Deadline { at: now.mono.saturating_add(OK_WITHIN), why: "key" });
+            self.state = State::AwaitKey;
+            return;
+        }
         let Some((session, nick)) = self.hello.take() else {
             self.state = State::Open;
             return;
@@ -229,6 +285,69 @@ impl Client {
         }
     }
 
+    fn key<'i>(&mut self, now: Now, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        let missing = KEY_TEXT.saturating_sub(input.len());
+        if missing > 0 {
+            return if input.at_eof() {
+                Err(ClientError::NoKey)
+            } else {
+                Ok(Step::NeedInput(missing))
+            };
+        }
+        let text =
+            core::str::from_utf8(input.take(KEY_TEXT)).ok().filter(|text| text.ends_with('='));
+        let key = text.and_then(|text| Key::parse(text).ok()).ok_or(ClientError::BadKey)?;
+        if let Some(sealer) = &mut self.sealer {
+            out.put(&token::seal(&key, &mut sealer.ivs, now, OK));
+            out.boundary();
+            sealer.key = Some(key);
+        }
+        self.until = Some(Deadline { at: now.mono.saturating_add(SETTLE), why: "settle" });
+        self.state = State::Open;
+        Ok(Step::Event(ClientEvent::Synchronized))
+    }
+
+    /// The next token, opened in its own place.
+    fn token<'i>(&mut self, now: Now, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        let Some((sealer, key)) = self
+            .sealer
+            .as_mut()
+            .and_then(|sealer| Some((&mut sealer.splitter, sealer.key.as_ref()?)))
+        else {
+            return Ok(Step::Done);
+        };
+        while let Some(cut) = sealer.cut(key, input.peek(), input.at_eof()) {
+            let n = match cut {
+                Cut::Rest(n) => {
+                    input.take(n);
+                    continue;
+                }
+                Cut::Lost(n) => {
+                    input.take(n);
+                    return Ok(Step::Event(ClientEvent::Unreadable));
+                }
+                Cut::Token(n) => n,
+            };
+            let place: &'i mut [u8] = input.take(n);
+            let Some(text) = token::open(key, now, place) else {
+                return Ok(Step::Event(ClientEvent::Unreadable));
+            };
+            if self.sealer.as_ref().is_some_and(|sealer| self.in_flight && sealer.sent == place) {
+                self.came_back(now, out);
+            }
+            // The text is shorter than its token.
+            let place: &'i mut [u8] = place.get_mut(..text.len()).unwrap_or_default();
+            place.copy_from_slice(&text);
+            return Ok(Step::Event(ClientEvent::Text(place)));
+        }
+        Ok(if input.at_eof() {
+            self.state = State::Closed;
+            Step::Done
+        } else {
+            Step::NeedInput(1)
+        })
+    }
+
     fn text<'i>(&mut self, now: Now, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
         if self.expired {
             self.expired = false;
@@ -240,6 +359,9 @@ impl Client {
         }
         if self.sent > 0 {
             return Ok(Step::Event(ClientEvent::Sent(core::mem::take(&mut self.sent))));
+        }
+        if self.sealer.is_some() {
+            return self.token(now, input, out);
         }
         if input.is_empty() {
             if input.at_eof() {
@@ -268,9 +390,14 @@ impl Client {
     }
 
     fn came_back(&mut self, now: Now, out: &mut Outbox) {
-        self.waiting.pop_front();
         self.in_flight = false;
         self.until = Some(Deadline { at: now.mono.saturating_add(PAUSE), why: "pause" });
+        self.back = self.back.saturating_add(self.sealer.as_ref().map_or(usize::MAX, |s| s.text));
+        if self.waiting.front().is_some_and(|text| text.len() > self.back) {
+            return;
+        }
+        self.back = 0;
+        self.waiting.pop_front();
         self.sent = self.sent.saturating_add(1);
         if self.waiting.is_empty() && self.finishing {
             out.finish();
@@ -279,7 +406,20 @@ impl Client {
 
     fn send_next(&mut self, now: Now, out: &mut Outbox) {
         if let Some(text) = self.waiting.front() {
-            out.put(text);
+            match &mut self.sealer {
+                None => out.put(text),
+                Some(sealer) => {
+                    let rest = text.get(self.back..).unwrap_or_default();
+                    let piece = text::head(rest, TOKEN_TEXT);
+                    if let Some(key) = &sealer.key {
+                        sealer.sent = token::seal(key, &mut sealer.ivs, now, piece);
+                        sealer.text = piece.len();
+                        out.boundary();
+                        out.put(&sealer.sent);
+                        out.boundary();
+                    }
+                }
+            }
             self.in_flight = true;
             self.until = Some(Deadline { at: now.mono.saturating_add(ECHO_WITHIN), why: "echo" });
         }
@@ -299,6 +439,7 @@ impl StreamMachine for Client {
     fn state(&self) -> &'static str {
         match self.state {
             State::Start => "Start",
+            State::AwaitKey => "AwaitKey",
             State::AwaitPreface => "AwaitPreface",
             State::AwaitWelcome => "AwaitWelcome",
             State::Joined => "Joined",
@@ -320,6 +461,8 @@ impl StreamMachine for Client {
         let waits = matches!(self.state, State::AwaitPreface | State::AwaitWelcome);
         let verdict = match self.state {
             _ if self.expired && waits => Err(ClientError::WelcomeTimeout),
+            State::AwaitKey if self.expired => Err(ClientError::KeyTimeout),
+            State::AwaitKey => self.key(now, input, out),
             State::AwaitPreface => self.preface(input, out),
             State::Closed => Ok(Step::Done),
             State::Failed(error) => return Err(error),

@@ -13,6 +13,7 @@ use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 use core::net::{IpAddr, SocketAddr};
@@ -26,9 +27,10 @@ use self::door::{Candidate, Door};
 pub use self::door::{DOOR_WITHIN, MAX_CANDIDATE_RELAYS, MAX_CANDIDATES, ROTATE_WITHIN};
 use crate::command::{HELP, Typed};
 use crate::line;
-use crate::log::{Log, LogLimits};
+use crate::log::{Log, LogLimits, RAW_PIECE};
 use crate::session::{Session, SessionCommand, SessionError, SessionEvent};
-use crate::text::{Folded, sanitize};
+use crate::text::{self, Folded, MAX_TEXT, sanitize};
+use crate::token::{self, Cleartext};
 use crate::wire::{
     Entry, ErrorCode, MAX_FRAME, Manner, Request, Response, Sealed, SessionKey, What, Why,
     put_names,
@@ -61,6 +63,10 @@ pub struct HubConfig {
     pub sealed_only: bool,
     /// What the application is told.
     pub reports: Reports,
+    /// Speaks tokens in place of lines and raw texts, as the course's secure chat does: the key, drawn from
+    /// the seed, goes in clear to whoever comes. It keeps nothing secret. Not where all is sealed. Default
+    /// `false`.
+    pub insecure_cleartext_key: bool,
 }
 
 impl Default for HubConfig {
@@ -76,6 +82,7 @@ impl Default for HubConfig {
             idle: Duration::from_secs(60),
             sealed_only: false,
             reports: Reports::Members,
+            insecure_cleartext_key: false,
         }
     }
 }
@@ -134,6 +141,11 @@ pub enum HubReport {
         room: String,
         /// How many.
         missed: u64,
+    },
+    /// Somebody sent what is no token, or not under the key; it went to nobody.
+    Unreadable {
+        /// Who.
+        nick: String,
     },
     /// Something was said.
     Said {
@@ -204,6 +216,7 @@ pub enum HubMessage {
 pub struct Hub {
     config: HubConfig,
     rng: Rng,
+    cleartext: Option<Cleartext>,
     epoch: u64,
     rooms: Vec<Option<Room>>,
     room_names: BTreeMap<Folded, usize>,
@@ -290,9 +303,11 @@ const HISTORY_REPLY: usize = 256 * 1024;
 impl Hub {
     /// A server without members. Session keys and the epoch come from `seed`.
     pub fn new(config: HubConfig, seed: &Seed) -> Self {
+        let tokens = config.insecure_cleartext_key && !config.sealed_only;
         let mut rng = seed.stream(0);
         let epoch = rng.next_u64();
         Self {
+            cleartext: tokens.then(|| Cleartext::new(seed)),
             config,
             rng,
             epoch,
@@ -413,7 +428,11 @@ impl Hub {
     }
 
     fn guest(&mut self, dialect: Dialect) -> String {
-        let kind = if dialect == Dialect::Raw { "raw" } else { "guest" };
+        let kind = match dialect {
+            Dialect::Raw => "raw",
+            Dialect::Token => "token",
+            Dialect::Framed | Dialect::Line => "guest",
+        };
         loop {
             self.guests = self.guests.wrapping_add(1);
             let nick = format!("{kind}-{}", self.guests);
@@ -449,7 +468,8 @@ impl Hub {
         if rooms.is_empty() {
             let (time, what) = (now.unix.as_millis(), What::Nick(nick));
             let entry = Entry { seq: 0, time, room: "", nick: &old, what };
-            let _ = tell_entry(&mut self.small, conn, dialect, &entry, net);
+            let cleartext = self.cleartext.as_mut();
+            let _ = tell_entry(now, &mut self.small, cleartext, conn, dialect, &entry, net);
         }
         for room in rooms {
             self.append(now, room, &old, What::Nick(nick));
@@ -528,7 +548,7 @@ impl Hub {
             return Err((ErrorCode::TooManyRooms, "the server has no room left for rooms".into()));
         };
         self.take_mode(at, false);
-        let backlog = if dialect == Dialect::Raw { 0 } else { self.config.backlog };
+        let backlog = if is_plain(dialect) { 0 } else { self.config.backlog };
         self.seat(now, conn, at, (since, backlog), net);
         Ok(())
     }
@@ -570,7 +590,7 @@ impl Hub {
         let joined = room.log.end();
         let mut seat = Seat { conn, dialect, cursor, joined, seen: from.saturating_sub(1) };
         seat.start(&mut room.log, &room.name, from, net);
-        room.raw_seats = room.raw_seats.saturating_add(usize::from(dialect == Dialect::Raw));
+        room.raw_seats = room.raw_seats.saturating_add(usize::from(is_plain(dialect)));
         let place = room.seats.len();
         if room.seats.len() == room.seats.capacity() {
             room.seats.reserve_exact(spare(room.seats.len()));
@@ -610,7 +630,8 @@ impl Hub {
         };
         let time = now.unix.as_millis();
         let entry = Entry { seq, time, room: &room.name, nick: &nick, what: What::Part };
-        let _ = tell_entry(&mut self.small, conn, dialect, &entry, net);
+        let cleartext = self.cleartext.as_mut();
+        let _ = tell_entry(now, &mut self.small, cleartext, conn, dialect, &entry, net);
         Ok(())
     }
 
@@ -643,7 +664,7 @@ impl Hub {
             return 0;
         }
         let seat = room.seats.swap_remove(place);
-        room.raw_seats = room.raw_seats.saturating_sub(usize::from(seat.dialect == Dialect::Raw));
+        room.raw_seats = room.raw_seats.saturating_sub(usize::from(is_plain(seat.dialect)));
         let moved = room.seats.get(place).map(|seat| seat.conn);
         if let Some(moved) = moved.and_then(|conn| self.member_mut(conn)) {
             if let Some(seat) = moved.seats.iter_mut().find(|seat| seat.0 == at) {
@@ -658,17 +679,17 @@ impl Hub {
     /// Appends to a room's log; members get it when the turn ends.
     fn append(&mut self, now: Now, at: usize, nick: &str, what: What<'_>) -> u64 {
         let room = self.rooms.get_mut(at).and_then(Option::as_mut);
-        room.map_or(0, |room| room.append(now, at, nick, what, None, &mut self.dirty))
+        room.map_or(0, |room| room.append(now, at, nick, what, Vec::new(), &mut self.dirty))
     }
 
-    /// Appends what a member says, if it is in the room. `raw` are the bytes for raw readers.
+    /// Appends what a member says, if it is in the room.
     fn say(
         &mut self,
         now: Now,
         conn: ConnId,
         at: Option<usize>,
         what: What<'_>,
-        raw: &[u8],
+        raw: Raw<'_>,
     ) -> Result<u64, Refusal> {
         let seated = |m: &&Member| at.is_some_and(|at| m.seats.iter().any(|seat| seat.0 == at));
         let (Some(member), Some(at)) = (find(&self.members, conn).filter(seated), at) else {
@@ -680,7 +701,17 @@ impl Hub {
         if room.door.is_some() {
             return Err((ErrorCode::Sealed, SEALED_ROOM.into()));
         }
-        let seq = room.append(now, at, &member.nick, what, Some(raw), &mut self.dirty);
+        let raw = match (raw, what) {
+            _ if room.raw_seats == 0 => Vec::new(),
+            (Raw::Nothing, _) => Vec::new(),
+            (Raw::Token(token), _) => alloc::vec![Bytes::copy_from_slice(token)],
+            (Raw::Text(_), What::Said(Manner::Action, text)) => {
+                let action = format!("* {} {text}", member.nick);
+                raw_pieces(now, self.cleartext.as_mut(), action.as_bytes())
+            }
+            (Raw::Text(text), _) => raw_pieces(now, self.cleartext.as_mut(), text),
+        };
+        let seq = room.append(now, at, &member.nick, what, raw, &mut self.dirty);
         if let (Reports::All, What::Said(_, text)) = (self.config.reports, what) {
             let (room, nick) = (room.name.clone(), member.nick.clone());
             self.reports.push_back(HubReport::Said { room, nick, text: text.to_owned() });
@@ -709,11 +740,14 @@ impl Hub {
         let own = from.dialect;
         let what = What::Said(Manner::Private, text);
         let entry = Entry { seq: 0, time: now.unix.as_millis(), room: &room, nick: &nick, what };
-        if !net.has_room(target) || !tell_entry(&mut self.small, target, dialect, &entry, net) {
+        let cleartext = self.cleartext.as_mut();
+        let small = &mut self.small;
+        if !net.has_room(target) || !tell_entry(now, small, cleartext, target, dialect, &entry, net)
+        {
             return Err((ErrorCode::TooSlow, format!("{to} does not read at the moment")));
         }
         if own == Dialect::Line && target != conn {
-            tell_entry(&mut self.small, conn, own, &entry, net);
+            tell_entry(now, &mut self.small, None, conn, own, &entry, net);
         }
         Ok(())
     }
@@ -743,7 +777,8 @@ impl Hub {
             Request::Msg { tag, manner, to, text } => {
                 refused_tag = tag;
                 let (at, what) = (self.room_of(conn, to), What::Said(manner, text));
-                self.say(now, conn, at, what, text.as_bytes()).map(|seq| self.ack(conn, tag, seq))
+                self.say(now, conn, at, what, Raw::Text(text.as_bytes()))
+                    .map(|seq| self.ack(conn, tag, seq))
             }
             Request::Who { room } => match self.find_room(room) {
                 Some(at) => self.who(conn, at, net),
@@ -776,7 +811,7 @@ impl Hub {
         };
         let no_room = || (ErrorCode::NotMember, String::from("there is no such room"));
         let said = |hub: &mut Self, what, text: &str| {
-            hub.say(now, conn, present, what, text.as_bytes()).map(|_| ())
+            hub.say(now, conn, present, what, Raw::Text(text.as_bytes())).map(|_| ())
         };
         let result = match typed {
             Typed::Text(text) => said(self, What::Said(Manner::Text, text), text),
@@ -873,9 +908,9 @@ impl Hub {
                 return;
             }
             let text = if self.config.sealed_only { SEALED_ONLY } else { SEALED_ROOM };
-            if dialect == Dialect::Raw {
-                let line = Bytes::from(format!("! {text}\n"));
-                let _ = net.send(conn, SessionCommand::Piece(&line));
+            if is_plain(dialect) {
+                let line = raw_pieces(now, self.cleartext.as_mut(), format!("! {text}\n").as_bytes());
+                let _ = net.send(conn, SessionCommand::Pieces(&line));
             }
             let _ = net.send(conn, SessionCommand::Fail(ErrorCode::Sealed, text));
             if self.config.reports != Reports::None {
@@ -890,6 +925,32 @@ impl Hub {
             let _ = net.send(conn, SessionCommand::Log(&Bytes::from(hello)));
         }
         let _ = self.join(now, conn, &room, 0, net);
+    }
+
+    /// What a member of the course's secure chat says: its token goes on as it is, if its like can
+    /// read it.
+    fn handle_token(&mut self, now: Now, conn: ConnId, token: &[u8]) {
+        let Some(key) = self.cleartext.as_ref().map(|cleartext| &cleartext.key) else {
+            return;
+        };
+        let Some(text) = token::open(key, now, token) else {
+            return self.unreadable(conn);
+        };
+        let at = self.member(conn).and_then(|member| member.present);
+        let mut raw = if token.len() <= RAW_PIECE { Raw::Token(token) } else { Raw::Text(&text) };
+        for piece in text::pieces(&text, MAX_TEXT) {
+            let piece = sanitize(piece);
+            // It is in its room until it leaves.
+            let _ = self.say(now, conn, at, What::Said(Manner::Text, &piece), raw);
+            raw = Raw::Nothing;
+        }
+    }
+
+    fn unreadable(&mut self, conn: ConnId) {
+        if let (Some(member), true) = (self.member(conn), self.config.reports != Reports::None) {
+            let nick = member.nick.clone();
+            self.reports.push_back(HubReport::Unreadable { nick });
+        }
     }
 
     // What is told.
@@ -938,7 +999,7 @@ impl Hub {
                 text.push('\n');
                 self.small.extend_from_slice(text.as_bytes());
             }
-            Dialect::Raw => return,
+            Dialect::Raw | Dialect::Token => return,
         }
         let _ = net.send(conn, SessionCommand::Log(&self.small.split().freeze()));
     }
@@ -973,7 +1034,7 @@ impl Hub {
             }
             let piece = match dialect {
                 Dialect::Line => chunk.lines_between(from, last),
-                Dialect::Framed | Dialect::Raw => chunk.between(from, last),
+                _ => chunk.between(from, last),
             };
             bytes = bytes.saturating_add(piece.len());
             to = last.min(chunk.last);
@@ -988,7 +1049,7 @@ impl Hub {
                 let head = format!("* history of {}, from {from} to {to}:\n", room.name);
                 self.small.extend_from_slice(head.as_bytes());
             }
-            Dialect::Raw => return Ok(()),
+            Dialect::Raw | Dialect::Token => return Ok(()),
         }
         pieces.insert(0, self.small.split().freeze());
         for piece in &pieces {
@@ -1049,21 +1110,14 @@ impl Room {
         at: usize,
         nick: &str,
         what: What<'_>,
-        raw: Option<&[u8]>,
+        raw: Vec<Bytes>,
         dirty: &mut VecDeque<usize>,
     ) -> u64 {
         if !self.dirty {
             self.dirty = true;
             dirty.push_back(at);
         }
-        if let (Some(raw), true) = (raw, self.raw_seats > 0) {
-            match what {
-                What::Said(Manner::Action, text) => {
-                    self.log.keep_raw(format!("* {nick} {text}").as_bytes());
-                }
-                _ => self.log.keep_raw(raw),
-            }
-        }
+        self.log.keep_raw(raw);
         self.log.append(now.unix.as_millis(), &self.name, nick, what)
     }
 }
@@ -1080,7 +1134,7 @@ impl Seat {
         let piece = match self.dialect {
             Dialect::Framed => chunk.between(from, u64::MAX),
             Dialect::Line => chunk.lines_between(from, u64::MAX),
-            Dialect::Raw => return,
+            Dialect::Raw | Dialect::Token => return,
         };
         self.seen = chunk.last;
         self.cursor = self.cursor.saturating_add(1);
@@ -1110,10 +1164,9 @@ impl Seat {
         let sent = match self.dialect {
             Dialect::Framed => net.send(self.conn, SessionCommand::Log(chunk.framed())),
             Dialect::Line => net.send(self.conn, SessionCommand::Log(chunk.lines())),
-            Dialect::Raw => chunk
-                .raw
-                .iter()
-                .try_for_each(|piece| net.send(self.conn, SessionCommand::Piece(piece))),
+            Dialect::Raw | Dialect::Token => {
+                net.send(self.conn, SessionCommand::Pieces(&chunk.raw))
+            }
         };
         if sent.is_err() {
             return false;
@@ -1156,7 +1209,7 @@ impl Seat {
                 );
                 Bytes::from(text)
             }
-            Dialect::Raw => return,
+            Dialect::Raw | Dialect::Token => return,
         };
         let _ = net.send(self.conn, SessionCommand::Log(&bytes));
         for turn in log.turns(from, to) {
@@ -1170,7 +1223,10 @@ impl Service<Session> for Hub {
     type Report = HubReport;
 
     fn accept(&mut self, _: Now, _: &Peer) -> Option<Session> {
-        Some(Session::new())
+        Some(match &self.cleartext {
+            Some(cleartext) => Session::with_cleartext_key(Arc::clone(&cleartext.key)),
+            None => Session::new(),
+        })
     }
 
     fn handle_opened(&mut self, _: Now, _: ConnId, _: &Peer, _: &mut Net<Session>) {}
@@ -1197,8 +1253,11 @@ impl Service<Session> for Hub {
                 let at = self.member(from).and_then(|member| member.present);
                 let text = sanitize(bytes);
                 // A raw peer is in its room until it leaves.
-                let _ = self.say(now, from, at, What::Said(Manner::Text, &text), bytes);
+                let _ = self.say(now, from, at, What::Said(Manner::Text, &text), Raw::Text(bytes));
             }
+            SessionEvent::Token(token) => self.handle_token(now, from, token),
+            SessionEvent::Unreadable => self.unreadable(from),
+            SessionEvent::Room => self.handle_room(now, from, net),
             SessionEvent::Refused => {}
             SessionEvent::Bye => self.leaving.push(from),
         }
@@ -1345,8 +1404,33 @@ fn find(members: &[Option<Member>], conn: ConnId) -> Option<&Member> {
     members.get(conn.index as usize)?.as_ref().filter(|member| member.conn == conn)
 }
 
+/// What raw readers get of something that is said.
+#[derive(Clone, Copy)]
+enum Raw<'r> {
+    Text(&'r [u8]),
+    /// This, as it came.
+    Token(&'r [u8]),
+    /// They have it already.
+    Nothing,
+}
+
+/// A text for raw readers: in tokens, where those are spoken.
+fn raw_pieces(now: Now, cleartext: Option<&mut Cleartext>, text: &[u8]) -> Vec<Bytes> {
+    match cleartext {
+        Some(cleartext) => cleartext.seal(now, text),
+        None => text::pieces(text, RAW_PIECE).map(Bytes::copy_from_slice).collect(),
+    }
+}
+
+/// Whether it is told texts only.
+fn is_plain(dialect: Dialect) -> bool {
+    matches!(dialect, Dialect::Raw | Dialect::Token)
+}
+
 fn tell_entry(
+    now: Now,
     small: &mut BytesMut,
+    cleartext: Option<&mut Cleartext>,
     conn: ConnId,
     dialect: Dialect,
     entry: &Entry<'_>,
@@ -1359,12 +1443,12 @@ fn tell_entry(
             line::put_entry(entry, &mut text);
             small.extend_from_slice(text.as_bytes());
         }
-        Dialect::Raw => {
+        Dialect::Raw | Dialect::Token => {
             let What::Said(_, text) = entry.what else {
                 return true;
             };
-            let piece = Bytes::copy_from_slice(text.as_bytes());
-            return net.send(conn, SessionCommand::Piece(&piece)).is_ok();
+            let pieces = raw_pieces(now, cleartext, text.as_bytes());
+            return net.send(conn, SessionCommand::Pieces(&pieces)).is_ok();
         }
     }
     net.send(conn, SessionCommand::Log(&small.split().freeze())).is_ok()

@@ -23,10 +23,11 @@ mod participant;
 mod sealed;
 mod session;
 pub mod text;
+mod token;
 pub mod wire;
 
 pub use client::{
-    Client, ClientCommand, ClientError, ClientEvent, ECHO_WITHIN, MAX_WAITING, PAUSE,
+    Client, ClientCommand, ClientError, ClientEvent, ECHO_WITHIN, MAX_WAITING, PAUSE, SETTLE,
     WELCOME_WITHIN,
 };
 pub use command::{BadCommand, HELP, Typed, parse};
@@ -44,3 +45,4 @@ pub use sealed::{Cause, Keys};
 pub use session::{
     DETECT, HELLO_WITHIN, HOLD, MAX_LINE, Session, SessionCommand, SessionError, SessionEvent,
 };
+pub use token::{GAP, OK_WITHIN, TOKEN_TEXT};

@@ -7,10 +7,9 @@ use bytes::{Bytes, BytesMut};
 use semfio_frame::HEADER;
 
 use crate::line;
-use crate::text;
 use crate::wire::{Entry, Response, What};
 
-/// The longest raw message that leaves in one piece: what the course's programs read at once.
+/// The longest raw message or token that leaves in one piece: what the course's programs read at once.
 pub const RAW_PIECE: usize = 1024;
 
 /// A turn's entries are frozen into a chunk once they reach this, so that no chunk is larger by
@@ -67,7 +66,7 @@ pub(crate) struct Chunk {
     framed: Bytes,
     /// Made when the first reader of lines needs it.
     lines: Option<Bytes>,
-    /// Texts only, a piece each, kept where a raw reader was there.
+    /// Texts only, in pieces or tokens, kept where a raw reader was there.
     pub(crate) raw: Vec<Bytes>,
 }
 
@@ -137,15 +136,10 @@ impl Log {
         turns.into_iter().map(|(_, frame)| frame.clone()).collect()
     }
 
-    /// Keeps `text` for raw readers, in pieces of at most [`RAW_PIECE`] bytes. Called before the
-    /// entry is appended, so that both are frozen together.
-    pub(crate) fn keep_raw(&mut self, text: &[u8]) {
-        let mut rest = text;
-        while !rest.is_empty() {
-            let piece = text::head(rest, RAW_PIECE);
-            self.open_raw.push(Bytes::copy_from_slice(piece));
-            rest = rest.get(piece.len()..).unwrap_or_default();
-        }
+    /// Keeps pieces for raw readers. Called before the entry is appended, so that both are frozen
+    /// together.
+    pub(crate) fn keep_raw(&mut self, pieces: Vec<Bytes>) {
+        self.open_raw.extend(pieces);
     }
 
     /// Makes what was appended visible to readers, and forgets what is too old.

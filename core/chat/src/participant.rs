@@ -82,7 +82,7 @@ pub enum ParticipantReport {
         /// Not for the first time.
         again: bool,
     },
-    /// The connection stands (line and raw).
+    /// The connection stands (line and raw), or the key came (tokens).
     Connected,
     /// Something happened in a room, or a private message.
     Entry {
@@ -140,8 +140,10 @@ pub enum ParticipantReport {
         /// Whether it is from before: backlog or history.
         old: bool,
     },
-    /// Line and raw: bytes as they came.
+    /// Line and raw: bytes as they came. Tokens: a text.
     Text(Vec<u8>),
+    /// Tokens: something came that is none, or not under the key; how often so far.
+    Garbage(u64),
     /// So many more typed lines are done with: in the log, carried out, or refused.
     Done(usize),
     /// Something typed was refused.
@@ -229,6 +231,8 @@ pub struct Participant {
     heard: Instant,
     pinged: bool,
     turned_away: Option<Outcome>,
+    /// What came and did not open.
+    unreadable: u64,
     reports: VecDeque<ParticipantReport>,
 }
 
@@ -318,6 +322,7 @@ impl Participant {
             heard: Instant::default(),
             pinged: false,
             turned_away: None,
+            unreadable: 0,
             reports: VecDeque::new(),
         }
     }
@@ -345,6 +350,11 @@ impl Participant {
             Dialect::Framed => Client::framed(&self.nick, self.session),
             Dialect::Line => Client::line(),
             Dialect::Raw => Client::raw(),
+            Dialect::Token => {
+                let mut seed = [0; 32];
+                self.rng.fill_bytes(&mut seed);
+                Client::insecure_cleartext_key(Seed::new(seed).stream(0))
+            }
         };
         self.conn = Some(net.dial(self.config.target.clone(), machine));
     }
@@ -586,7 +596,7 @@ impl Participant {
         match self.config.dialect {
             Dialect::Framed => self.request(Request::Bye, net),
             Dialect::Line => drop(net.send(conn, ClientCommand::Finish)),
-            Dialect::Raw => net.close(conn),
+            Dialect::Raw | Dialect::Token => net.close(conn),
         }
     }
 
@@ -941,7 +951,7 @@ impl Service<Client> for Participant {
 
     fn handle_opened(&mut self, now: Now, _: ConnId, _: &Peer, net: &mut Net<Client>) {
         self.heard = now.mono;
-        if self.config.dialect != Dialect::Framed {
+        if matches!(self.config.dialect, Dialect::Line | Dialect::Raw) {
             self.ready = true;
             self.report(ParticipantReport::Connected);
         }
@@ -954,6 +964,14 @@ impl Service<Client> for Participant {
             ClientEvent::Response(response) => self.handle_response(now, response, net),
             ClientEvent::Text(text) => self.report(ParticipantReport::Text(text.to_vec())),
             ClientEvent::Sent(n) => self.acknowledged(now, n, net),
+            ClientEvent::Synchronized => {
+                self.ready = true;
+                self.report(ParticipantReport::Connected);
+            }
+            ClientEvent::Unreadable => {
+                self.unreadable = self.unreadable.saturating_add(1);
+                self.report(ParticipantReport::Garbage(self.unreadable));
+            }
         }
     }
 

@@ -18,22 +18,39 @@
 //! | Member | a frame | Member | `Request`, or `Refused`; PING is answered |
 //! | Line | a line | Line | `Typed`, or `Refused` |
 //! | Raw | a read | Raw | `Raw` |
-//! | Member, Line, Raw, Listening | BYE, `/quit`, end of input | Leaving | `Bye` |
+//! | Detecting (key) | 0xFF | AwaitHello | `Spoke(Framed)` |
+//! | Detecting (key) | another byte, or 200 ms of silence | AwaitOk, the key is sent | |
+//! | AwaitOk | 0xFF: framed, and late | AwaitHello | `Spoke(Framed)` |
+//! | AwaitOk | the token of `OK` | Token | `Spoke(Token)` |
+//! | AwaitOk | anything else, or 10 s | Failed | |
+//! | AwaitOk | end of input, and no byte before | Closed | |
+//! | Token | a token | Token | `Token` |
+//! | Token | what is no token | Token, or Failed if it is much | `Unreadable` |
+//! | Token | its queue has room again | Token | `Room` |
+//! | Member, Line, Raw, Token, Listening | BYE, `/quit`, end of input | Leaving | `Bye` |
 //! | any | closed by the hub | Closed | |
 //! | any | a broken rule | Failed | |
+//!
+//! The rows with a key are those of [`Session::with_cleartext_key`], in place of the others of Detecting. In
+//! Token what is to be sent waits here: one token leaves every [`GAP`], since its reader takes what
+//! it reads at once for one.
 //!
 //! In the raw dialect a read is a message, the one named exception from the law that cuts do not
 //! matter; a character that a read cuts in two is waited for, 50 ms long.
 
+use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 use core::fmt::Write as _;
 use core::time::Duration;
 use semfio_frame::{Dialect, FrameError, HEADER, PREFACE, Read, detect, read_frame, strip_telnet};
+use semfio_keysync::Key;
 use semfio_machine::{Deadline, Input, Now, Outbox, Refused, Step, StreamMachine};
 
 use crate::command::{self, Typed};
 use crate::text::{self, BadText, MAX_TEXT};
+use crate::token::{self, GAP, Heard, OK, OK_WITHIN, Tokens, put_apart};
 use crate::wire::{
     Ask, ErrorCode, MAX_FRAME, MAX_RELAY, Manner, Request, Response, SessionKey, WireError,
 };
@@ -61,6 +78,8 @@ pub struct Session {
     scanned: usize,
     /// In Detecting and Raw: where reads ended, for those that are not told yet.
     borders: Vec<usize>,
+    /// Of a listener that sends its key.
+    tokens: Option<Box<Tokens>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +91,8 @@ enum State {
     Member,
     Line,
     Raw,
+    AwaitOk,
+    Token,
     Leaving(Dialect),
     Closed,
     Failed(Dialect, SessionError),
@@ -95,6 +116,12 @@ pub enum SessionEvent<'i> {
     Typed(Typed<'i>),
     /// A raw message: 1 to [`MAX_TEXT`] bytes of any value.
     Raw(&'i [u8]),
+    /// A token, sealed under the key.
+    Token(&'i [u8]),
+    /// Something came that is no token, or not under the key; it is left out.
+    Unreadable,
+    /// Pieces that were refused are taken again.
+    Room,
     /// Something that is refused; it was told so.
     Refused,
     /// It leaves; to be closed once it has got what is due.
@@ -106,8 +133,9 @@ pub enum SessionEvent<'i> {
 pub enum SessionCommand<'c> {
     /// Bytes in the dialect of the peer, shared with others.
     Log(&'c Bytes),
-    /// A raw message, which leaves in a write of its own.
-    Piece(&'c Bytes),
+    /// Raw messages, or tokens, each of which leaves in a write of its own. All are taken or none; tokens
+    /// are [`Refused::Full`] while many wait, until [`SessionEvent::Room`].
+    Pieces(&'c [Bytes]),
     /// Lets a framed peer in; the body is [`Response::Welcome`].
     Welcome(&'c Response<'c>),
     /// Turns the peer away: an ERROR or a line, then the end.
@@ -136,6 +164,12 @@ pub enum SessionError {
     LineTooLong,
     /// A line that is not UTF-8.
     LineNotUtf8,
+    /// The answer to the key was not the token of `OK`.
+    BadOk,
+    /// No answer to the key in time.
+    OkTimeout,
+    /// Too much in a row that is no token.
+    Garbage,
 }
 
 impl SessionError {
@@ -145,7 +179,7 @@ impl SessionError {
             Self::BadVersion(_) => ErrorCode::Version,
             Self::Frame(FrameError::TooLarge { .. }) | Self::LineTooLong => ErrorCode::TooLarge,
             Self::Unexpected(_) => ErrorCode::Unexpected,
-            Self::HelloTimeout => ErrorCode::Timeout,
+            Self::HelloTimeout | Self::OkTimeout => ErrorCode::Timeout,
             _ => ErrorCode::Malformed,
         }
     }
@@ -165,6 +199,9 @@ impl core::fmt::Display for SessionError {
             Self::HelloTimeout => f.write_str("no HELLO in time"),
             Self::LineTooLong => write!(f, "a line is longer than {MAX_LINE} bytes"),
             Self::LineNotUtf8 => f.write_str("a line is not UTF-8"),
+            Self::BadOk => f.write_str("the answer to the key is not OK under that key"),
+            Self::OkTimeout => f.write_str("no answer to the key in time"),
+            Self::Garbage => f.write_str("too much in a row that does not open"),
         }
     }
 }
@@ -188,12 +225,19 @@ impl Session {
             expired: false,
             scanned: 0,
             borders: Vec::new(),
+            tokens: None,
         }
     }
 
     /// Whether its peer, taken for raw, has said nothing yet.
     pub(crate) fn is_listening(&self) -> bool {
         self.state == State::Listening
+    }
+
+    /// A session of a listener that sends this key to whoever is not framed, in clear, as the course's
+    /// secure chat does. Everybody on the way reads it.
+    pub fn with_cleartext_key(key: Arc<Key>) -> Self {
+        Self { tokens: Some(Box::new(Tokens::new(key))), ..Self::new() }
     }
 
     fn wait(&mut self, now: Now, time: Duration, why: &'static str) {
@@ -206,7 +250,87 @@ impl Session {
         self.expired = false;
     }
 
-    fn detect<'i>(&mut self, now: Now, input: &Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+    fn framed<'i>(&mut self, now: Now, out: &mut Outbox) -> Step<SessionEvent<'i>> {
+        out.put(&PREFACE);
+        self.wait(now, HELLO_WITHIN, "hello");
+        self.state = State::AwaitPreface;
+        Step::Event(SessionEvent::Spoke(Dialect::Framed))
+    }
+
+    /// Sends the key, unless a preface comes.
+    fn offer_key<'i>(
+        &mut self,
+        now: Now,
+        key: &Key,
+        input: &mut Input<'i>,
+        out: &mut Outbox,
+    ) -> Verdict<'i> {
+        if self.state == (State::Detecting { opened: false }) {
+            self.state = State::Detecting { opened: true };
+            self.wait(now, DETECT, "dialect");
+        }
+        match input.peek().first() {
+            Some(0xFF) => return Ok(self.framed(now, out)),
+            None if input.at_eof() => return Ok(Step::Done),
+            None if !self.expired => return Ok(Step::NeedInput(1)),
+            _ => {}
+        }
+        out.put(key.to_text().as_bytes());
+        out.boundary();
+        self.wait(now, OK_WITHIN, "ok");
+        self.state = State::AwaitOk;
+        // Called again at once: an event that is none would be one too many.
+        self.await_ok(now, input, out)
+    }
+
+    fn await_ok<'i>(&mut self, now: Now, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        if input.peek().first() == Some(&0xFF) {
+            return Ok(self.framed(now, out));
+        }
+        let Some(tokens) = &mut self.tokens else {
+            return Ok(Step::Done);
+        };
+        match tokens.hear(input) {
+            Heard::Token(token) => {
+                if token::open(&tokens.key, now, token).as_deref() != Some(OK) {
+                    return Err(SessionError::BadOk);
+                }
+                self.stop_waiting();
+                self.state = State::Token;
+                Ok(Step::Event(SessionEvent::Spoke(Dialect::Token)))
+            }
+            Heard::Lost | Heard::Garbage => Err(SessionError::BadOk),
+            Heard::Nothing if input.at_eof() => Ok(self.leave()),
+            Heard::Nothing => Ok(Step::NeedInput(1)),
+        }
+    }
+
+    fn token<'i>(&mut self, now: Now, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        if out.room() == 0 {
+            return Ok(Step::NeedRoom);
+        }
+        let Some(tokens) = &mut self.tokens else {
+            return Ok(Step::Done);
+        };
+        if self.until.is_none() && tokens.send(out) {
+            self.until = Some(Deadline { at: now.mono.saturating_add(GAP), why: "gap" });
+        }
+        if tokens.has_room_again() {
+            return Ok(Step::Event(SessionEvent::Room));
+        }
+        match tokens.hear(input) {
+            Heard::Token(token) => Ok(Step::Event(SessionEvent::Token(token))),
+            Heard::Lost => Ok(Step::Event(SessionEvent::Unreadable)),
+            Heard::Garbage => Err(SessionError::Garbage),
+            Heard::Nothing if input.at_eof() => Ok(self.leave()),
+            Heard::Nothing => Ok(Step::NeedInput(1)),
+        }
+    }
+
+    fn detect<'i>(&mut self, now: Now, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        if let Some(key) = self.tokens.as_ref().map(|tokens| Arc::clone(&tokens.key)) {
+            return self.offer_key(now, &key, input, out);
+        }
         let opened = self.state == State::Detecting { opened: true };
         if !opened {
             self.state = State::Detecting { opened: true };
@@ -237,16 +361,12 @@ impl Session {
         self.stop_waiting();
         self.scanned = 0;
         match dialect {
-            Dialect::Framed => {
-                out.put(&PREFACE);
-                self.wait(now, HELLO_WITHIN, "hello");
-                self.state = State::AwaitPreface;
-            }
+            Dialect::Framed => return Ok(self.framed(now, out)),
             Dialect::Line => {
                 self.borders = Vec::new();
                 self.state = State::Line;
             }
-            Dialect::Raw => self.state = State::Raw,
+            Dialect::Raw | Dialect::Token => self.state = State::Raw,
         }
         Ok(Step::Event(SessionEvent::Spoke(dialect)))
     }
@@ -423,7 +543,7 @@ impl Session {
     fn leave<'i>(&mut self) -> Step<SessionEvent<'i>> {
         let dialect = self.dialect();
         self.stop_waiting();
-        if matches!(self.state, State::AwaitHello { .. }) {
+        if matches!(self.state, State::AwaitHello { .. } | State::AwaitOk) {
             self.state = State::Closed;
             return Step::Done;
         }
@@ -435,6 +555,7 @@ impl Session {
         match self.state {
             State::AwaitPreface | State::AwaitHello { .. } | State::Member => Dialect::Framed,
             State::Line => Dialect::Line,
+            State::AwaitOk | State::Token => Dialect::Token,
             State::Leaving(dialect) | State::Failed(dialect, _) => dialect,
             _ => Dialect::Raw,
         }
@@ -459,6 +580,8 @@ impl StreamMachine for Session {
             State::Member => "Member",
             State::Line => "Line",
             State::Raw => "Raw",
+            State::AwaitOk => "AwaitOk",
+            State::Token => "Token",
             State::Leaving(_) => "Leaving",
             State::Closed => "Closed",
             State::Failed(..) => "Failed",
@@ -481,6 +604,9 @@ impl StreamMachine for Session {
                 Err(SessionError::HelloTimeout)
             }
             State::AwaitPreface => self.preface(input, out),
+            State::AwaitOk if self.expired => Err(SessionError::OkTimeout),
+            State::AwaitOk => self.await_ok(now, input, out),
+            State::Token => self.token(now, input, out),
             State::AwaitHello { .. } => self.frame(input, out),
             State::Listening if input.is_empty() => {
                 Ok(if input.at_eof() { self.leave() } else { Step::NeedInput(1) })
@@ -519,22 +645,34 @@ impl StreamMachine for Session {
                 put(out, welcome);
                 self.state = State::Member;
             }
-            (_, State::Detecting { .. } | State::AwaitPreface | State::AwaitHello { .. })
+            (
+                _,
+                State::Detecting { .. }
+                | State::AwaitPreface
+                | State::AwaitHello { .. }
+                | State::AwaitOk,
+            )
             | (SessionCommand::Welcome(_), _) => return Err(Refused::State(self.state())),
             (SessionCommand::Log(bytes), _) => out.put_shared(bytes.clone()),
-            (SessionCommand::Piece(bytes), _) => {
-                out.boundary();
-                out.put_shared(bytes.clone());
-                out.boundary();
-            }
+            (SessionCommand::Pieces(pieces), _) => match &mut self.tokens {
+                Some(tokens) if self.state != State::Member => {
+                    if !tokens.queue(pieces) {
+                        return Err(Refused::Full);
+                    }
+                }
+                _ => pieces.iter().for_each(|piece| put_apart(piece.clone(), out)),
+            },
         }
         Ok(())
     }
 
-    /// A framed peer gets BYE.
+    /// A framed peer gets BYE, one of tokens all that waits.
     fn handle_close(&mut self, _: Now, out: &mut Outbox) {
         if self.dialect() == Dialect::Framed {
             put(out, &Response::Bye);
+        }
+        if let Some(tokens) = &mut self.tokens {
+            while tokens.send(out) {}
         }
         self.stop_waiting();
         self.state = State::Closed;
@@ -574,7 +712,7 @@ fn put_error(dialect: Dialect, code: ErrorCode, text: &str, out: &mut Outbox) {
     match dialect {
         Dialect::Framed => put(out, &Response::Error { code, fatal: true, tag: 0, text }),
         Dialect::Line => put_line(out, format_args!("! {text}")),
-        Dialect::Raw => {}
+        Dialect::Raw | Dialect::Token => {}
     }
 }
 

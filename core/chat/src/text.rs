@@ -140,6 +140,17 @@ pub fn head(bytes: &[u8], limit: usize) -> &[u8] {
     if tails > 2 || whole == 0 { first } else { first.get(..whole).unwrap_or(first) }
 }
 
+/// All of `bytes` in pieces of at most `limit` bytes, each a [`head`] of what is left; one empty piece
+/// if there are none.
+pub fn pieces(bytes: &[u8], limit: usize) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(bytes);
+    core::iter::from_fn(move || {
+        let piece = head(rest?, limit);
+        rest = rest?.get(piece.len()..).filter(|rest| !rest.is_empty() && !piece.is_empty());
+        Some(piece)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +194,17 @@ mod tests {
         assert_eq!(head("a🦀b".as_bytes(), 4), b"a");
         assert_eq!(head(b"\x80\x80\x80\x80\x80", 4), b"\x80\x80\x80\x80");
         assert_eq!(head("é".as_bytes(), 1), b"\xc3");
+    }
+
+    #[test]
+    fn pieces_are_all_of_it() {
+        let cut = |text: &'static str, limit| -> alloc::vec::Vec<&'static [u8]> {
+            pieces(text.as_bytes(), limit).collect()
+        };
+        assert_eq!(cut("", 3), [b""]);
+        assert_eq!(cut("abc", 3), [b"abc"]);
+        assert_eq!(cut("abcd", 3), [&b"abc"[..], b"d"]);
+        assert_eq!(cut("aéb", 2), [&b"a"[..], "é".as_bytes(), b"b"]);
     }
 
     #[test]

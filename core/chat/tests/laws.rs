@@ -32,7 +32,7 @@ fn session_command(told: &Told) -> SessionCommand<'_> {
     match told {
         Told::Welcome => SessionCommand::Welcome(&WELCOME),
         Told::Log => SessionCommand::Log(&LOG),
-        Told::Piece => SessionCommand::Piece(&LOG),
+        Told::Piece => SessionCommand::Pieces(core::slice::from_ref(&LOG)),
         Told::Fail => SessionCommand::Fail(ErrorCode::NickInUse, "no"),
     }
 }

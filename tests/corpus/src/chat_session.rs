@@ -20,7 +20,7 @@ pub fn chat_session(data: &[u8]) {
         send(match choices.below(8) {
             0..=2 => SessionCommand::Welcome(&welcome),
             3 | 4 => SessionCommand::Log(&shared),
-            5 => SessionCommand::Piece(&shared),
+            5 => SessionCommand::Pieces(core::slice::from_ref(&shared)),
             _ => SessionCommand::Fail(ErrorCode::NickInUse, "no"),
         });
     });

@@ -362,7 +362,7 @@ impl Hub {
         let Sealed { to, token, .. } = sealed;
         let what = What::Sealed(Sealed { sender, ..sealed });
         if to.is_empty() {
-            let seq = room.append(now, at, &member.nick, what, None, &mut self.dirty);
+            let seq = room.append(now, at, &member.nick, what, Vec::new(), &mut self.dirty);
             if self.config.reports == Reports::All {
                 let (room, nick) = (room.name.clone(), member.nick.clone());
                 self.reports.push_back(HubReport::Sealed { room, nick, len: token.len() });
@@ -377,7 +377,8 @@ impl Hub {
         let (time, room, nick) = (now.unix.as_millis(), &*room.name, &*member.nick);
         let entry = Entry { seq: 0, time, room, nick, what };
         let dialect = member.dialect;
-        if !net.has_room(target) || !tell_entry(&mut self.small, target, dialect, &entry, net) {
+        let small = &mut self.small;
+        if !net.has_room(target) || !tell_entry(now, small, None, target, dialect, &entry, net) {
             let text = alloc::format!("{to} does not read at the moment");
             return Err((ErrorCode::TooSlow, text));
         }
