@@ -2,7 +2,9 @@
 
 use clap::{Subcommand, ValueEnum};
 use semfio_frame::Dialect;
+use serde_json::json;
 
+use crate::output::{LOUD, Records, notice, paint};
 use crate::{join, serve};
 
 #[derive(Debug, Subcommand)]
@@ -40,5 +42,16 @@ pub(crate) fn dialect_name(dialect: Dialect) -> &'static str {
         Dialect::Framed => "framed",
         Dialect::Line => "line",
         Dialect::Raw => "raw",
+        Dialect::Token => "token",
+    }
+}
+
+/// Says, whatever else is said or not, that a key goes in clear.
+pub(crate) fn warn_of_cleartext_key(records: Option<&mut Records>) {
+    let warning = "the key crosses the network in clear: whoever is on the way reads and forges all \
+        that is said. This is for the course's own programs; it keeps nothing secret.";
+    notice(&paint(LOUD, &format!("WARNING: {warning}")));
+    if let Some(records) = records {
+        records.print("warning", json!({ "what": "insecure_cleartext_key", "text": warning }));
     }
 }

@@ -22,7 +22,7 @@ use semfio_runtime_os::{Clock, Handle, seed};
 use serde_json::{Value, json};
 
 use crate::Common;
-use crate::chat::{DialectName, dialect_name};
+use crate::chat::{DialectName, dialect_name, warn_of_cleartext_key};
 use crate::failed::{Failed, INTERRUPTED, LOCKED, NEGATIVE, NETWORK, PROTOCOL, USAGE};
 use crate::output::{
     DIM, LOUD, OWN, Records, clock_face, escape, is_coloured, notice, paint, paint_nick,
@@ -56,11 +56,15 @@ pub(crate) struct Args {
     dialect: DialectName,
     #[command(flatten)]
     passphrase: PassphraseArgs,
+    /// Speak with the course's secure chat server, whose key comes in clear. It keeps nothing secret
+    #[arg(long, conflicts_with = "dialect")]
+    insecure_cleartext_key: bool,
 }
 
 pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     let nick = args.nick.unwrap_or_else(default_nick);
-    let dialect = Dialect::from(args.dialect);
+    let dialect =
+        if args.insecure_cleartext_key { Dialect::Token } else { Dialect::from(args.dialect) };
     if let Some(origin) = args.passphrase.origin() {
         let refused = |what| Failed::because(USAGE, format!("{origin} cannot be used"), what);
         if dialect != Dialect::Framed {
@@ -98,8 +102,12 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     })
     .map_err(cannot)?;
     let ahead = Arc::new(Ahead::default());
-    let screen = if common.json {
-        Screen::Records(Records::default())
+    let mut records = common.json.then(Records::default);
+    if dialect == Dialect::Token {
+        warn_of_cleartext_key(records.as_mut());
+    }
+    let screen = if let Some(records) = records {
+        Screen::Records(records)
     } else if io::stdin().is_terminal() && io::stdout().is_terminal() {
         Screen::Terminal(Terminal::open(handle.clone(), interrupted.clone())?)
     } else {
@@ -115,6 +123,7 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
         verbose: common.verbose,
         nick,
         server,
+        bordered: dialect == Dialect::Token,
         standing: false,
         refused: 0,
         outcome: None,
@@ -296,6 +305,8 @@ struct Teller {
     verbose: bool,
     nick: String,
     server: String,
+    /// Each text that is read is a whole one.
+    bordered: bool,
     /// Whether there ever was a connection.
     standing: bool,
     refused: usize,
@@ -341,6 +352,9 @@ impl Teller {
                     print_line(&line);
                 }
             }
+            ParticipantReport::Text(bytes) if self.bordered => {
+                print_bytes(&[bytes, &b"\n"[..]].concat());
+            }
             ParticipantReport::Text(bytes) => print_bytes(bytes),
             ParticipantReport::Names { .. } | ParticipantReport::Note(_) => {
                 if let Some(line) = self.as_line(report) {
@@ -348,6 +362,7 @@ impl Teller {
                 }
             }
             ParticipantReport::Gap { .. }
+            | ParticipantReport::Garbage(_)
             | ParticipantReport::Refused(_)
             | ParticipantReport::Unreadable { .. } => {
                 if let Some(line) = self.as_line(report) {
@@ -431,6 +446,9 @@ impl Teller {
             }
             ParticipantReport::Text(bytes) => {
                 escape(String::from_utf8_lossy(bytes).trim_end_matches(['\r', '\n'])).into_owned()
+            }
+            ParticipantReport::Garbage(total) => {
+                paint(LOUD, &format!("! something came that does not open; {total} so far"))
             }
             ParticipantReport::Refused(why) => paint(LOUD, &format!("! {}", escape(why))),
             ParticipantReport::Note(note) => format!("* {}", escape(note)),
@@ -535,6 +553,8 @@ impl Teller {
                     | ClientError::BadPreface
                     | ClientError::ClosedEarly => failed
                         .hint("if the server sends plain text without frames, try --dialect raw"),
+                    ClientError::BadKey | ClientError::KeyTimeout | ClientError::NoKey => failed
+                        .hint("--insecure-cleartext-key is for the course's secure chat; others want no such flag"),
                     _ => failed,
                 })
             }
@@ -639,6 +659,7 @@ fn as_record(report: &ParticipantReport) -> (&'static str, Value) {
             Ok(text) => ("read", json!({ "text": text })),
             Err(_) => ("read", json!({ "octets": bytes })),
         },
+        ParticipantReport::Garbage(total) => ("garbage", json!({ "total": total })),
         ParticipantReport::Done(lines) => ("done", json!({ "lines": lines })),
         ParticipantReport::Refused(why) => ("refused", json!({ "why": why })),
         ParticipantReport::Note(note) => ("note", json!({ "text": note })),

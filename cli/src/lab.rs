@@ -6,12 +6,14 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
+use clap::ValueEnum;
 use semfio_chat::{Hub, HubConfig, HubMessage, Reports};
 use semfio_echo::{DatagramServer, Report, ServerEvent};
 use semfio_machine::{Service, Shard, StreamMachine};
 use semfio_runtime_os::{Clock, seed};
 use serde_json::{Value, json};
 
+use crate::chat::warn_of_cleartext_key;
 use crate::failed::{Failed, INTERRUPTED, NETWORK};
 use crate::output::{DIM, Records, notice, paint, print_line};
 use crate::record::{self, Recordable, Recording, Spoken};
@@ -26,6 +28,9 @@ const ECHO: u16 = 7;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
+    /// Start this alone, in place of all that can be had on other ports
+    #[arg(value_enum, value_name = "WHAT", conflicts_with = "tour")]
+    what: Option<What>,
     /// Drive each server with our own clients, show each exchange, and end; on free ports
     #[arg(long)]
     tour: bool,
@@ -40,18 +45,33 @@ pub(crate) struct Args {
     listen_base: SocketAddr,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// The course's secure chat, whose port is the chat room's; its key goes in clear
+    Secure,
+}
+
 pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     if args.tour {
         return tour::run(common);
     }
     let voice = Voice::new(common);
-    let mut servers = Servers::start(common, args.listen_base, &voice)?;
+    let mut servers = match args.what {
+        None => Servers::start(common, args.listen_base, &voice)?,
+        Some(What::Secure) => {
+            voice.warn_of_cleartext_key();
+            Servers::start_secure(common, args.listen_base, &voice)?
+        }
+    };
     let (ask, asked) = mpsc::channel();
     let interrupted = signals::catch(move || {
         let _ = ask.send(());
     })
     .map_err(|error| Failed::because(NETWORK, "cannot catch signals", error))?;
-    voice.table(&servers);
+    match args.what {
+        None => voice.table(&servers),
+        Some(What::Secure) => voice.table_of_secure(servers.chat),
+    }
     // Until a signal comes.
     let _ = asked.recv();
     servers.stop()?;
@@ -88,6 +108,18 @@ impl Servers {
         servers.sealed = servers.start_chat("sealed", config, common, sealed, voice.clone())?;
         servers.echo = servers.start_echo(common, echo, voice.clone())?;
         servers.datagram_echo = servers.start_datagram_echo(common, echo, voice.clone())?;
+        Ok(servers)
+    }
+
+    fn start_secure(common: &Common, base: SocketAddr, voice: &Voice) -> Result<Self, Failed> {
+        let mut servers =
+            Self { chat: base, sealed: base, echo: base, datagram_echo: base, running: Vec::new() };
+        let config = HubConfig {
+            reports: Reports::All,
+            insecure_cleartext_key: true,
+            ..HubConfig::default()
+        };
+        servers.chat = servers.start_chat("chat", config, common, base, voice.clone())?;
         Ok(servers)
     }
 
@@ -269,6 +301,32 @@ impl Voice {
             None if self.quiet => {}
             None => notice(line),
         }
+    }
+
+    fn warn_of_cleartext_key(&self) {
+        let mut records =
+            self.records.as_ref().map(|it| it.lock().unwrap_or_else(PoisonError::into_inner));
+        warn_of_cleartext_key(records.as_deref_mut());
+    }
+
+    fn table_of_secure(&self, chat: SocketAddr) {
+        if self.records.is_some() {
+            return self.tell("serving", json!({ "chat": chat }), "");
+        }
+        if self.quiet {
+            return;
+        }
+        print_line(&format!(
+            "the course's secure chat is on {chat}; try, each in a terminal of its own:"
+        ));
+        if chat.port() == 8000 {
+            print_line("  python3 cliente_seguro.py     (the course's own client)");
+        }
+        print_line(&format!(
+            "  semfio chat join {chat} --insecure-cleartext-key     (the same from us)"
+        ));
+        print_line(&format!("  semfio chat join {chat}     (with names; this one needs no key)"));
+        print_line(&paint(DIM, "Ctrl-C stops it; what happens is shown below."));
     }
 
     fn table(&self, servers: &Servers) {

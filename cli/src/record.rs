@@ -219,6 +219,7 @@ pub(crate) fn hub_header(config: &HubConfig, seed: &Seed) -> Header {
         ("idle_ms", config.idle.as_millis().to_string()),
         ("sealed_only", config.sealed_only.to_string()),
         ("reports", reports.into()),
+        ("insecure_cleartext_key", config.insecure_cleartext_key.to_string()),
     ];
     header(HUB, "server", fields, Some(seed))
 }
@@ -291,6 +292,7 @@ pub(crate) fn hub_of(header: &Header) -> anyhow::Result<Hub> {
             "all" => Reports::All,
             other => bail!("reports is {other}"),
         },
+        insecure_cleartext_key: number(header, "insecure_cleartext_key")?,
     };
     Ok(Hub::new(config, seed(header)?))
 }
@@ -307,6 +309,7 @@ pub(crate) fn participant_of(header: &Header) -> anyhow::Result<Participant> {
             "framed" => Dialect::Framed,
             "line" => Dialect::Line,
             "raw" => Dialect::Raw,
+            "token" => Dialect::Token,
             other => bail!("dialect is {other}"),
         },
         nick: field(header, "nick")?.into(),
@@ -341,6 +344,7 @@ mod tests {
             reports: Reports::All,
             lag: 99,
             sealed_only: true,
+            insecure_cleartext_key: true,
             ..HubConfig::default()
         };
         let again = format!("{:?}", hub_of(&hub_header(&config, &seed)).unwrap());

@@ -10,7 +10,7 @@ use semfio_runtime_os::{Clock, seed};
 use serde_json::json;
 
 use crate::Common;
-use crate::chat::dialect_name;
+use crate::chat::{dialect_name, warn_of_cleartext_key};
 use crate::failed::{Failed, INTERRUPTED, NETWORK};
 use crate::output::{LOUD, Records, escape, notice, paint, paint_nick};
 use crate::record::{self, Spoken};
@@ -39,6 +39,10 @@ pub(crate) struct Args {
     /// server never needs
     #[arg(long)]
     sealed: bool,
+    /// Speak with the course's secure chat programs: send the key in clear to whoever comes, then
+    /// tokens. It keeps nothing secret. In place of lines and plain text; `semfio chat join` works too
+    #[arg(long, conflicts_with = "sealed")]
+    insecure_cleartext_key: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -67,6 +71,9 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     let interrupted = signals::catch(move || drop(handle.send(Spoken(HubMessage::Stop))));
     let interrupted = interrupted.map_err(cannot)?;
     let mut teller = Teller::new(common);
+    if args.insecure_cleartext_key {
+        warn_of_cleartext_key(teller.records.as_mut());
+    }
     teller.listening(address, &args);
     let hub = host.run(|report| teller.tell(&report)).map_err(cannot)?;
     drop(hub);
@@ -89,6 +96,7 @@ impl Args {
             },
             sealed_only: self.sealed,
             reports: if verbose { Reports::All } else { Reports::Members },
+            insecure_cleartext_key: self.insecure_cleartext_key,
             ..HubConfig::default()
         }
     }
@@ -149,9 +157,12 @@ impl Teller {
         }
         let (ip, port) = (reachable(ip), address.port());
         let address = SocketAddr::new(ip, port);
-        self.say(&match args.sealed {
-            true => format!("enter with: semfio chat join {address} --passphrase"),
-            false => format!("enter with: semfio chat join {address}, or: nc {ip} {port}"),
+        self.say(&if args.sealed {
+            format!("enter with: semfio chat join {address} --passphrase")
+        } else if args.insecure_cleartext_key {
+            format!("enter with: semfio chat join {address}, or: python3 cliente_seguro.py")
+        } else {
+            format!("enter with: semfio chat join {address}, or: nc {ip} {port}")
         });
     }
 
@@ -198,6 +209,9 @@ pub(crate) fn as_line(report: &HubReport) -> String {
         HubReport::Gap { nick, room, missed } => {
             format!("! {} missed {missed} entries of {}", paint_nick(nick), escape(room))
         }
+        HubReport::Unreadable { nick } => {
+            format!("! {} sent what does not open; nobody got it", paint_nick(nick))
+        }
         HubReport::Said { room, nick, text } => {
             format!("{} <{}> {}", escape(room), paint_nick(nick), escape(text))
         }
@@ -237,6 +251,7 @@ pub(crate) fn as_record(report: &HubReport) -> (&'static str, serde_json::Value)
         HubReport::Gap { nick, room, missed } => {
             ("gap", json!({ "nick": nick, "room": room, "missed": missed }))
         }
+        HubReport::Unreadable { nick } => ("unreadable", json!({ "nick": nick })),
         HubReport::Said { room, nick, text } => {
             ("said", json!({ "room": room, "nick": nick, "text": text }))
         }

@@ -13,6 +13,7 @@ mod namespace;
 mod process;
 mod rates;
 mod tokens;
+mod secure;
 
 /// The runtimes of the command line.
 const RUNTIMES: [&str; 3] = ["mio", "smol", "blocking"];

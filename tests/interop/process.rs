@@ -235,7 +235,11 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(runtime: &str, listen: &str) -> Self {
-        let args = ["--runtime", runtime, "chat", "serve", "--listen", listen];
+        Self::start_with(runtime, listen, &[])
+    }
+
+    pub(crate) fn start_with(runtime: &str, listen: &str, more: &[&str]) -> Self {
+        let args = [&["--runtime", runtime, "chat", "serve", "--listen", listen], more].concat();
         let process = Process::semfio(&args);
         process.wait_err("the server listens", |err| err.contains("enter with"));
         let err = process.err();
