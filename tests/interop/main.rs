@@ -12,8 +12,8 @@ mod lines;
 mod namespace;
 mod process;
 mod rates;
-mod tokens;
 mod secure;
+mod tokens;
 
 /// The runtimes of the command line.
 const RUNTIMES: [&str; 3] = ["mio", "smol", "blocking"];

@@ -33,6 +33,14 @@ pub(crate) fn secure_client() -> Option<Process> {
     Some(client)
 }
 
+/// The course's client, once the course's server has read its answer: what it says before is lost.
+pub(crate) fn known_client(server: &Process) -> Option<Process> {
+    let known = server.out().matches("sincronizado").count();
+    let client = secure_client()?;
+    server.wait_out("it is known", |out| out.matches("sincronizado").count() > known);
+    Some(client)
+}
+
 /// Our member with records, once it is in.
 pub(crate) fn our_member(runtime: &str) -> Process {
     let args = ["--runtime", runtime, "--json", "chat", "join", ADDRESS, FLAG];
@@ -55,39 +63,53 @@ fn wait_read(member: &Process, text: &str) {
     member.wait_out(text, |out| out.contains(&wanted));
 }
 
-/// Whether the course's client has printed this as a message of its own.
-fn printed(out: &str, text: &str) -> bool {
-    out.contains(&format!("{text}\n>"))
-}
-
-/// The course's clients in our server, three lines typed at once, and a framed member.
+/// The course's clients in our server: with time between, nothing is lost on the way to them; of three
+/// lines typed at once, nothing on the way from them.
 fn course_clients(runtime: &str) {
     const CLIENTS: usize = 3;
-    const ROUNDS: usize = 10;
+    const ROUNDS: usize = 5;
     let server = our_server(runtime);
     let mut observer = server.join(runtime, "observer");
+    let member = our_member(runtime);
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         let Some(client) = secure_client() else { return };
         clients.push(client);
-        let name = format!("\"token-{}\"", clients.len());
+        let name = format!("\"token-{}\"", clients.len() + 1);
         observer.wait_out("it is a member though it said nothing", |out| out.contains(&name));
     }
+    // Each text by itself, read by all before the next: none can be glued.
     let mut wanted = Vec::new();
     for round in 0..ROUNDS {
-        for (who, client) in clients.iter_mut().enumerate() {
-            let lines = ["a", "b", "c"].map(|line| format!("<{who}.{round}.{line} olá>"));
-            client.write(lines.join("\n") + "\n");
-            wanted.extend(lines);
+        for who in 0..=CLIENTS {
+            let text = format!("<{who}.{round} olá>");
+            clients.get_mut(who).unwrap_or(&mut observer).write(format!("{text}\n"));
+            for client in &clients {
+                client.wait_out(&text, |out| out.contains(&format!("{text}\n>")));
+            }
+            wait_read(&member, &text);
+            wanted.push(text);
         }
-        observer.write(format!("<framed.{round}>\n"));
-        wanted.push(format!("<framed.{round}>"));
     }
-    for text in &wanted {
+    for client in &clients {
+        wanted.iter().for_each(|text| assert_eq!(client.out().matches(&**text).count(), 1));
+        assert!(!client.err().contains("Error"), "{}", client.err());
+    }
+    // Longer than the course's programs can read at once, in pieces that they can.
+    let long = format!("<{}>", "é".repeat(500));
+    observer.write(format!("{long}\n"));
+    member.wait_out("all of the long text", |out| out.matches('é').count() == 500);
+    wanted.push(long);
+    // Three lines at once, from all of them at once.
+    for (who, client) in clients.iter_mut().enumerate() {
+        let lines = ["a", "b", "c"].map(|line| format!("<{who}.{line} olá>"));
+        client.write(lines.join("\n") + "\n");
+        wanted.extend(lines);
+    }
+    for text in wanted.iter().rev().take(3 * CLIENTS) {
         observer.wait_out(text, |out| out.contains(text));
-        for client in &clients {
-            client.wait_out(text, |out| printed(out, text));
-        }
+        wait_read(&member, text);
+        assert_eq!(read(&member, text), 1, "{text}");
     }
     let texts: Vec<String> = observer.texts().into_iter().map(|(_, text)| text).collect();
     assert_eq!(texts.len(), wanted.len(), "{texts:?}");
@@ -97,20 +119,6 @@ fn course_clients(runtime: &str) {
         };
         assert_eq!(of(&texts), of(&wanted), "whole, once, in order");
     }
-    for client in &clients {
-        for text in &wanted {
-            assert_eq!(client.out().matches(&**text).count(), 1, "{text}");
-        }
-        assert!(!client.err().contains("Error"), "{}", client.err());
-    }
-    // Longer than the course's programs can read at once.
-    let long = "é".repeat(1_000);
-    observer.write(format!("{long}\n"));
-    for client in &clients {
-        client.wait_out("all of the long text", |out| {
-            out.replace("\n>", "").replace("> ", "").contains(&long)
-        });
-    }
     drop(clients);
     observer.wait_out("they are gone", |out| out.matches("\"what\":\"part\"").count() == CLIENTS);
     assert!(server.process.err().contains("WARNING"), "{}", server.process.err());
@@ -119,13 +127,13 @@ fn course_clients(runtime: &str) {
 
 /// Our members in the course's server, each fed three lines at once, with one of its own clients.
 fn our_members(runtime: &str) {
-    let Some(_server) = secure_server() else { return };
+    let Some(server) = secure_server() else { return };
     let mut ours = [our_member(runtime), our_member(runtime)];
     for (member, text) in ours.iter_mut().zip(["<0>", "<1>"]) {
         member.write(format!("{text}\n"));
         wait_read(member, text);
     }
-    let Some(mut client) = secure_client() else { return };
+    let Some(mut client) = known_client(&server) else { return };
     client.write("<theirs>\n");
     for member in &ours {
         wait_read(member, "<theirs>");
@@ -137,34 +145,33 @@ fn our_members(runtime: &str) {
         member.write(lines.join("\n") + "\n");
         wanted.extend(lines);
     }
-    let long = "x".repeat(1_500);
+    let long = "é".repeat(1_000);
     ours[0].write(format!("{long}\n"));
     for member in &ours {
         for text in &wanted {
             wait_read(member, text);
         }
+        member.wait_out("the long text, in pieces", |out| out.matches('é').count() >= 1_000);
     }
-    let pieces = || ours.iter().all(|member| member.out().matches('x').count() >= 1_500);
-    ours[1].wait_out("the long text, in pieces", |_| pieces());
     for member in &mut ours {
         member.close_stdin();
         assert_eq!(member.wait(), 0, "{}", member.err());
         for text in &wanted {
             assert_eq!(read(member, text), 1, "{text} in {}", member.out());
         }
-        assert_eq!(member.out().matches('x').count(), long.len());
+        assert_eq!(member.out().matches('é').count(), 1_000);
         assert!(!member.out().contains("unreadable"), "{}", member.out());
     }
 }
 
 /// The course's clients in the course's server: what they glue, our member takes apart.
 fn glued(runtime: &str) {
-    let Some(_server) = secure_server() else { return };
+    let Some(server) = secure_server() else { return };
     let mut ours = our_member(runtime);
     ours.write("<here>\n");
     wait_read(&ours, "<here>");
     for round in 0..5 {
-        let Some(mut client) = secure_client() else { return };
+        let Some(mut client) = known_client(&server) else { return };
         client.write(format!("<{round}.0>\n"));
         wait_read(&ours, &format!("<{round}.0>"));
         let lines = ["a", "b", "c"].map(|line| format!("<{round}.{line} {}>", "ã".repeat(12)));

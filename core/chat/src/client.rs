@@ -349,14 +349,6 @@ impl Client {
     }
 
     fn text<'i>(&mut self, now: Now, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
-        if self.expired {
-            self.expired = false;
-            if self.in_flight {
-                self.came_back(now, out);
-            } else {
-                self.send_next(now, out);
-            }
-        }
         if self.sent > 0 {
             return Ok(Step::Event(ClientEvent::Sent(core::mem::take(&mut self.sent))));
         }
@@ -504,7 +496,7 @@ impl StreamMachine for Client {
                     return Err(Refused::Full);
                 }
                 self.waiting.push_back(text.as_bytes().to_vec());
-                if self.until.is_none() && !self.expired {
+                if self.until.is_none() {
                     self.send_next(now, out);
                 }
             }
@@ -517,10 +509,14 @@ impl StreamMachine for Client {
         self.until
     }
 
-    fn handle_timeout(&mut self, now: Now, _: &mut Outbox) {
+    fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
         if self.until.is_some_and(|until| until.at <= now.mono) {
             self.until = None;
-            self.expired = true;
+            match self.state {
+                State::Open if self.in_flight => self.came_back(now, out),
+                State::Open => self.send_next(now, out),
+                _ => self.expired = true,
+            }
         }
     }
 }

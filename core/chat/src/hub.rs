@@ -909,7 +909,8 @@ impl Hub {
             }
             let text = if self.config.sealed_only { SEALED_ONLY } else { SEALED_ROOM };
             if is_plain(dialect) {
-                let line = raw_pieces(now, self.cleartext.as_mut(), format!("! {text}\n").as_bytes());
+                let line =
+                    raw_pieces(now, self.cleartext.as_mut(), format!("! {text}\n").as_bytes());
                 let _ = net.send(conn, SessionCommand::Pieces(&line));
             }
             let _ = net.send(conn, SessionCommand::Fail(ErrorCode::Sealed, text));

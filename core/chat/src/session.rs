@@ -305,16 +305,13 @@ impl Session {
         }
     }
 
-    fn token<'i>(&mut self, now: Now, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+    fn token<'i>(&mut self, input: &mut Input<'i>, out: &Outbox) -> Verdict<'i> {
         if out.room() == 0 {
             return Ok(Step::NeedRoom);
         }
         let Some(tokens) = &mut self.tokens else {
             return Ok(Step::Done);
         };
-        if self.until.is_none() && tokens.send(out) {
-            self.until = Some(Deadline { at: now.mono.saturating_add(GAP), why: "gap" });
-        }
         if tokens.has_room_again() {
             return Ok(Step::Event(SessionEvent::Room));
         }
@@ -324,6 +321,14 @@ impl Session {
             Heard::Garbage => Err(SessionError::Garbage),
             Heard::Nothing if input.at_eof() => Ok(self.leave()),
             Heard::Nothing => Ok(Step::NeedInput(1)),
+        }
+    }
+
+    /// The next token leaves, and then there is a gap.
+    fn send_token(&mut self, now: Now, out: &mut Outbox) {
+        // Room or not: what waits is bounded, and no more is taken while there is none.
+        if self.tokens.as_mut().is_some_and(|tokens| tokens.send(out)) {
+            self.until = Some(Deadline { at: now.mono.saturating_add(GAP), why: "gap" });
         }
     }
 
@@ -606,7 +611,7 @@ impl StreamMachine for Session {
             State::AwaitPreface => self.preface(input, out),
             State::AwaitOk if self.expired => Err(SessionError::OkTimeout),
             State::AwaitOk => self.await_ok(now, input, out),
-            State::Token => self.token(now, input, out),
+            State::Token => self.token(input, out),
             State::AwaitHello { .. } => self.frame(input, out),
             State::Listening if input.is_empty() => {
                 Ok(if input.at_eof() { self.leave() } else { Step::NeedInput(1) })
@@ -630,7 +635,7 @@ impl StreamMachine for Session {
 
     fn handle_command(
         &mut self,
-        _: Now,
+        now: Now,
         command: SessionCommand<'_>,
         out: &mut Outbox,
     ) -> Result<(), Refused> {
@@ -659,6 +664,9 @@ impl StreamMachine for Session {
                     if !tokens.queue(pieces) {
                         return Err(Refused::Full);
                     }
+                    if self.until.is_none() {
+                        self.send_token(now, out);
+                    }
                 }
                 _ => pieces.iter().for_each(|piece| put_apart(piece.clone(), out)),
             },
@@ -682,11 +690,15 @@ impl StreamMachine for Session {
         self.until
     }
 
-    fn handle_timeout(&mut self, now: Now, _: &mut Outbox) {
+    fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
         let due = |until: Deadline| until.at <= now.mono;
         if self.until.is_some_and(due) {
             self.until = None;
-            self.expired = true;
+            if self.state == State::Token {
+                self.send_token(now, out);
+            } else {
+                self.expired = true;
+            }
         }
     }
 }

@@ -7,7 +7,8 @@ use semfio_chat::wire::{
     Ask, Entry, ErrorCode, MAX_FRAME, MAX_RELAY, Manner, PREFACE, Request, Response, What, Why,
 };
 use semfio_chat::{Client, ClientCommand, MAX_LINE, Session, SessionCommand, SessionEvent};
-use semfio_machine::{Deadline, Input, Now, Outbox, Refused, Step, StreamMachine};
+use semfio_keysync::Key;
+use semfio_machine::{Deadline, Input, Now, Outbox, Refused, Seed, Step, StreamMachine, UnixTime};
 use semfio_sim::laws::{Act, Subject};
 
 /// A command as a value.
@@ -244,6 +245,75 @@ fn plain_clients_keep_the_laws() {
         .check("olá\nany bytes\r\n\x1b".as_bytes())
         .unwrap();
     }
+}
+
+// The course's secure chat.
+
+fn key() -> std::sync::Arc<Key> {
+    std::sync::Arc::new(Key::new([5; 32]))
+}
+
+fn sealed(len: usize) -> Vec<u8> {
+    let (mut token, text) = (Vec::new(), vec![b'x'; len]);
+    key().seal(UnixTime::from_secs(1), [len as u8; 16], &text, &mut token);
+    token
+}
+
+fn ok() -> Vec<u8> {
+    let mut token = Vec::new();
+    key().seal(UnixTime::from_secs(1), [9; 16], b"OK", &mut token);
+    token
+}
+
+fn token_session() -> Subject<'static, Session, String, Told> {
+    Subject::new(|| Session::with_cleartext_key(key()), event)
+        .with_script(session_command, vec![(3, Act::Command(Told::Piece)), (4, Act::Timeout)])
+}
+
+#[test]
+fn a_token_session_keeps_the_laws() {
+    let streams = [
+        [ok(), sealed(1)].concat(),
+        [ok(), sealed(20), sealed(40), sealed(2)].concat(),
+        [ok(), b"junk".to_vec(), sealed(20), sealed(40)[..77].to_vec(), sealed(2)].concat(),
+        [ok(), b"gAAAAAgAAAAA==gAAA".to_vec(), sealed(3), b"gAAAAA".repeat(33)].concat(),
+        [sealed(2), sealed(1)].concat(),
+        b"no answer".to_vec(),
+        b"gAAAAAnor this==".to_vec(),
+    ];
+    for stream in streams {
+        token_session().check(&stream).unwrap();
+    }
+    token_session().check(&greeting("ana")).unwrap();
+}
+
+#[test]
+fn commands_to_a_token_session_at_the_wrong_time_change_nothing() {
+    let stream = [ok(), sealed(20), sealed(40)].concat();
+    let all = [Told::Welcome, Told::Log, Told::Piece, Told::Fail];
+    token_session().refusals(&stream, &all).unwrap();
+}
+
+#[test]
+fn a_token_client_keeps_the_laws() {
+    let client = || {
+        Subject::new(
+            || Client::insecure_cleartext_key(Seed::from_u64(1).stream(0)),
+            |event| format!("{event:?}"),
+        )
+        .with_script(client_command, vec![(1, Act::Command(Said::Text)), (2, Act::Timeout)])
+    };
+    let text = key().to_text().as_bytes().to_vec();
+    for stream in [
+        [text.clone(), sealed(20), sealed(40), sealed(2)].concat(),
+        [text.clone(), b"junk".to_vec(), sealed(40)[..77].to_vec(), sealed(2)].concat(),
+        vec![b'x'; 60],
+        text[..43].to_vec(),
+    ] {
+        client().check(&stream).unwrap();
+    }
+    let stream = [text, sealed(20), sealed(40)].concat();
+    client().refusals(&stream, &[Said::Ping, Said::Text, Said::Empty, Said::Finish]).unwrap();
 }
 
 // Planted faults.

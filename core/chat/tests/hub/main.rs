@@ -1,4 +1,4 @@
-//! The hub in the simulator: over real links, with members of all three dialects.
+//! The hub in the simulator: over real links, with members of all dialects.
 #![allow(missing_docs)]
 
 mod course;
@@ -10,4 +10,5 @@ mod model;
 mod resume;
 mod sealed;
 mod sealed_model;
+mod secure;
 mod slow;
