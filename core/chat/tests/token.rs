@@ -224,7 +224,8 @@ fn limits_are_judged_on_both_sides_however_the_stream_is_cut() {
     let token = |len| [sealed(&vec![b'y'; len]), sealed(b"a")].concat();
     let garbage = |len| [vec![b'!'; len], sealed(b"a")].concat();
     // The longest token that is looked for, and the next; as much as may be lost in a row, and more.
-    let streams = [token(49_087), token(49_088), garbage(262_144), garbage(262_145), garbage(262_151)];
+    let streams =
+        [token(49_087), token(49_088), garbage(262_144), garbage(262_145), garbage(262_151)];
     let ends = ["a", "a", "a", "Unreadable", "Unreadable"];
     for (stream, end) in streams.iter().zip(ends) {
         let mut all = Vec::new();
