@@ -27,7 +27,7 @@ fn files(folder: &str) -> Vec<(String, String)> {
             let bodies = path.join("Cargo.toml").exists();
             if path.is_dir() && (bodies || !SKIPPED.contains(&&*name)) {
                 folders.push(path);
-            } else if path.is_file() {
+            } else if path.is_file() && name != ".git" {
                 let text = String::from_utf8(fs::read(&path).unwrap());
                 let shown = path.strip_prefix(top()).unwrap().to_string_lossy().into();
                 found.extend(text.ok().map(|text| (shown, text)));
