@@ -223,7 +223,10 @@ impl SealedRooms {
 
     /// What happened, with its room.
     pub(crate) fn poll_event(&mut self) -> Option<(String, KeyEvent)> {
-        self.rooms.values_mut().find_map(|room| Some((room.name.clone(), room.keys.poll_event()?)))
+        self.rooms.values_mut().find_map(|room| {
+            let event = room.keys.poll_event()?;
+            Some((room.name.clone(), event))
+        })
     }
 
     /// What is to be told of a new key, and whether first that nobody has checked the passphrase.

@@ -94,12 +94,16 @@ impl Room {
 
     /// A member that begins to enter the lobby, at an address of its own.
     fn enter(&mut self, nick: &str, passphrase: &str) -> MemberId {
+        self.enter_room(nick, passphrase, "lobby")
+    }
+
+    fn enter_room(&mut self, nick: &str, passphrase: &str, room: &str) -> MemberId {
         self.peers += 1;
         let config = ParticipantConfig::new(
             Target::Address((SERVER, 8000).into()),
             Dialect::Framed,
             nick,
-            "lobby",
+            room,
         );
         let number = u64::from(self.peers);
         let (seed, secrets) = (Seed::from_u64(number), Seed::from_u64(1000 + number));
@@ -462,6 +466,45 @@ fn a_private_text_is_for_one() {
 }
 
 #[test]
+fn rooms_have_keys_of_their_own() {
+    let mut room = Room::new();
+    let [ana, bia] = room.members(["ana", "bia"]);
+    room.say(bia, "/join sala");
+    room.run(1_000);
+    room.say(bia, "early in sala");
+    let caio = room.member("caio");
+    room.say(caio, "/join sala");
+    room.run(1_000);
+    room.say(caio, "me too");
+    room.run(1_000);
+    assert_eq!(room.heard(bia), ["bia: early in sala", "caio: me too"]);
+    assert_eq!(room.heard(ana), [""; 0]);
+    room.say(bia, "/part sala");
+    room.say(bia, "lobby again");
+    room.run(1_000);
+    assert_eq!(room.heard(ana), ["bia: lobby again"]);
+    // The first was said before he came.
+    assert_eq!(room.heard(caio), ["caio: me too", "bia: lobby again"]);
+}
+
+#[test]
+fn a_second_room_that_stays_closed_leaves_the_first_as_it_is() {
+    let mut room = Room::new();
+    // Who has another passphrase has a room of its own.
+    let eva = room.enter_room("eva", "another passphrase", "sala");
+    room.run(1_000);
+    let [ana, bia] = room.members(["ana", "bia"]);
+    room.say(bia, "/join sala");
+    room.run(2_000);
+    room.say(bia, "still here");
+    room.run(1_000);
+    assert_eq!(room.heard(ana), ["bia: still here"]);
+    assert_eq!(room.heard(eva), [""; 0]);
+    let refused = |report: &_| matches!(report, ParticipantReport::Refused(_));
+    assert_eq!(room.reports(bia).iter().filter(|report| refused(report)).count(), 1);
+}
+
+#[test]
 fn history_shows_what_can_still_be_opened() {
     let mut room = Room::new();
     let ana = room.member("ana");
@@ -663,11 +706,11 @@ fn storm(seed: u64, least: u32, most: u32) -> (usize, Vec<String>, [Vec<String>;
     (breaks.iter().sum(), said, heard)
 }
 
-/// Of ten storms: the breaks, and the texts that were told as unreadable. None is doubled, none is
+/// Of six storms: the breaks, and the texts that were told as unreadable. None is doubled, none is
 /// missed in silence.
 fn storms(least: u32, most: u32) -> (usize, usize) {
     let (mut all, mut unreadable) = (0, 0);
-    for seed in 0..10 {
+    for seed in 0..6 {
         let (breaks, said, heard) = storm(seed, least, most);
         all += breaks;
         for (n, heard) in heard.iter().enumerate() {
@@ -684,12 +727,10 @@ fn storms(least: u32, most: u32) -> (usize, usize) {
 
 #[test]
 fn links_that_break_again_and_again_double_nothing_and_lose_nothing_in_silence() {
-    // Of 3,200. When all are gone at once and come back, those who saw the last key and those who
+    // Of 1,920. When all are gone at once and come back, those who saw the last key and those who
     // did not have no key in common; what is said before they agree again is told as unreadable.
     let (breaks, unreadable) = storms(4_000, 20_000);
-    println!("{breaks} breaks, {unreadable} unreadable");
-    assert!(breaks > 30 && unreadable < 20, "{breaks} breaks, {unreadable} unreadable");
-    let (breaks, unreadable) = storms(200, 4_000);
-    println!("{breaks} breaks, {unreadable} unreadable");
-    assert!(breaks > 300, "{breaks} breaks");
+    assert!(breaks > 20 && unreadable < 12, "{breaks} breaks, {unreadable} unreadable");
+    let (breaks, _) = storms(200, 4_000);
+    assert!(breaks > 200, "{breaks} breaks");
 }
