@@ -41,7 +41,8 @@
 //! a ratcheted key has that of the key it comes from. A member seals only while the active key
 //! covers all PART and HOLDER entries that it has seen itself: a key that was on its way to a member
 //! as that one left is made active, but nothing is sealed with it. (The flag `fresh` of the entry
-//! could not tell that: it is decided before, and by log order comes after.)
+//! could not tell that: it is decided before, and by log order comes after.) One that comes back reads
+//! what it missed, but seals nothing before it has come to the epoch that it was let in with.
 //!
 //! **Members and strangers.** START proves with a MAC under an earlier key that its sender was
 //! inside. Members prove themselves by the hundred after a HOLDER entry, and that is no guess; only
@@ -294,6 +295,8 @@ pub struct KeySync {
     pub(crate) floor: u64,
     /// An EPOCH entry came since DOOR.
     inside: bool,
+    /// The epoch it was let in with; none until it is known. What comes before it is a backlog.
+    pub(crate) entry: Option<u64>,
     /// What it has keys for. Those above `floor` are pending.
     pub(crate) epochs: BTreeMap<u64, Epoch>,
     /// The number of the last PART or HOLDER entry.
@@ -388,6 +391,7 @@ impl KeySync {
             you: 0,
             floor: 0,
             inside: false,
+            entry: None,
             epochs: BTreeMap::new(),
             parted: 0,
             wanted: None,
@@ -416,7 +420,9 @@ impl KeySync {
 
     /// Whether texts can be sealed.
     pub fn is_ready(&self) -> bool {
-        self.inside && self.epochs.get(&self.floor).is_some_and(|key| key.covers >= self.parted)
+        self.inside
+            && self.entry.is_some_and(|entry| self.floor >= entry)
+            && self.epochs.get(&self.floor).is_some_and(|key| key.covers >= self.parted)
     }
 
     /// Whether it holds the room.
@@ -842,7 +848,7 @@ impl KeySync {
         self.vault.forget_pairs();
         let floor = self.floor;
         self.forget_epochs(|epoch, _| epoch > floor);
-        self.wanted = None;
+        (self.wanted, self.entry) = (None, None);
     }
 
     fn fail(&mut self, failure: KeyFailure) {
@@ -891,13 +897,15 @@ impl KeySync {
 
     fn wrapped(&mut self, token: &[u8]) {
         let State::Member(link) = &mut self.state else { return };
-        let Ok(epochs) = self.vault.unwrap(self.now.unix, &self.room, self.you, self.floor, token)
+        let Ok((newest, epochs)) =
+            self.vault.unwrap(self.now.unix, &self.room, self.you, self.floor, token)
         else {
             return;
         };
         if matches!(link.stage, Stage::Proving { .. }) {
             (link.stage, link.retry) = (Stage::Linked, None);
         }
+        self.entry.get_or_insert(newest);
         for (epoch, covers) in epochs {
             self.epochs.insert(epoch, Epoch::new(covers));
         }

@@ -369,6 +369,7 @@ impl KeySync {
             return;
         }
         holding.made = epoch;
+        self.entry.get_or_insert(epoch);
         let step = Step::Wrap(Bound::Unbounded);
         holding.distribution = Some(Distribution { epoch, fresh, joiners, step });
         self.epochs.insert(epoch, Epoch::new(covers));

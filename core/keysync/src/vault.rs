@@ -328,8 +328,8 @@ impl Vault {
         })
     }
 
-    /// Takes the keys of epochs after `above` that it does not have from a WRAP, and gives which,
-    /// each with the number of what it covers.
+    /// Takes the keys of epochs after `above` that it does not have from a WRAP. Gives the newest
+    /// epoch in it, and those that were taken, each with the number of what it covers.
     pub(crate) fn unwrap(
         &mut self,
         now: UnixTime,
@@ -337,7 +337,7 @@ impl Vault {
         you: u64,
         above: u64,
         token: &[u8],
-    ) -> Result<Vec<(u64, u64)>, VaultError> {
+    ) -> Result<(u64, Vec<(u64, u64)>), VaultError> {
         let mut answer = Vec::new();
         self.answer(&mut answer, |secrets, out| {
             secrets.plain.clear();
@@ -360,6 +360,8 @@ impl Vault {
                 }
                 keys.push((epoch, covers, key));
             }
+            let newest = keys.iter().map(|(epoch, ..)| *epoch).max().unwrap_or(0);
+            out.extend_from_slice(&newest.to_be_bytes());
             for (epoch, covers, key) in &keys {
                 if *epoch > above && !secrets.epochs.contains_key(epoch) {
                     secrets.epochs.insert(*epoch, Box::new(Key::new(**key)));
@@ -371,11 +373,12 @@ impl Vault {
             bound.then_some(())
         })?;
         let mut fields = Fields::new(&answer);
+        let newest = fields.u64().map_err(|_| VaultError)?;
         let mut epochs = Vec::new();
         while let (Ok(epoch), Ok(covers)) = (fields.u64(), fields.u64()) {
             epochs.push((epoch, covers));
         }
-        Ok(epochs)
+        Ok((newest, epochs))
     }
 
     /// Appends RESYNC.

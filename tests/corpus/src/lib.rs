@@ -48,6 +48,7 @@ bodies! {
     echo
     frame
     input
+    keysync
     outbox
     path
     shard

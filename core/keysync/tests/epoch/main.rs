@@ -3,6 +3,7 @@
 
 mod adversary;
 mod direct;
+mod hostile;
 mod model;
 mod tape;
 mod world;

@@ -98,7 +98,7 @@ proptest! {
         strict in any::<bool>(),
         ops in prop::collection::vec(ops(), 1..60),
     ) {
-        let mut world = World::new(seed, None);
+        let mut world = World::new("Sala", seed, None);
         (world.loss, world.delay, world.strict, world.lossy) = (loss, delay, strict, loss > 0);
         for op in &ops {
             perform(&mut world, op);

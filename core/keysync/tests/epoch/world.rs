@@ -80,6 +80,8 @@ pub struct Token {
 pub struct Said {
     pub message: Message,
     pub to: String,
+    /// Under which key.
+    key: (u64, [u8; 16]),
     /// How many PARTs its sender had been told of.
     parts: u64,
     /// Its sender had not read for so long that nobody owes it anything.
@@ -115,6 +117,10 @@ pub struct Person {
     /// It has left for good: it is still told everything, and its clock stands.
     spy: Option<Now>,
     left_at: u64,
+    left_number: u64,
+    gone: BTreeMap<u64, Instant>,
+    announced: Option<(u64, [u8; 16])>,
+    active: (u64, [u8; 16]),
     said: u32,
     pub failed: bool,
 }
@@ -149,12 +155,17 @@ pub struct World {
     pub delay: u64,
     pub lossy: bool,
     pub adversary: Option<Adversary>,
+    room: &'static str,
+    /// Of each epoch that was announced: who was long gone as it was made.
+    clean: BTreeMap<(u64, [u8; 16]), BTreeSet<u64>>,
+    /// Everything that went to members, if somebody wants to have it.
+    pub kept: Option<Vec<Down>>,
     /// A ratchet that is announced after a PART is not logged.
     pub strict: bool,
 }
 
 impl World {
-    pub fn new(seed: u64, adversary: Option<Adversary>) -> Self {
+    pub fn new(room: &'static str, seed: u64, adversary: Option<Adversary>) -> Self {
         let now = Now { mono: Instant::default(), unix: UnixTime::from_secs(1_800_000_000) };
         Self {
             now,
@@ -167,6 +178,9 @@ impl World {
             delay: 100,
             lossy: false,
             adversary,
+            room,
+            clean: BTreeMap::new(),
+            kept: None,
             strict: true,
         }
     }
@@ -182,7 +196,7 @@ impl World {
         let phrase: &[u8] = if right { b"abacate" } else { b"abacaxi" };
         let seed = Seed::from_u64(self.dice.next_u64());
         let nick = format!("p{at}");
-        let tape = Tape::new(Vault::new(Passphrase::new(phrase), seed), "Sala", &nick);
+        let tape = Tape::new(Vault::new(Passphrase::new(phrase), seed), self.room, &nick);
         self.people.push(Person {
             tape,
             nick,
@@ -208,6 +222,10 @@ impl World {
             parts: 0,
             spy: None,
             left_at: 0,
+            left_number: 0,
+            gone: BTreeMap::new(),
+            announced: None,
+            active: (0, [0; 16]),
             said: 0,
             failed: false,
         });
@@ -236,6 +254,7 @@ impl World {
         let person = &mut self.people[who];
         person.connected = false;
         person.spy = Some(now);
+        person.left_number = person.tape.sync.number();
         person.up.clear();
         let due = self.now.mono.saturating_add(Duration::from_millis(self.delay));
         person.up.push_back((due, Up::Part));
@@ -392,6 +411,9 @@ impl World {
             None => vec![(who, frame)],
         };
         for (who, frame) in frames {
+            if let Some(kept) = &mut self.kept {
+                kept.push(frame.clone());
+            }
             let due = self.due();
             let person = &mut self.people[who];
             if !person.connected || person.spy.is_some() {
@@ -686,10 +708,16 @@ impl World {
             In::Epoch { epoch, check, .. } => Some((*epoch, *check)),
             _ => None,
         };
+        if let In::Gone { peer } = &input {
+            self.people[who].gone.entry(*peer).or_insert(now.mono);
+        }
         let before = self.people[who].tape.sync.epoch();
         let out = self.people[who].tape.tell(now, input);
         let after = self.people[who].tape.sync.epoch();
         if let Some(claimed) = claimed {
+            if after != before {
+                self.people[who].active = claimed;
+            }
             // K9: what becomes active is what some holder announced, bit for bit.
             let genuine = self.announced.contains(&claimed);
             assert!(after == before || genuine, "{who} has made a forged epoch active");
@@ -726,7 +754,7 @@ impl World {
                 KeyTransmit::Admit { peer } => Up::Admit { peer },
                 KeyTransmit::Refuse { peer, why } => Up::Refuse { peer, why },
                 KeyTransmit::Epoch { epoch, fresh, check } => {
-                    self.announced.insert((epoch, check));
+                    self.announces(who, fresh, (epoch, check));
                     Up::Epoch { epoch, fresh, check }
                 }
             };
@@ -740,6 +768,20 @@ impl World {
         for event in events {
             self.happened(who, now, event);
         }
+    }
+
+    /// Notes who was told to be gone well before this key was made.
+    fn announces(&mut self, who: usize, fresh: bool, key: (u64, [u8; 16])) {
+        self.announced.insert(key);
+        let person = &mut self.people[who];
+        let before = person.announced.replace(key);
+        let long = |at: &Instant| self.now.mono.saturating_since(*at) > secs(2);
+        let gone = match (fresh, before) {
+            _ if person.clogged => BTreeSet::new(),
+            (false, Some(before)) => self.clean.get(&before).cloned().unwrap_or_default(),
+            _ => person.gone.iter().filter(|(_, at)| long(at)).map(|(peer, _)| *peer).collect(),
+        };
+        self.clean.insert(key, gone);
     }
 
     fn happened(&mut self, who: usize, now: Now, event: KeyEvent) {
@@ -809,9 +851,9 @@ impl World {
             }
             let Some((manner, to)) = person.to_say.pop_front() else { return };
             person.said += 1;
-            let text = format!("{who}.{}", person.said);
+            let text = format!("{}:{who}.{}", self.room, person.said);
             let message = Message { manner, nick: person.nick.clone(), text: text.clone() };
-            let (sender, parts) = (person.tape.sync.number(), person.parts);
+            let (sender, parts, key) = (person.tape.sync.number(), person.parts, person.active);
             let stale = person.slow_until > self.now.mono;
             let now = self.time_of(who);
             let input = In::Seal { manner, to: to.clone(), text: text.clone() };
@@ -820,7 +862,7 @@ impl World {
                 panic!("{who} is ready and does not seal")
             };
             let kept = to.clone();
-            self.said.insert(text.clone(), Said { message, to: kept, parts, stale });
+            self.said.insert(text.clone(), Said { message, to: kept, key, parts, stale });
             self.send_up(who, Up::Sealed(Token { sender, to, epoch, counter, token, text }));
         }
     }
@@ -856,7 +898,10 @@ impl World {
         let Some(said) = self.said.get(&token.text).cloned() else { return };
         for (who, person) in self.people.iter_mut().enumerate() {
             let Some(now) = person.spy else { continue };
-            if person.left_at == 0 || said.parts < person.left_at {
+            let knows = person.left_at > 0 && said.parts >= person.left_at;
+            let without = |gone: &BTreeSet<u64>| gone.contains(&person.left_number);
+            let hidden = self.clean.get(&said.key).is_some_and(without);
+            if !hidden && (!knows || self.adversary.is_some()) {
                 continue;
             }
             let Token { sender, to, epoch, counter, token, .. } = token.clone();
@@ -893,7 +938,7 @@ impl World {
         }
         self.run(secs(20));
         for &(_, who, _) in &seats {
-            let last = format!("{who}.{}", self.people[who].said);
+            let last = format!("{}:{who}.{}", self.room, self.people[who].said);
             for &(_, to, _) in &seats {
                 assert!(self.people[to].got.contains_key(&last), "{to} has not heard {last}");
             }
