@@ -69,7 +69,11 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
         let refused = |what| Failed::because(USAGE, format!("{origin} cannot be used"), what);
         if dialect != Dialect::Framed {
             let what = format!("nothing is sealed in the {} dialect", dialect_name(dialect));
-            return Err(refused(what).hint("leave out --dialect, or the passphrase"));
+            let flag = match args.insecure_cleartext_key {
+                true => "--insecure-cleartext-key",
+                false => "--dialect",
+            };
+            return Err(refused(what).hint(format!("leave out {flag}, or the passphrase")));
         }
         if common.record.is_some() {
             let what = "a sealed conversation is not recorded".to_owned();

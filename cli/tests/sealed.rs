@@ -273,6 +273,8 @@ fn a_passphrase_that_cannot_be_used_is_a_usage_error() {
     refused(file(Path::new("/nowhere/at/all")), "cannot read the passphrase");
     assert_eq!(file(&most).code, Some(3), "it goes on, and nobody is there");
     refused(join(&["--passphrase", "--dialect", "raw"]), "--passphrase cannot be used");
+    let insecure = join(&["--passphrase", "--insecure-cleartext-key"]);
+    refused(insecure, "hint: leave out --insecure-cleartext-key");
     refused(join(&["--passphrase", "--passphrase-file", "x"]), "cannot be used with");
     let recorded = folder.path().join("trace");
     let record = ["--record", recorded.to_str().unwrap()];
