@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::course::{ADDRESS, course_client, course_server};
 use crate::namespace::within;
 use crate::process::{Process, prepare};
+use crate::secure::{known_client, our_member, our_server, secure_client, secure_server};
 
 /// What one run of a scenario has shown.
 type Scenario = fn() -> Option<bool>;
@@ -24,12 +25,28 @@ fn rates() {
 }
 
 fn table(runs: u32) {
-    let scenarios: [(&str, Scenario); 5] = [
+    let scenarios: [(&str, Scenario); 9] = [
         ("servidor.py, cliente.py: of 3 lines typed at once, borders are lost", merged),
         ("servidor.py, cliente.py: a 1,500-byte line with accents makes a reader deaf", deaf),
         ("servidor.py: who speaks as a peer is killed is thrown out", thrown_out),
         ("servidor.py, our raw member: of 3 lines typed at once, borders are lost", ours_merged),
         ("our server, cliente.py: a 1,500-byte line with accents makes a reader deaf", ours_deaf),
+        (
+            "servidor_seguro.py, cliente_seguro.py: of 3 lines typed at once, a client shows not all",
+            secure_lost,
+        ),
+        (
+            "our server, cliente_seguro.py: of 3 lines typed at once, a client shows not all",
+            secure_ours_lost,
+        ),
+        (
+            "our server, cliente_seguro.py: of 3 lines typed at once, our members see not all",
+            secure_ours_unseen,
+        ),
+        (
+            "servidor_seguro.py, our members: of 3 lines typed at once, a member sees not all",
+            secure_members_lost,
+        ),
     ];
     println!("| what happens | runs | times |\n|---|---|---|");
     for (what, scenario) in scenarios {
@@ -96,6 +113,57 @@ fn ours_merged() -> Option<bool> {
     b.wait_out("all three", |out| out.contains("<3>"));
     let out = b.out();
     Some(["\"<1>\"", "\"<2>\"", "\"<3>\""].iter().any(|text| !out.contains(text)))
+}
+
+const THREE: [&str; 3] = ["<1>", "<2>", "<3>"];
+
+/// Whether one of the three has not come out in a while.
+fn lacks(reader: &Process) -> bool {
+    !reader.comes_out(2 * SETTLE, |out| THREE.iter().all(|text| out.contains(text)))
+}
+
+fn secure_lost() -> Option<bool> {
+    let server = secure_server()?;
+    let (mut a, b) = (known_client(&server)?, known_client(&server)?);
+    a.write("<1>\n<2>\n<3>\n");
+    Some(lacks(&b))
+}
+
+/// Our server, and two of the course's clients that are members.
+fn secure_room() -> Option<(crate::process::Server, Process, Process, Process)> {
+    let server = our_server("mio");
+    let observer = server.join("mio", "observer");
+    let a = secure_client()?;
+    observer.wait_out("the first", |out| out.contains("token-1"));
+    let b = secure_client()?;
+    observer.wait_out("the second", |out| out.contains("token-2"));
+    Some((server, observer, a, b))
+}
+
+fn secure_ours_lost() -> Option<bool> {
+    let (_server, _observer, mut a, b) = secure_room()?;
+    a.write("<1>\n<2>\n<3>\n");
+    Some(lacks(&b))
+}
+
+fn secure_ours_unseen() -> Option<bool> {
+    let (_server, observer, mut a, _b) = secure_room()?;
+    a.write("<1>\n<2>\n<3>\n");
+    Some(lacks(&observer))
+}
+
+fn secure_members_lost() -> Option<bool> {
+    let _server = secure_server()?;
+    let (mut a, mut b) = (our_member("mio"), our_member("mio"));
+    for (member, text) in [(&mut a, "<a>"), (&mut b, "<b>")] {
+        member.write(format!("{text}\n"));
+        // The first text is lost if it comes together with OK, and the pause after that is ours.
+        if !member.comes_out(2 * SETTLE, |out| out.contains(text)) {
+            return Some(true);
+        }
+    }
+    a.write("<1>\n<2>\n<3>\n");
+    Some(lacks(&b))
 }
 
 fn ours_deaf() -> Option<bool> {

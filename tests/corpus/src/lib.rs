@@ -52,6 +52,7 @@ bodies! {
     outbox
     path
     shard
+    splitter
     token
     trace
     tree
