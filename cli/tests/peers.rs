@@ -56,12 +56,19 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_with(args, &[])
+    }
+
+    /// With more arguments of `serve`; what it says before it listens is left out.
+    pub(crate) fn start_with(args: &[&str], more: &[&str]) -> Self {
         let mut command = semfio(args);
-        command.args(["chat", "serve", "--listen", "127.0.0.1:0"]);
+        command.args(["chat", "serve", "--listen", "127.0.0.1:0"]).args(more);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut err = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
-        err.read_line(&mut line).unwrap();
+        while err.read_line(&mut line).unwrap() > 0 && line.starts_with("WARNING") {
+            line.clear();
+        }
         let address = line.strip_prefix("listening on ").and_then(|rest| rest.split_once(','));
         let address = address.unwrap_or_else(|| panic!("{line:?}")).0.to_owned();
         Self { child, err, address }

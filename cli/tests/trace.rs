@@ -48,6 +48,29 @@ fn a_recorded_run_replays_and_a_changed_one_does_not() {
 }
 
 #[test]
+fn a_recorded_run_with_a_cleartext_key_replays_and_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    const FLAG: &str = "--insecure-cleartext-key";
+    for runtime in RUNTIMES {
+        let hub = folder.path().join(format!("{runtime}.hub"));
+        let member = folder.path().join(format!("{runtime}.member"));
+        let record = ["--runtime", runtime, "--record"];
+        let server = Server::start_with(&[&record[..], &[hub.to_str().unwrap()]].concat(), &[FLAG]);
+        let record = ["--quiet", "--runtime", runtime, "--record"];
+        let args = [member.to_str().unwrap(), "chat", "join", &server.address, FLAG];
+        let joined = run(&[&record[..], &args].concat(), "um\ndois\ntrês\n");
+        assert_eq!((joined.code, &*joined.out), (Some(0), "um\ndois\ntrês\n"), "{}", joined.err);
+        assert!(joined.err.contains("WARNING: the key crosses the network in clear"));
+        server.stop(Signal::TERM, 0);
+        for trace in [&hub, &member] {
+            let replayed = replay(trace);
+            assert_eq!(replayed.code, Some(0), "{runtime}: {replayed:?}");
+            assert!(replayed.out.starts_with("agrees: "), "{}", replayed.out);
+        }
+    }
+}
+
+#[test]
 fn a_replay_may_stop_early() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
