@@ -42,7 +42,9 @@
 //! covers all PART and HOLDER entries that it has seen itself: a key that was on its way to a member
 //! as that one left is made active, but nothing is sealed with it. (The flag `fresh` of the entry
 //! could not tell that: it is decided before, and by log order comes after.) One that comes back reads
-//! what it missed, but seals nothing before it has come to the epoch that it was let in with.
+//! what it missed, but seals nothing before it has come to the epoch that it was let in with. What is left
+//! is what is on its way: who has not been told yet that somebody left, or came in right after, may
+//! seal under a key which that one has, until the holder's next epoch reaches it.
 //!
 //! **Members and strangers.** START proves with a MAC under an earlier key that its sender was
 //! inside. Members prove themselves by the hundred after a HOLDER entry, and that is no guess; only

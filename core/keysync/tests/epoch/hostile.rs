@@ -288,3 +288,75 @@ fn opened_other() -> KeySync {
     other.handle_door(START, 9, 1);
     other
 }
+
+/// K12: somebody who begins an agreement and is silent then delays the first epoch of a new holder by
+/// five seconds and no more; somebody who says nothing at all delays nothing.
+#[test]
+fn a_silent_member_delays_an_epoch_by_no_more_than_the_deadline() {
+    for silent in [false, true] {
+        let (holder, mut bia, _) = admitted(|_, _| ());
+        drop(holder);
+        let mut caio = member(3, "caio");
+        caio.handle_door(at(1_000), 3, 2);
+        let start = relay(&mut caio);
+        bia.handle_part(at(1_000), 10);
+        bia.handle_holder(at(1_000), 11, 2);
+        events(&mut bia);
+        if silent {
+            bia.handle_relay(at(1_001), 3, &start);
+            assert!(!relay(&mut bia).is_empty());
+        }
+        let due = if silent { 6_000 } else { 2_000 };
+        assert_eq!(bia.poll_timeout().map(|due| due.at), Some(at(due).mono));
+        bia.handle_timeout(at(due - 1));
+        assert_eq!(transmits(&mut bia), []);
+        bia.handle_timeout(at(due));
+        let (epoch, fresh, check) = announced(transmits(&mut bia).last());
+        assert!(fresh && !bia.is_ready());
+        bia.handle_epoch(at(due), epoch, fresh, check);
+        assert!(bia.is_ready());
+    }
+}
+
+/// K8: one who has not the passphrase is let guess thirty times a minute, not more; members do not
+/// use these up.
+#[test]
+fn guesses_are_counted_and_members_are_none() {
+    let mut holder = opened();
+    let mut answered = 0;
+    for number in 100..200 {
+        let mut stranger = member(number, "eva");
+        stranger.handle_door(START, number, 1);
+        holder.handle_knock(START, number, "eva");
+        holder.handle_relay(START, number, &relay(&mut stranger));
+        let sent = transmits(&mut holder);
+        answered += usize::from(matches!(sent[..], [KeyTransmit::Relay { .. }]));
+    }
+    assert_eq!(answered, 30);
+    // One that was in and comes back proves that with its key.
+    let (mut holder, mut bia, _) = admitted(|_, _| ());
+    for number in 100..200 {
+        let mut stranger = member(number, "eva");
+        stranger.handle_door(at(400), number, 1);
+        holder.handle_relay(at(400), number, &relay(&mut stranger));
+    }
+    transmits(&mut holder);
+    bia.handle_disconnected(at(500));
+    bia.handle_door(at(600), 22, 1);
+    holder.handle_knock(at(600), 22, "bia");
+    holder.handle_relay(at(600), 22, &relay(&mut bia));
+    assert!(matches!(transmits(&mut holder)[..], [KeyTransmit::Relay { to: 22, .. }]));
+}
+
+/// K11: whoever fails holds nothing, and whoever is away for too long has no key of a room.
+#[test]
+fn keys_are_gone_after_the_grace() {
+    let (_, mut bia, _) = admitted(|_, _| ());
+    assert_eq!(bia.vault().keys(), 2, "an epoch, and what it shares with the holder");
+    bia.handle_disconnected(at(1_000));
+    assert_eq!(bia.vault().keys(), 1);
+    bia.handle_timeout(at(30_999));
+    assert_eq!(bia.vault().keys(), 1);
+    bia.handle_timeout(at(31_000));
+    assert_eq!((bia.vault().keys(), bia.poll_timeout()), (0, None));
+}

@@ -95,11 +95,10 @@ proptest! {
         seed in any::<u64>(),
         loss in prop_oneof![3 => Just(0_u32), 1 => 1..25_u32],
         delay in prop_oneof![Just(1_u64), 1..200_u64, 1..1_000_u64],
-        strict in any::<bool>(),
         ops in prop::collection::vec(ops(), 1..60),
     ) {
         let mut world = World::new("Sala", seed, None);
-        (world.loss, world.delay, world.strict, world.lossy) = (loss, delay, strict, loss > 0);
+        (world.loss, world.delay, world.lossy) = (loss, delay, loss > 0);
         for op in &ops {
             perform(&mut world, op);
         }

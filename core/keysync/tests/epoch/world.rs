@@ -47,7 +47,6 @@ pub enum Down {
 pub enum What {
     Join {
         number: u64,
-        parts: u64,
     },
     /// How many have left so far, this one counted; it goes on where log numbers begin anew.
     Part {
@@ -160,8 +159,6 @@ pub struct World {
     clean: BTreeMap<(u64, [u8; 16]), BTreeSet<u64>>,
     /// Everything that went to members, if somebody wants to have it.
     pub kept: Option<Vec<Down>>,
-    /// A ratchet that is announced after a PART is not logged.
-    pub strict: bool,
 }
 
 impl World {
@@ -181,7 +178,6 @@ impl World {
             room,
             clean: BTreeMap::new(),
             kept: None,
-            strict: true,
         }
     }
 
@@ -475,8 +471,7 @@ impl World {
                 self.send_down(who, Down::Entry { seq: at + 1, what });
             }
         }
-        let parts = self.hub.parts;
-        self.log(What::Join { number, parts });
+        self.log(What::Join { number });
     }
 
     fn handle_up(&mut self, who: usize, frame: Up) {
@@ -504,8 +499,6 @@ impl World {
             Up::Epoch { epoch, fresh, check } if is_holder => {
                 if fresh {
                     self.hub.owed = None;
-                } else if self.strict && self.hub.owed.is_some() {
-                    return;
                 }
                 self.log(What::Epoch { epoch, fresh, check });
             }
@@ -671,12 +664,9 @@ impl World {
                 self.people[who].since = seq.max(self.people[who].since);
                 let live = self.people[who].live;
                 match what {
-                    What::Join { number, parts } => {
+                    What::Join { number } => {
                         if number == self.people[who].tape.sync.number() {
                             self.people[who].live = true;
-                            if self.strict {
-                                self.people[who].parts = parts;
-                            }
                         }
                         return;
                     }
