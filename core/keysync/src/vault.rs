@@ -555,3 +555,22 @@ fn ratchet(key: &Key, room: &str, to: u64) -> Option<Key> {
     Hkdf::<Sha256>::new(None, key.as_bytes()).expand_multi_info(&info, next.as_mut()).ok()?;
     Some(Key::new(*next))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_derived_key_is_another_one_for_each_room_and_epoch() {
+        let key = Key::new([7; 32]);
+        let keys = [
+            *key.as_bytes(),
+            *ratchet(&key, "sala", 2).unwrap().as_bytes(),
+            *ratchet(&key, "sala", 3).unwrap().as_bytes(),
+            *ratchet(&key, "outra", 2).unwrap().as_bytes(),
+        ];
+        for (at, one) in keys.iter().enumerate() {
+            assert!(keys.iter().skip(at + 1).all(|other| one != other));
+        }
+    }
+}

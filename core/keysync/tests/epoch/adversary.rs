@@ -215,7 +215,7 @@ impl Adversary {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        failure_persistence: None, ..ProptestConfig::with_cases(crate::cases(150).div_ceil(10).max(100))
+        failure_persistence: None, ..ProptestConfig::with_cases(crate::tampered_cases())
     })]
 
     #[test]

@@ -15,7 +15,11 @@ const fn at(millis: u64) -> Now {
 }
 
 fn member(seed: u64, nick: &str) -> KeySync {
-    KeySync::new(Vault::new(Passphrase::new(b"abacate"), Seed::from_u64(seed)), "sala", nick)
+    member_of("sala", seed, nick)
+}
+
+fn member_of(room: &str, seed: u64, nick: &str) -> KeySync {
+    KeySync::new(Vault::new(Passphrase::new(b"abacate"), Seed::from_u64(seed)), room, nick)
 }
 
 fn transmits(sync: &mut KeySync) -> Vec<KeyTransmit> {
@@ -240,6 +244,12 @@ fn stale_and_repeated_wraps_and_epochs_change_nothing() {
     bia.handle_relay(at(1_100), 1, &wrap);
     bia.handle_relay(at(1_100), 1, &wrap);
     assert_eq!(bia.epoch(), first.0, "a key alone does not make an epoch active");
+    for bit in 0..128 {
+        let mut check = entry.2;
+        check[bit / 8] ^= 1 << (bit % 8);
+        bia.handle_epoch(at(1_150), entry.0, entry.1, check);
+        assert_eq!(bia.epoch(), first.0, "nor does an entry that does not fit it");
+    }
     bia.handle_epoch(at(1_200), entry.0, entry.1, entry.2);
     assert_eq!(bia.epoch(), entry.0);
     let now = at(4_000);
@@ -359,4 +369,38 @@ fn keys_are_gone_after_the_grace() {
     assert_eq!(bia.vault().keys(), 1);
     bia.handle_timeout(at(31_000));
     assert_eq!((bia.vault().keys(), bia.poll_timeout()), (0, None));
+}
+
+/// K6: the same people with the same keys, in another room.
+#[test]
+fn a_token_of_another_room_is_refused_under_the_same_key() {
+    let (mut here, mut there) = (opened(), member_of("outra", 1, "ana"));
+    there.handle_door(START, 1, 1);
+    let (epoch, fresh, check) = announced(transmits(&mut there).last());
+    there.handle_epoch(START, epoch, fresh, check);
+    let text = sealed(&mut there, START, "oi");
+    assert_eq!(open(&mut here, START, 1, &text), Err(Unopened::Refused));
+    assert!(open(&mut there, START, 1, &text).is_ok());
+}
+
+/// K1: a key that was lost on its way is asked for, and what came meanwhile is read.
+#[test]
+fn a_key_that_comes_after_its_epoch_is_taken_and_what_was_held_is_read() {
+    let (mut holder, mut bia, first) = admitted(|_, _| ());
+    let (_, entry) = next_epoch(&mut holder, at(1_000));
+    transmits(&mut bia);
+    bia.handle_epoch(at(3_100), entry.0, entry.1, entry.2);
+    assert_eq!(bia.epoch(), first.unwrap().0);
+    let text = sealed(&mut holder, at(3_100), "oi");
+    assert_eq!(open(&mut bia, at(3_200), 1, &text), Err(Unopened::Held));
+    holder.handle_relay(at(3_300), 2, &relay(&mut bia));
+    let wrap = relay(&mut holder);
+    // Lost as well; two seconds later it asks again.
+    assert_eq!(bia.poll_timeout().map(|due| due.at), Some(at(5_100).mono));
+    bia.handle_timeout(at(5_100));
+    assert!(!relay(&mut bia).is_empty());
+    bia.handle_relay(at(5_200), 1, &wrap);
+    assert_eq!(bia.epoch(), entry.0);
+    let read = |event: &KeyEvent| matches!(event, KeyEvent::Opened { message, .. } if message.text == "oi");
+    assert!(events(&mut bia).iter().any(read));
 }

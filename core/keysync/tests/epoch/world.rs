@@ -701,6 +701,11 @@ impl World {
         if let In::Gone { peer } = &input {
             self.people[who].gone.entry(*peer).or_insert(now.mono);
         }
+        // People like to speak just as the keys change.
+        let change = matches!(input, In::Part { .. } | In::Holder { .. } | In::Epoch { .. });
+        if change && self.people[who].said < 20 && self.below(4) == 0 {
+            self.people[who].to_say.push_back((Manner::Text, String::new()));
+        }
         let before = self.people[who].tape.sync.epoch();
         let out = self.people[who].tape.tell(now, input);
         let after = self.people[who].tape.sync.epoch();
@@ -862,10 +867,17 @@ impl World {
     /// K3: one that is in for the first time opens nothing from before.
     fn look_back(&mut self, who: usize, now: Now) {
         let first = self.people[who].first_epoch;
-        for what in self.hub.log.clone() {
+        // Where the entry of the epoch it was let in with does not come through, a later one is the
+        // first that is active: then what counts is where it was let in.
+        let seat = self.hub.seats.iter().find(|seat| seat.1 == who).map_or(0, |seat| seat.2);
+        let honest = self.adversary.is_none();
+        for (at, what) in self.hub.log.clone().into_iter().enumerate() {
             let What::Sealed(Token { sender, to, epoch, counter, token, .. }) = what else {
                 continue;
             };
+            if !honest && self.hub.base + at as u64 >= seat {
+                continue;
+            }
             if epoch < first {
                 let input = In::Open { sender, to, epoch, counter, token, label: (0, 0) };
                 let opened = self.people[who].tape.tell(now, input).opened;
