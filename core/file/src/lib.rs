@@ -1,17 +1,18 @@
 //! Files over a connection, certain to arrive whole, without I/O.
 //!
-//! The server is a [`Repository`] over [`Session`]s. In the dialect of the course's programs,
-//! `GET name` is answered with the file and then `OK`, or with one exact text if there is no such
-//! file; [`CourseGet`] fetches one over a [`CourseClient`]. It writes nothing on an error, keeps what
-//! came of a file that was cut, and gives a file its name only once it is whole and durable.
+//! The server is a [`Repository`] over [`Session`]s; it speaks two dialects on one port.
 //!
-//! [`tree`] proves each 64 KiB of any ranges of a file against its BLAKE3 on arrival; the machines
-//! of the dialect that uses it come next.
+//! - *Framed* ([`wire`]), with a [`Fetch`] on the other side: files and folders, several in one run,
+//!   over several connections. Each 64 KiB are proved against the file's hash as they arrive
+//!   ([`tree`]); what was cut is resumed from what the partial file turns out to hold.
+//! - The *course's*: `GET name` is answered with the file and then `OK`, or with one exact text if
+//!   there is no such file. [`CourseGet`] fetches one over a [`CourseClient`]: it writes nothing on
+//!   an error and keeps what came of a file that was cut.
+//!
+//! In both, a file gets its name only once it is whole and durable.
 //!
 //! ```
-//! use semfio_file::{
-//!     CourseGet, CourseGetConfig, CourseGetOutcome, CourseGetReport, Repository, RepositoryConfig,
-//! };
+//! use semfio_file::{Fetch, FetchConfig, FetchReport, Repository, RepositoryConfig};
 //! use semfio_machine::{NetLimits, RootId, Seed, Shard, Target};
 //! use semfio_path::{Policy, SafeName};
 //! use semfio_sim::Network;
@@ -19,22 +20,25 @@
 //! let mut net = Network::new(1);
 //! let server = Repository::new(RepositoryConfig::default());
 //! let server = net.add([10, 0, 0, 1].into(), Shard::new(server, NetLimits::default()));
-//! net.disk_mut(server).put_file(RootId(0), "Iguana.jpg", "not really a picture");
+//! net.disk_mut(server).put_file(RootId(0), "iguana.jpg", "not really a picture");
 //! assert!(net.listen(server, ([10, 0, 0, 1], 8003).into()));
 //!
-//! let config = CourseGetConfig {
+//! let config = FetchConfig {
 //!     target: Target::Address(([10, 0, 0, 1], 8003).into()),
-//!     word: "iguana.jpg".into(),
+//!     names: vec![SafeName::parse("iguana.jpg", Policy::default())?],
 //!     root: RootId(0),
-//!     save_as: SafeName::parse("iguana.jpg", Policy::default())?,
+//!     save_as: None,
 //!     replace: false,
+//!     jobs: 1,
+//!     policy: Policy::default(),
+//!     retries: 10,
 //! };
-//! let client = CourseGet::new(config, &Seed::from_u64(1))?;
+//! let client = Fetch::new(config, &Seed::from_u64(1));
 //! let client = net.add([10, 0, 0, 2].into(), Shard::new(client, NetLimits::default()));
 //! net.disk_mut(client).put_folder(RootId(0), "");
 //!
 //! net.run_until(|net| net.is_over(client))?;
-//! let over = CourseGetReport::Over(CourseGetOutcome::Saved { len: 20 });
+//! let over = FetchReport::Over { done: 1, failed: 0 };
 //! assert_eq!(net.reports(client).last().map(|(_, report)| report), Some(&over));
 //! let saved = net.disk(client).content(RootId(0), "iguana.jpg");
 //! assert_eq!(saved, Some(&b"not really a picture"[..]));
@@ -49,13 +53,18 @@
 extern crate alloc;
 
 mod course;
+mod fetch;
 mod get;
+mod outlines;
 mod part;
 mod repository;
+mod serving;
 mod session;
 pub mod tree;
+pub mod wire;
 
 pub use course::{CourseClient, CourseEnd, CourseEvent, MAX_WORD, NotAWord};
+pub use fetch::{Fetch, FetchConfig, FetchError, FetchMessage, FetchReport, Lost, MAX_JOBS};
 pub use get::{
     CourseGet, CourseGetConfig, CourseGetMessage, CourseGetOutcome, CourseGetReport, Cut, PROGRESS,
 };
@@ -64,5 +73,6 @@ pub use repository::{
     LIST_TURNS, Repository, RepositoryConfig, RepositoryMessage, RepositoryReport,
 };
 pub use session::{
-    MAX_REQUEST, QUIET, SILENT, STALLED, Session, SessionCommand, SessionError, SessionEvent,
+    HELLO_WITHIN, IDLE, MAX_REQUEST, Piece, QUIET, SILENT, STALLED, Session, SessionCommand,
+    SessionError, SessionEvent,
 };

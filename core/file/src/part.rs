@@ -2,7 +2,7 @@
 //!
 //! It is written beside its place as `.name.semfio-XXXX.part`, made durable, and only then renamed;
 //! whatever happens before leaves nothing under the final name. The owner hands on the replies to
-//! the requests made here.
+//! the requests made here. One that is resumed begins in Writing.
 //!
 //! | state | on | becomes | asks for, tells |
 //! |---|---|---|---|
@@ -150,6 +150,33 @@ impl Part {
         Some(this)
     }
 
+    /// One that is open already, and kept whatever happens: to be written on.
+    pub(crate) fn resume(
+        root: RootId,
+        name: SafeName,
+        replace: bool,
+        part: SafeName,
+        file: FileId,
+        tags: Rng,
+    ) -> Self {
+        Self {
+            root,
+            name,
+            replace,
+            keep: true,
+            part,
+            tags,
+            tries: 0,
+            state: State::Writing,
+            file: Some(file),
+            pending: BTreeMap::new(),
+            waiting: 0,
+            full: false,
+            next: Next::Write,
+            failed: None,
+        }
+    }
+
     /// Where it is, as long as it has not its name.
     pub(crate) fn path(&self) -> &SafeName {
         &self.part
@@ -184,7 +211,7 @@ impl Part {
     pub(crate) fn leave<M: StreamMachine>(&mut self, net: &mut Net<M>) -> bool {
         if self.next == Next::Write {
             self.next = Next::Leave;
-            return self.go_on(net).is_some();
+            self.go_on(net);
         }
         self.state == State::Over
     }

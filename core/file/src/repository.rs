@@ -13,9 +13,12 @@ use semfio_machine::{
     Closed, ConnId, Effect, Entry, Failure, FileId, FileKind, FileSpan, Metadata, Net, Now,
     OpenMode, Peer, Reply, RequestId, RootId, Service,
 };
-use semfio_path::{Policy, SafeName, fold, is_part};
+use semfio_path::{Policy, SafeName, fold};
 
+use crate::outlines::Outlines;
+use crate::serving::{Outcome, Serving, Shared, judge};
 use crate::session::{Session, SessionCommand, SessionError, SessionEvent};
+use crate::wire::{ErrorCode, Message};
 
 /// How often a folder is listed on in search of a name: 16,000 names. Each time the host reads
 /// all of the folder, and anybody may ask.
@@ -69,6 +72,22 @@ pub enum RepositoryReport {
         /// Its real name.
         name: SafeName,
     },
+    /// A framed peer got what it asked for, or it waits to be sent.
+    Served {
+        /// Who.
+        peer: Option<SocketAddr>,
+        /// Of this file.
+        name: SafeName,
+        /// So many bytes of content.
+        bytes: u64,
+    },
+    /// A request of a framed peer was refused.
+    Refused {
+        /// Whose.
+        peer: Option<SocketAddr>,
+        /// Why.
+        code: ErrorCode,
+    },
     /// There is no such file, or the name is not safe; the peer was told that there is none.
     Unknown {
         /// Who asked.
@@ -99,8 +118,9 @@ pub enum RepositoryReport {
 /// The server: a [`Service`] over [`Session`]s.
 #[derive(Debug)]
 pub struct Repository {
-    config: RepositoryConfig,
+    shared: Shared,
     asked: BTreeMap<RequestId, ConnId>,
+    framed: BTreeMap<ConnId, Serving>,
     doing: BTreeMap<ConnId, Doing>,
     reports: VecDeque<RepositoryReport>,
 }
@@ -127,12 +147,19 @@ enum Stage {
 impl Repository {
     /// A server of one folder.
     pub fn new(config: RepositoryConfig) -> Self {
-        Self { config, asked: BTreeMap::new(), doing: BTreeMap::new(), reports: VecDeque::new() }
+        let RepositoryConfig { root, policy } = config;
+        Self {
+            shared: Shared { root, policy, outlines: Outlines::default() },
+            asked: BTreeMap::new(),
+            doing: BTreeMap::new(),
+            framed: BTreeMap::new(),
+            reports: VecDeque::new(),
+        }
     }
 
     fn handle_asked(&mut self, conn: ConnId, word: &[u8], net: &mut Net<Session>) {
         let word = word.to_vec();
-        match self.judge(&word) {
+        match judge(&word, self.shared.policy) {
             Some(name) => {
                 let effect = self.open(&name);
                 let stage = Stage::Finding { word, listed: 0 };
@@ -142,15 +169,9 @@ impl Repository {
         }
     }
 
-    /// The name, if it is one that may be told of at all.
-    fn judge(&self, name: impl AsRef<[u8]>) -> Option<SafeName> {
-        let name = SafeName::parse(name, self.config.policy).ok()?;
-        (!is_part(name.file_name())).then_some(name)
-    }
-
     fn open(&self, name: &SafeName) -> Effect {
         let path = name.as_str().to_owned();
-        Effect::Open { root: self.config.root, path, mode: OpenMode::Read }
+        Effect::Open { root: self.shared.root, path, mode: OpenMode::Read }
     }
 
     fn request(&mut self, conn: ConnId, doing: Doing, effect: Effect, net: &mut Net<Session>) {
@@ -235,7 +256,7 @@ impl Repository {
         net: &mut Net<Session>,
     ) {
         let path = name.parent().to_owned();
-        let effect = Effect::List { root: self.config.root, path, after };
+        let effect = Effect::List { root: self.shared.root, path, after };
         let stage = Stage::Finding { word, listed };
         self.request(conn, Doing { name, stage, request: None }, effect, net);
     }
@@ -246,6 +267,49 @@ impl Repository {
             if let Stage::Sending { file, .. } = doing.stage {
                 self.request(conn, doing, Effect::StatFile { file }, net);
             }
+        }
+    }
+
+    fn handle_message(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        message: Message<'_>,
+        net: &mut Net<Session>,
+    ) {
+        let serving = self.framed.entry(conn).or_insert_with(|| Serving::new(conn));
+        let before = serving.request();
+        let outcome = serving.handle_message(message, &mut self.shared, net);
+        if let Some(before) = before.filter(|before| serving.request() != Some(*before)) {
+            self.asked.remove(&before);
+        }
+        self.settle(now, conn, outcome, net);
+    }
+
+    /// After each call of a connection's: who waits for the host, who may hash, what is told.
+    fn settle(&mut self, now: Now, conn: ConnId, outcome: Option<Outcome>, net: &mut Net<Session>) {
+        if let Some(serving) = self.framed.get_mut(&conn) {
+            self.asked.extend(serving.request().map(|request| (request, conn)));
+            if serving.gives_place_up() {
+                self.give_up(now, conn, net);
+            }
+        }
+        let peer = peer(conn, net);
+        match outcome {
+            None => {}
+            Some(Outcome::Sent { name, bytes }) => {
+                self.report(RepositoryReport::Served { peer, name, bytes });
+            }
+            Some(Outcome::Refused(code)) => self.report(RepositoryReport::Refused { peer, code }),
+        }
+    }
+
+    /// A connection hashes no more; the one whose turn it then is begins.
+    fn give_up(&mut self, now: Now, conn: ConnId, net: &mut Net<Session>) {
+        let Some(next) = self.shared.outlines.end(conn) else { return };
+        if let Some(serving) = self.framed.get_mut(&next) {
+            serving.handle_turn(now, net);
+            self.asked.extend(serving.request().map(|request| (request, next)));
         }
     }
 
@@ -262,7 +326,7 @@ impl Repository {
                     path.push('/');
                 }
                 path.push_str(&entry.name);
-                self.judge(path)
+                judge(path, self.shared.policy)
             })
     }
 
@@ -283,20 +347,24 @@ impl Service<Session> for Repository {
     type Report = RepositoryReport;
 
     fn accept(&mut self, _: Now, _: &Peer) -> Option<Session> {
-        Some(Session::new())
+        Some(Session::serve(false))
     }
 
     fn handle_opened(&mut self, _: Now, _: ConnId, _: &Peer, _: &mut Net<Session>) {}
 
     fn handle_event(
         &mut self,
-        _: Now,
+        now: Now,
         from: ConnId,
         event: SessionEvent<'_>,
         net: &mut Net<Session>,
     ) {
         match event {
             SessionEvent::Asked(word) => self.handle_asked(from, word, net),
+            SessionEvent::Message(message) => self.handle_message(now, from, message, net),
+            // Nothing was asked for.
+            SessionEvent::Body(_) => net.abort(from),
+            SessionEvent::Greeted => {}
             SessionEvent::Sent => self.handle_sent(from, net),
             SessionEvent::Hinted => {
                 let peer = peer(from, net);
@@ -305,13 +373,26 @@ impl Service<Session> for Repository {
         }
     }
 
+    fn handle_room(&mut self, now: Now, conn: ConnId, net: &mut Net<Session>) {
+        if let Some(serving) = self.framed.get_mut(&conn) {
+            let outcome = serving.handle_room(net);
+            self.settle(now, conn, outcome, net);
+        }
+    }
+
     fn handle_closed(
         &mut self,
-        _: Now,
+        now: Now,
         conn: ConnId,
         why: Closed<SessionError>,
         net: &mut Net<Session>,
     ) {
+        if let Some(mut serving) = self.framed.remove(&conn) {
+            if let Some(request) = serving.close(net) {
+                self.asked.remove(&request);
+            }
+            self.give_up(now, conn, net);
+        }
         if let Some(doing) = self.doing.remove(&conn) {
             if let Some(request) = doing.request {
                 self.asked.remove(&request);
@@ -327,8 +408,12 @@ impl Service<Session> for Repository {
         }
     }
 
-    fn handle_reply(&mut self, _: Now, id: RequestId, reply: Reply<'_>, net: &mut Net<Session>) {
-        if let Some(conn) = self.asked.remove(&id) {
+    fn handle_reply(&mut self, now: Now, id: RequestId, reply: Reply<'_>, net: &mut Net<Session>) {
+        let Some(conn) = self.asked.remove(&id) else { return };
+        if let Some(serving) = self.framed.get_mut(&conn) {
+            let outcome = serving.handle_reply(now, &reply, &mut self.shared, net);
+            self.settle(now, conn, outcome, net);
+        } else {
             self.handle_answer(conn, &reply, net);
         }
     }

@@ -1,10 +1,11 @@
-//! The server's side of one connection.
+//! One side of a connection: a server in any dialect, or a framed client.
 //!
-//! A session finds out what its peer wants and tells it as a [`SessionEvent`]. It knows nothing of
-//! folders: the [`Repository`](crate::Repository) does, and answers with commands.
+//! A session tells what its peer says as [`SessionEvent`]s. It knows nothing of folders: its
+//! service does, and answers with commands.
 //!
 //! | state | input | becomes | tells |
 //! |---|---|---|---|
+//! | Detecting | 0xFF | AwaitHello | |
 //! | Detecting | `GET word`, then LF, 50 ms of quiet or end of input | Answering | `Asked` |
 //! | Detecting | a line that ends in `HTTP/1.x` | Closed | `Hinted`; a hint is sent |
 //! | Detecting | end of input, and no byte before | Closed | |
@@ -14,12 +15,26 @@
 //! | Sending | all of it has left | Sent | `Sent` |
 //! | Sending | nothing leaves for a minute | Failed | |
 //! | Sent | command `Whole` | Closed | |
+//! | AwaitHello | preface, HELLO | Framed | `Greeted`; WELCOME is sent |
+//! | Start (a client) | (the connection stands) | AwaitWelcome | preface and HELLO are sent |
+//! | AwaitWelcome | preface, WELCOME | Framed | `Message` |
+//! | AwaitHello, AwaitWelcome | 10 s | Failed | |
+//! | Framed | a frame | Framed | `Message`, or `Body` for each piece |
+//! | Framed | a request while one is not answered | Framed | waits its turn |
+//! | Framed | end of input between frames, BYE, ERROR without a tag | Closed | |
+//! | Framed (a server) | nothing comes or leaves for two minutes | Failed | |
+//! | any framed | a broken rule | Failed | ERROR is sent |
 //!
 //! The course's server reads once and takes that for the request; its client sends no end of line.
 //! Here a request that comes in pieces is waited for, so that cuts do not matter.
 
+use bytes::BytesMut;
+use core::fmt::Write as _;
 use core::time::Duration;
+use semfio_frame::{FrameError, HEADER, Read, read_frame};
 use semfio_machine::{Deadline, FileSpan, Input, Now, Outbox, Refused, Step, StreamMachine};
+
+use crate::wire::{self, ErrorCode, MAX_BODY, MAX_FRAME, Message, PREFACE, WireError};
 
 /// Silence that ends a request without an end of line.
 pub const QUIET: Duration = Duration::from_millis(50);
@@ -27,8 +42,15 @@ pub const QUIET: Duration = Duration::from_millis(50);
 pub const SILENT: Duration = Duration::from_secs(600);
 /// How long a peer may take nothing of what is sent.
 pub const STALLED: Duration = Duration::from_secs(60);
+/// How long a framed peer may take for its greeting.
+pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// How long a framed client may neither say nor take anything.
+pub const IDLE: Duration = Duration::from_secs(120);
 /// The longest request, its end included: `GET`, the longest name, and a browser's additions.
 pub const MAX_REQUEST: usize = semfio_path::MAX_LEN + 64;
+
+/// The largest first frame, with the preface before it.
+const MAX_GREETING: usize = PREFACE.len() + HEADER + MAX_FRAME;
 
 /// What the course's server sends after a file.
 pub(crate) const OK: &[u8] = b"OK";
@@ -46,9 +68,10 @@ pub(crate) fn error_text(word: &[u8]) -> [&[u8]; 3] {
     [ERROR_HEAD.as_bytes(), word, ERROR_TAIL.as_bytes()]
 }
 
-/// The server's side of one connection.
+/// One side of a connection.
 #[derive(Debug)]
 pub struct Session {
+    role: Role,
     state: State,
     until: Option<Deadline>,
     /// The wait is over.
@@ -56,8 +79,20 @@ pub struct Session {
     /// Bytes of the request that are known to hold no line feed.
     scanned: usize,
     opened: bool,
-    /// In Sending: what waited when last looked at.
-    queued: u64,
+    /// In Sending and Framed: what had left when last looked at.
+    sent: u64,
+    /// In Framed: bytes that were left untaken.
+    untaken: usize,
+    /// A request was told and is not answered.
+    busy: bool,
+    /// Bytes of a BODY frame still to come.
+    body: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Server { writable: bool },
+    Client,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +101,9 @@ enum State {
     Answering,
     Sending,
     Sent,
+    Start,
+    AwaitGreeting,
+    Framed,
     Closed,
     Failed(SessionError),
 }
@@ -77,6 +115,13 @@ pub enum SessionEvent<'i> {
     Asked(&'i [u8]),
     /// All of the file has left; to be answered with [`SessionCommand::Whole`], or cut.
     Sent,
+    /// A framed client greets, and was greeted.
+    Greeted,
+    /// A frame, but HELLO, BYE and BODY. One that asks for something is to be answered; another
+    /// such one waits until then.
+    Message(Message<'i>),
+    /// The next octets of a BODY frame.
+    Body(&'i [u8]),
     /// It speaks HTTP, and was told what is spoken here.
     Hinted,
 }
@@ -90,9 +135,31 @@ pub enum SessionCommand<'c> {
     Unknown(&'c [u8]),
     /// To `Sent`: that the file was whole; the dialogue ends.
     Whole,
+    /// Sends a frame.
+    Message(&'c Message<'c>),
+    /// Sends a BODY frame of these pieces, of at most [`MAX_BODY`] octets in all.
+    Body(&'c [Piece<'c>]),
 }
 
-/// How a peer broke the protocol. The course's dialect has no words for it: the connection ends.
+/// A part of what is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece<'c> {
+    /// Octets.
+    Bytes(&'c [u8]),
+    /// A part of a file.
+    Span(FileSpan),
+}
+
+impl Piece<'_> {
+    fn len(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Span(span) => span.len,
+        }
+    }
+}
+
+/// How a peer broke the protocol. A framed one is told; the course's dialect has no words for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SessionError {
@@ -104,6 +171,22 @@ pub enum SessionError {
     Silent,
     /// It took nothing of what was sent within [`STALLED`].
     Stalled,
+    /// 0xFF, and then not the preface.
+    BadPreface,
+    /// The preface of another version.
+    BadVersion(u8),
+    /// No greeting within [`HELLO_WITHIN`].
+    HelloTimeout,
+    /// A greeting announced a largest body below [`MAX_FRAME`].
+    SmallFrames(u32),
+    /// Nothing came or left within [`IDLE`].
+    Idle,
+    /// A frame that is too large or cut off.
+    Frame(FrameError),
+    /// A frame that does not parse.
+    Wire(WireError),
+    /// A frame that must not come in this state.
+    Unexpected,
 }
 
 impl core::fmt::Display for SessionError {
@@ -113,30 +196,61 @@ impl core::fmt::Display for SessionError {
             Self::TooLong => write!(f, "a request longer than {MAX_REQUEST} bytes"),
             Self::Silent => f.write_str("no request in time"),
             Self::Stalled => f.write_str("it does not take what is sent"),
+            Self::BadPreface => f.write_str("the preface is wrong"),
+            Self::BadVersion(version) => write!(f, "version {version} is not spoken here, 1 is"),
+            Self::HelloTimeout => f.write_str("no greeting in time"),
+            Self::SmallFrames(limit) => {
+                write!(f, "frames of {MAX_FRAME} bytes must be taken, not only of {limit}")
+            }
+            Self::Idle => f.write_str("nothing was said for too long"),
+            Self::Frame(error) => error.fmt(f),
+            Self::Wire(error) => error.fmt(f),
+            Self::Unexpected => f.write_str("a frame came that must not come now"),
         }
     }
 }
 
 impl core::error::Error for SessionError {}
 
-type Verdict<'i> = Result<Step<SessionEvent<'i>>, SessionError>;
-
-impl Default for Session {
-    fn default() -> Self {
-        Self::new()
+impl SessionError {
+    /// The code of the ERROR frame that tells the peer.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::BadVersion(_) => ErrorCode::Version,
+            Self::Frame(FrameError::TooLarge { .. }) => ErrorCode::TooLarge,
+            Self::Unexpected => ErrorCode::Unexpected,
+            Self::HelloTimeout | Self::Idle => ErrorCode::Timeout,
+            _ => ErrorCode::Malformed,
+        }
     }
 }
 
+type Verdict<'i> = Result<Step<SessionEvent<'i>>, SessionError>;
+
 impl Session {
-    /// A session with a peer of whom nothing is known.
-    pub fn new() -> Self {
+    /// A server's session with a peer of whom nothing is known. A framed one is told whether files
+    /// are taken.
+    pub fn serve(writable: bool) -> Self {
+        Self::new(Role::Server { writable }, State::Detecting)
+    }
+
+    /// A framed client's session.
+    pub fn dial() -> Self {
+        Self::new(Role::Client, State::Start)
+    }
+
+    fn new(role: Role, state: State) -> Self {
         Self {
-            state: State::Detecting,
+            role,
+            state,
             until: None,
             expired: false,
             scanned: 0,
             opened: false,
-            queued: 0,
+            sent: 0,
+            untaken: 0,
+            busy: false,
+            body: 0,
         }
     }
 
@@ -151,6 +265,11 @@ impl Session {
             self.wait(now, SILENT, "request");
         }
         let seen = input.peek();
+        if seen.first() == Some(&0xFF) {
+            self.wait(now, HELLO_WITHIN, "hello");
+            self.state = State::AwaitGreeting;
+            return self.greeting(input, out);
+        }
         let fresh = seen.get(self.scanned..).unwrap_or_default();
         let end = memchr::memchr(b'\n', fresh).map(|at| at.saturating_add(self.scanned));
         if end.unwrap_or(seen.len()) >= MAX_REQUEST {
@@ -188,6 +307,7 @@ impl Session {
             return Err(SessionError::NotARequest);
         };
         self.until = None;
+        self.expired = false;
         self.state = State::Answering;
         Ok(Step::Event(SessionEvent::Asked(word)))
     }
@@ -199,13 +319,179 @@ impl Session {
             self.state = State::Sent;
             return Ok(Step::Event(SessionEvent::Sent));
         }
-        if out.queued() != self.queued {
-            self.queued = out.queued();
+        let sent = out.total().saturating_sub(out.queued());
+        if sent != self.sent || self.until.is_none() && !self.expired {
+            self.sent = sent;
             self.wait(now, STALLED, "stalled");
         } else if self.expired {
             return Err(SessionError::Stalled);
         }
         Ok(Step::NeedRoom)
+    }
+
+    fn start<'i>(&mut self, now: Now, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        out.put(&PREFACE);
+        put(out, &Message::Hello { max_frame: MAX_FRAME as u32 });
+        self.wait(now, HELLO_WITHIN, "welcome");
+        self.state = State::AwaitGreeting;
+        self.greeting(input, out)
+    }
+
+    /// Preface and first frame, taken together: a server answers both at once.
+    fn greeting<'i>(&mut self, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        if self.expired {
+            return Err(SessionError::HelloTimeout);
+        }
+        let seen = input.peek();
+        let [head @ .., version] = &PREFACE;
+        let common = seen.len().min(head.len());
+        if seen.get(..common) != head.get(..common) {
+            return Err(SessionError::BadPreface);
+        }
+        match seen.get(head.len()) {
+            None if input.at_eof() => return Err(SessionError::BadPreface),
+            None => return Ok(Step::NeedInput(1)),
+            Some(byte) if byte == version => {}
+            Some(&other) => return Err(SessionError::BadVersion(other)),
+        }
+        let frame = seen.get(PREFACE.len()..).unwrap_or_default();
+        let wanted = match *frame {
+            [kind, a, b, c, ..] => {
+                let len = u32::from_be_bytes([0, a, b, c]) as usize;
+                if len > MAX_FRAME {
+                    return Err(SessionError::Frame(FrameError::TooLarge { kind, len }));
+                }
+                len.saturating_add(HEADER)
+            }
+            [] if input.at_eof() => {
+                self.close();
+                return Ok(Step::Done);
+            }
+            _ => HEADER,
+        };
+        match wanted.saturating_sub(frame.len()) {
+            0 => {}
+            missing if input.at_eof() => {
+                return Err(SessionError::Frame(FrameError::Truncated { missing }));
+            }
+            missing => return Ok(Step::NeedInput(missing)),
+        }
+        if self.role != Role::Client && out.room() == 0 {
+            return Ok(Step::NeedRoom);
+        }
+        input.take(PREFACE.len());
+        let Read::Frame(frame) = read_frame(input, MAX_FRAME).map_err(SessionError::Frame)? else {
+            return Err(SessionError::Unexpected);
+        };
+        let body: &'i [u8] = frame.body;
+        let message = Message::parse(frame.kind, body).map_err(SessionError::Wire)?;
+        let (max_frame, told) = match (message, self.role) {
+            (Some(Message::Hello { max_frame }), Role::Server { .. }) => (max_frame, None),
+            (Some(message @ Message::Welcome { max_frame, .. }), Role::Client) => {
+                (max_frame, Some(message))
+            }
+            // Turned away before it was greeted.
+            (Some(message @ Message::Error { .. }), Role::Client) => {
+                self.close();
+                return Ok(Step::Event(SessionEvent::Message(message)));
+            }
+            _ => return Err(SessionError::Unexpected),
+        };
+        if (max_frame as usize) < MAX_FRAME {
+            return Err(SessionError::SmallFrames(max_frame));
+        }
+        self.state = State::Framed;
+        self.until = None;
+        match told {
+            Some(message) => Ok(Step::Event(SessionEvent::Message(message))),
+            None => {
+                out.put(&PREFACE);
+                let writable = self.role == Role::Server { writable: true };
+                put(out, &Message::Welcome { max_frame: MAX_FRAME as u32, writable });
+                Ok(Step::Event(SessionEvent::Greeted))
+            }
+        }
+    }
+
+    fn framed<'i>(&mut self, now: Now, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        let moved = input.len() > self.untaken || self.has_sent(out);
+        if self.expired && !moved {
+            return Err(SessionError::Idle);
+        }
+        if self.role != Role::Client && (moved || self.until.is_none()) {
+            self.wait(now, IDLE, "idle");
+        }
+        let verdict = self.frame(input, out);
+        self.untaken = input.len();
+        verdict
+    }
+
+    fn frame<'i>(&mut self, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        loop {
+            if self.body > 0 {
+                let n = input.len().min(self.body);
+                self.body = self.body.saturating_sub(n);
+                return match n {
+                    0 if input.at_eof() => {
+                        Err(SessionError::Frame(FrameError::Truncated { missing: self.body }))
+                    }
+                    0 => Ok(Step::NeedInput(1)),
+                    _ => Ok(Step::Event(SessionEvent::Body(input.take(n)))),
+                };
+            }
+            if out.room() == 0 {
+                return Ok(Step::NeedRoom);
+            }
+            if self.busy && input.peek().first().is_some_and(|&kind| wire::is_request(kind)) {
+                return Ok(Step::NeedCommand);
+            }
+            if let Some(&[wire::BODY, a, b, c]) = input.peek().first_chunk() {
+                let len = u32::from_be_bytes([0, a, b, c]) as usize;
+                if len > MAX_BODY {
+                    let kind = wire::BODY;
+                    return Err(SessionError::Frame(FrameError::TooLarge { kind, len }));
+                }
+                input.take(HEADER);
+                self.body = len;
+                continue;
+            }
+            let frame = match read_frame(input, MAX_FRAME).map_err(SessionError::Frame)? {
+                Read::Frame(frame) => frame,
+                Read::NeedInput(n) => return Ok(Step::NeedInput(n)),
+                // What was asked for is still wanted, maybe.
+                Read::End if self.busy => return Ok(Step::NeedCommand),
+                Read::End => {
+                    self.close();
+                    return Ok(Step::Done);
+                }
+            };
+            let (kind, body): (_, &'i [u8]) = (frame.kind, frame.body);
+            let Some(message) = Message::parse(kind, body).map_err(SessionError::Wire)? else {
+                continue;
+            };
+            match message {
+                Message::Hello { .. } | Message::Welcome { .. } => {
+                    return Err(SessionError::Unexpected);
+                }
+                Message::Bye => {
+                    self.close();
+                    return Ok(Step::Done);
+                }
+                Message::Error { tag: 0, .. } => self.close(),
+                _ => self.busy |= wire::is_request(kind),
+            }
+            return Ok(Step::Event(SessionEvent::Message(message)));
+        }
+    }
+
+    /// Whether something has left since it last looked.
+    fn has_sent(&mut self, out: &Outbox) -> bool {
+        let sent = out.total().saturating_sub(out.queued());
+        core::mem::replace(&mut self.sent, sent) != sent
+    }
+
+    fn is_framed(&self) -> bool {
+        matches!(self.state, State::AwaitGreeting | State::Framed)
     }
 
     fn close(&mut self) {
@@ -226,7 +512,7 @@ impl StreamMachine for Session {
     const CARRIES_FILES: bool = true;
 
     fn max_unit(&self) -> usize {
-        MAX_REQUEST
+        if self.state == State::Detecting { MAX_REQUEST } else { MAX_GREETING }
     }
 
     fn state(&self) -> &'static str {
@@ -235,6 +521,10 @@ impl StreamMachine for Session {
             State::Answering => "Answering",
             State::Sending => "Sending",
             State::Sent => "Sent",
+            State::Start => "Start",
+            State::AwaitGreeting if self.role == Role::Client => "AwaitWelcome",
+            State::AwaitGreeting => "AwaitHello",
+            State::Framed => "Framed",
             State::Closed => "Closed",
             State::Failed(_) => "Failed",
         }
@@ -249,11 +539,22 @@ impl StreamMachine for Session {
         let verdict = match self.state {
             State::Detecting => self.detect(now, input, out),
             State::Sending => self.sending(now, out),
+            State::Start => self.start(now, input, out),
+            State::AwaitGreeting => self.greeting(input, out),
+            State::Framed => self.framed(now, input, out),
             State::Answering | State::Sent => Ok(Step::NeedCommand),
             State::Closed => Ok(Step::Done),
             State::Failed(error) => Err(error),
         };
         if let Err(error) = verdict {
+            if self.is_framed() {
+                if self.state == State::AwaitGreeting && self.role != Role::Client {
+                    out.put(&PREFACE);
+                }
+                let mut text = alloc::string::String::new();
+                let _ = write!(text, "{error}");
+                put(out, &Message::Error { tag: 0, code: error.code(), text: &text });
+            }
             self.until = None;
             self.state = State::Failed(error);
         }
@@ -279,19 +580,56 @@ impl StreamMachine for Session {
                 out.put(OK);
                 self.close();
             }
+            (SessionCommand::Message(message), State::Framed) => {
+                put(out, message);
+                self.busy &= !message.is_answer();
+            }
+            (SessionCommand::Body(pieces), State::Framed) => {
+                let len = pieces.iter().fold(0, |len: u64, piece| len.saturating_add(piece.len()));
+                if len > MAX_BODY as u64 {
+                    return Err(Refused::Invalid("a BODY frame of more than 1 MiB"));
+                }
+                let [_, _, _, _, _, a, b, c] = len.to_be_bytes();
+                out.put(&[wire::BODY, a, b, c]);
+                for piece in pieces {
+                    match piece {
+                        Piece::Bytes(bytes) => out.put(bytes),
+                        Piece::Span(span) => out.put_file(*span),
+                    }
+                }
+            }
             _ => return Err(Refused::State(self.state())),
         }
         Ok(())
+    }
+
+    /// A framed peer gets BYE.
+    fn handle_close(&mut self, _: Now, out: &mut Outbox) {
+        if self.state == State::Framed {
+            put(out, &Message::Bye);
+        }
+        self.close();
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
         self.until
     }
 
-    fn handle_timeout(&mut self, now: Now, _: &mut Outbox) {
+    fn handle_timeout(&mut self, now: Now, out: &mut Outbox) {
         if self.until.is_some_and(|until| until.at <= now.mono) {
             self.until = None;
-            self.expired = true;
+            // What leaves is only looked at here: it may have gone on all the time.
+            if self.state == State::Framed && self.has_sent(out) {
+                self.wait(now, IDLE, "idle");
+            } else {
+                self.expired = true;
+            }
         }
     }
+}
+
+fn put(out: &mut Outbox, message: &Message<'_>) {
+    let mut frame = BytesMut::new();
+    message.put(&mut frame);
+    out.put(&frame);
 }

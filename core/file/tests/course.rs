@@ -197,7 +197,7 @@ fn requests_of_all_shapes() {
         (&[b"GET"], b""),
         (&[b"GETiguana.jpg x"], b""),
         (&[b"get iguana.jpg\n"], b""),
-        (&[b"\xFFsemfix"], b""),
+        (&[b"\xFFsemfix"], b"\xFFsemfio\x01\x8B\0\0\x1A\0\0\0\0\0\x01the preface is wrong"),
     ];
     for (writes, answer) in cases {
         let got = ask(&mut net, writes);

@@ -75,6 +75,14 @@ impl<'a> Fields<'a> {
         core::str::from_utf8(string).map_err(|_| Malformed::Utf8)
     }
 
+    /// A string of at most 65,535 bytes: length in 16 bits, UTF-8.
+    pub fn str16(&mut self) -> Result<&'a str, Malformed> {
+        let len = self.u16()?.into();
+        let (string, rest) = self.rest.split_at_checked(len).ok_or(Malformed::Short)?;
+        self.rest = rest;
+        core::str::from_utf8(string).map_err(|_| Malformed::Utf8)
+    }
+
     /// All that is left, as a string; the last field.
     pub fn text(self) -> Result<&'a str, Malformed> {
         core::str::from_utf8(self.rest).map_err(|_| Malformed::Utf8)
@@ -148,6 +156,13 @@ impl<'b> Writer<'b> {
     pub fn put_str8(&mut self, string: &str) {
         let string = cut(string, usize::from(u8::MAX));
         self.buffer.put_u8(string.len() as u8); // at most 255, see the line above
+        self.buffer.put_slice(string.as_bytes());
+    }
+
+    /// A string of at most 65,535 bytes.
+    pub fn put_str16(&mut self, string: &str) {
+        let string = cut(string, usize::from(u16::MAX));
+        self.buffer.put_u16(string.len() as u16); // at most 65,535, see the line above
         self.buffer.put_slice(string.as_bytes());
     }
 

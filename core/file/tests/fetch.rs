@@ -1,0 +1,462 @@
+//! The framed dialect, both sides, over links and disks that fail.
+#![allow(missing_docs)]
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use semfio_file::{
+    Fetch, FetchConfig, FetchError, FetchMessage, FetchReport, Lost, Repository, RepositoryConfig,
+    Session, Stage,
+};
+use semfio_machine::{Failure, NetLimits, Now, RootId, Seed, Shard, Target};
+use semfio_path::{Policy, SafeName, is_part};
+use semfio_sim::{Disk, DiskConfig, LinkConfig, Network, ShardId};
+
+const ROOT: RootId = RootId(0);
+const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2));
+
+type ServerId = ShardId<Session, Repository>;
+type ClientId = ShardId<Session, Fetch>;
+
+fn address() -> SocketAddr {
+    SocketAddr::new(SERVER, 8003)
+}
+
+fn name(name: &str) -> SafeName {
+    SafeName::parse(name, Policy::default()).unwrap()
+}
+
+fn serve(net: &mut Network) -> ServerId {
+    let service = Repository::new(RepositoryConfig::default());
+    let server = net.add(SERVER, Shard::new(service, NetLimits::default()));
+    net.disk_mut(server).put_folder(ROOT, "");
+    assert!(net.listen(server, address()));
+    server
+}
+
+fn config(names: &[&str]) -> FetchConfig {
+    FetchConfig {
+        target: Target::Address(address()),
+        names: names.iter().map(|n| name(n)).collect(),
+        root: ROOT,
+        save_as: None,
+        replace: false,
+        jobs: 1,
+        policy: Policy::default(),
+        retries: 10,
+    }
+}
+
+fn fetch(net: &mut Network, config: FetchConfig) -> ClientId {
+    let service = Fetch::new(config, &Seed::from_u64(1));
+    let client = net.add(CLIENT, Shard::new(service, NetLimits::default()));
+    net.disk_mut(client).put_folder(ROOT, "");
+    client
+}
+
+fn run(net: &mut Network, client: ClientId) -> Vec<FetchReport> {
+    net.run_until(|net| net.is_over(client)).unwrap_or_else(|stuck| {
+        panic!("{stuck:?} {:?} {:?}", net.reports(client), net.shard(client).service())
+    });
+    net.reports(client).iter().map(|(_, report)| report.clone()).collect()
+}
+
+fn over(reports: &[FetchReport]) -> (usize, usize) {
+    match reports.last() {
+        Some(FetchReport::Over { done, failed }) => (*done, *failed),
+        other => panic!("it ended with {other:?}"),
+    }
+}
+
+fn received(reports: &[FetchReport]) -> u64 {
+    let received = |report: &FetchReport| match report {
+        FetchReport::Done { received, .. } => Some(*received),
+        _ => None,
+    };
+    reports.iter().find_map(received).expect("it is done")
+}
+
+fn resumed(reports: &[FetchReport]) -> u64 {
+    let resumed = |report: &FetchReport| match report {
+        FetchReport::Begun { resumed, .. } => Some(*resumed),
+        _ => None,
+    };
+    reports.iter().find_map(resumed).expect("it began")
+}
+
+fn failure(reports: &[FetchReport]) -> &FetchError {
+    for report in reports {
+        if let FetchReport::Failed { why, .. } = report {
+            return why;
+        }
+    }
+    panic!("it fails: {reports:?}")
+}
+
+fn parts(disk: &Disk) -> Vec<&str> {
+    disk.names(ROOT, "").into_iter().filter(|name| is_part(name)).collect()
+}
+
+/// Content no two groups of which are the same.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at / 251 + at % 251 + at / 65_536) as u8).collect()
+}
+
+const GROUP: usize = 65_536;
+
+#[test]
+fn every_length_arrives_as_it_is() {
+    let lens = [0, 1, 2, GROUP - 1, GROUP, GROUP + 1, 3 * GROUP, 70 * GROUP + 5, 130 * GROUP];
+    for jobs in [1, 3] {
+        for len in lens {
+            let content = pattern(len);
+            let mut net = Network::new(1);
+            let server = serve(&mut net);
+            net.disk_mut(server).put_file(ROOT, "a.jpg", content.clone());
+            let client = fetch(&mut net, FetchConfig { jobs, ..config(&["a.jpg"]) });
+            let reports = run(&mut net, client);
+            assert_eq!(over(&reports), (1, 0), "{len}: {reports:?}");
+            assert!(net.disk(client).content(ROOT, "a.jpg") == Some(&content[..]));
+            assert_eq!(net.disk(client).names(ROOT, ""), ["a.jpg"]);
+            let received = received(&reports) as usize;
+            assert!(received >= len && received <= len + len / 100 + 64, "{len}: {received}");
+            net.run_until_idle().unwrap();
+            assert_eq!((net.disk(server).open_files(), net.disk(client).open_files()), (0, 0));
+        }
+    }
+}
+
+#[test]
+fn folders_come_with_what_is_in_them() {
+    let mut net = Network::new(1);
+    let server = serve(&mut net);
+    let disk = net.disk_mut(server);
+    disk.put_file(ROOT, "fotos/praia.jpg", "beach");
+    disk.put_file(ROOT, "fotos/gato/um.jpg", "one");
+    disk.put_file(ROOT, "fotos/gato/dois.jpg", pattern(200_000));
+    disk.put_file(ROOT, "fotos/.hidden", "not told of");
+    disk.put_file(ROOT, "fotos/.x.semfio-0001.part", "not whole");
+    disk.put_other(ROOT, "fotos/pipe");
+    disk.put_folder(ROOT, "fotos/vazio");
+    for n in 0..2_500 {
+        disk.put_file(ROOT, &format!("fotos/muitos/{n:05}"), "one");
+    }
+    disk.put_file(ROOT, "other/solto.txt", "loose");
+    let client = fetch(&mut net, config(&["fotos", "other/solto.txt"]));
+    let reports = run(&mut net, client);
+    assert_eq!(over(&reports), (2_504, 0));
+    let disk = net.disk(client);
+    assert_eq!(disk.names(ROOT, ""), ["fotos", "solto.txt"]);
+    assert_eq!(disk.names(ROOT, "fotos"), ["gato", "muitos", "praia.jpg", "vazio"]);
+    assert_eq!(disk.content(ROOT, "fotos/gato/um.jpg"), Some(&b"one"[..]));
+    assert!(disk.content(ROOT, "fotos/gato/dois.jpg") == Some(&pattern(200_000)));
+    assert_eq!(disk.names(ROOT, "fotos/muitos").len(), 2_500);
+}
+
+#[test]
+fn what_is_unknown_fails_and_the_rest_goes_on() {
+    let mut net = Network::new(1);
+    let server = serve(&mut net);
+    net.disk_mut(server).put_file(ROOT, "a", "first");
+    net.disk_mut(server).put_file(ROOT, "b", "second");
+    net.disk_mut(server).put_other(ROOT, "pipe");
+    let client = fetch(&mut net, config(&["a", "none", "pipe", "b"]));
+    let reports = run(&mut net, client);
+    assert_eq!(over(&reports), (2, 2), "{reports:?}");
+    assert_eq!(net.disk(client).names(ROOT, ""), ["a", "b"]);
+}
+
+#[test]
+fn what_is_there_already_is_compared_and_only_replaced_when_asked() {
+    for (there, replace, expected) in [
+        ("same", false, (1, 0)),
+        ("else", false, (0, 1)),
+        ("else", true, (1, 0)),
+        ("longer", false, (0, 1)),
+    ] {
+        let mut net = Network::new(1);
+        let server = serve(&mut net);
+        net.disk_mut(server).put_file(ROOT, "a", "same");
+        let client = fetch(&mut net, FetchConfig { replace, ..config(&["a"]) });
+        net.disk_mut(client).put_file(ROOT, "a", there);
+        let reports = run(&mut net, client);
+        assert_eq!(over(&reports), expected, "{there} {replace}");
+        let content = if expected == (1, 0) { "same" } else { there };
+        assert_eq!(net.disk(client).content(ROOT, "a"), Some(content.as_bytes()));
+        assert!(parts(net.disk(client)).is_empty());
+    }
+}
+
+/// Kills the client once so many bytes are proved, and gives its disk.
+fn kill_at(net: &mut Network, client: ClientId, bytes: u64) -> Disk {
+    let got = |net: &Network| {
+        net.reports(client).iter().any(|(_, report)| {
+            matches!(report, FetchReport::Progress { proved, .. } if *proved >= bytes)
+        })
+    };
+    net.run_until(got).unwrap();
+    net.kill(client)
+}
+
+fn slow() -> LinkConfig {
+    // Slow enough for progress to be told often.
+    let bandwidth = std::num::NonZeroU64::new(2_000_000);
+    LinkConfig { bandwidth, ..LinkConfig::default() }
+}
+
+#[test]
+fn a_fetch_killed_at_94_percent_resends_less_than_a_hundredth_and_a_group() {
+    let len = 32 * 1024 * 1024;
+    let content = pattern(len);
+    for jobs in [1, 4] {
+        let mut net = Network::new(1);
+        net.set_default_link(slow());
+        let server = serve(&mut net);
+        net.disk_mut(server).put_file(ROOT, "a", content.clone());
+        let client = fetch(&mut net, FetchConfig { jobs, ..config(&["a"]) });
+        let disk = kill_at(&mut net, client, len as u64 * 94 / 100);
+        assert_eq!(disk.content(ROOT, "a"), None);
+        let again = fetch(&mut net, FetchConfig { jobs, ..config(&["a"]) });
+        *net.disk_mut(again) = disk;
+        let reports = run(&mut net, again);
+        assert_eq!(over(&reports), (1, 0));
+        assert!(net.disk(again).content(ROOT, "a") == Some(&content));
+        let missing = (len as u64).saturating_sub(resumed(&reports));
+        let resent = received(&reports).saturating_sub(len as u64 * 6 / 100);
+        assert!(
+            resent < len as u64 / 100 + GROUP as u64,
+            "{jobs}: {resent}, {missing} were missing"
+        );
+    }
+}
+
+/// What the part holds is believed only as far as it hashes right.
+#[test]
+fn a_damaged_part_is_mended_group_by_group() {
+    let content = pattern(40 * GROUP + 77);
+    let mut net = Network::new(1);
+    net.set_default_link(slow());
+    let server = serve(&mut net);
+    net.disk_mut(server).put_file(ROOT, "a", content.clone());
+    let client = fetch(&mut net, config(&["a"]));
+    let disk = kill_at(&mut net, client, 20 * GROUP as u64);
+    let part = parts(&disk)[0].to_owned();
+    let held = disk.content(ROOT, &part).unwrap().to_vec();
+    let groups = held.len() / GROUP;
+    let mut damaged = held.clone();
+    damaged[3 * GROUP + 5] ^= 1;
+    damaged[9 * GROUP] ^= 1;
+    let mut longer = content.clone();
+    longer.push(0);
+    let mut wrong_at_the_end = content.clone();
+    *wrong_at_the_end.last_mut().unwrap() ^= 1;
+    for (held, kept) in [
+        (held.clone(), groups * GROUP),
+        (damaged, (groups - 2) * GROUP),
+        (content.clone(), content.len()),
+        (wrong_at_the_end, 40 * GROUP),
+        (vec![0; content.len()], 0),
+        (longer, 0),
+        (vec![7], 0),
+        (Vec::new(), 0),
+    ] {
+        let client = fetch(&mut net, config(&["a"]));
+        net.disk_mut(client).put_file(ROOT, &part, held);
+        let reports = run(&mut net, client);
+        assert_eq!(over(&reports), (1, 0));
+        assert_eq!(resumed(&reports), kept as u64);
+        let disk = net.disk(client);
+        assert!(disk.content(ROOT, "a") == Some(&content));
+        assert_eq!(disk.names(ROOT, ""), ["a"]);
+    }
+}
+
+#[test]
+fn a_changed_source_starts_anew_and_says_so() {
+    let mut net = Network::new(1);
+    net.set_default_link(slow());
+    let server = serve(&mut net);
+    net.disk_mut(server).put_file(ROOT, "a", pattern(2_000_000));
+    let client = fetch(&mut net, config(&["a"]));
+    let disk = kill_at(&mut net, client, 1_000_000);
+    let mut changed = pattern(2_000_000);
+    changed[7] ^= 1;
+    net.disk_mut(server).put_file(ROOT, "a", changed.clone());
+    let again = fetch(&mut net, config(&["a"]));
+    *net.disk_mut(again) = disk;
+    let reports = run(&mut net, again);
+    assert_eq!(over(&reports), (1, 0));
+    assert!(reports.contains(&FetchReport::StartedAnew(name("a"))), "{reports:?}");
+    assert_eq!(resumed(&reports), 0);
+    assert!(net.disk(again).content(ROOT, "a") == Some(&changed));
+    assert_eq!(net.disk(again).names(ROOT, ""), ["a"], "the old part is gone");
+}
+
+/// In place, or by another file of that name, shorter, longer or as long; once, or for ever.
+#[test]
+fn a_source_that_changes_while_it_is_sent_is_never_mixed() {
+    let lens = [300_000, 2_000_000, 4_000_000];
+    for (case, len) in
+        lens.into_iter().enumerate().flat_map(|(n, len)| [(n * 2, len), (n * 2 + 1, len)])
+    {
+        let mut net = Network::new(1);
+        net.set_default_link(slow());
+        let server = serve(&mut net);
+        net.disk_mut(server).put_file(ROOT, "a", pattern(2_000_000));
+        let client = fetch(&mut net, FetchConfig { jobs: 2, ..config(&["a"]) });
+        net.run_for(Duration::from_millis(400)).unwrap();
+        let new: Vec<u8> = pattern(len).iter().map(|byte| byte ^ 0x55).collect();
+        if case % 2 == 0 {
+            assert!(net.disk_mut(server).rewrite(Now::default(), ROOT, "a", new.clone()));
+        } else {
+            net.disk_mut(server).put_file(ROOT, "a", new.clone());
+        }
+        let reports = run(&mut net, client);
+        assert_eq!(over(&reports), (1, 0), "{reports:?}");
+        let got = net.disk(client).content(ROOT, "a").unwrap();
+        // Another file of that name leaves the one that is open what it was.
+        assert!(got == new || case % 2 == 1 && got == pattern(2_000_000), "case {case}");
+        assert_eq!(net.disk(client).names(ROOT, ""), ["a"]);
+    }
+
+    let mut net = Network::new(1);
+    net.set_default_link(slow());
+    let server = serve(&mut net);
+    net.disk_mut(server).put_file(ROOT, "a", pattern(2_000_000));
+    let client = fetch(&mut net, config(&["a"]));
+    for turn in 0..1000 {
+        net.run_for(Duration::from_millis(100)).unwrap();
+        if net.is_over(client) {
+            break;
+        }
+        let new: Vec<u8> = pattern(2_000_000).iter().map(|byte| byte ^ turn as u8).collect();
+        net.disk_mut(server).rewrite(Now::default(), ROOT, "a", new);
+    }
+    let reports = run(&mut net, client);
+    assert_eq!(over(&reports), (0, 1));
+    assert_eq!(net.disk(client).content(ROOT, "a"), None);
+}
+
+#[test]
+fn a_connection_that_breaks_is_made_again() {
+    let content = pattern(3_000_000);
+    let mut net = Network::new(1);
+    let link = LinkConfig { reset_after: Some(700_000), ..LinkConfig::default() };
+    net.set_link(SERVER, CLIENT, link);
+    let server = serve(&mut net);
+    net.disk_mut(server).put_file(ROOT, "a", content.clone());
+    let client = fetch(&mut net, config(&["a"]));
+    let reports = run(&mut net, client);
+    assert_eq!(over(&reports), (1, 0), "{reports:?}");
+    assert!(net.disk(client).content(ROOT, "a") == Some(&content));
+    let lost = reports.iter().filter(|report| matches!(report, FetchReport::Lost { .. })).count();
+    assert!((4..10).contains(&lost), "{lost}");
+}
+
+#[test]
+fn a_server_that_is_gone_is_given_up() {
+    let mut net = Network::new(1);
+    let client = fetch(&mut net, FetchConfig { retries: 3, ..config(&["a", "b"]) });
+    let reports = run(&mut net, client);
+    assert_eq!(over(&reports), (0, 2), "{reports:?}");
+
+    // One that never answers.
+    let mut net = Network::new(1);
+    assert!(net.listen_raw(address()));
+    let client = fetch(&mut net, FetchConfig { retries: 1, ..config(&["a"]) });
+    let reports = run(&mut net, client);
+    assert_eq!(over(&reports), (0, 1));
+    assert!(
+        reports
+            .iter()
+            .any(|report| matches!(report, FetchReport::Lost { why: Lost::Protocol(_), .. }))
+    );
+}
+
+#[test]
+fn an_interrupt_keeps_the_part() {
+    let mut net = Network::new(1);
+    net.set_default_link(slow());
+    let server = serve(&mut net);
+    net.disk_mut(server).put_file(ROOT, "a", pattern(2_000_000));
+    let client = fetch(&mut net, config(&["a", "b"]));
+    net.run_for(Duration::from_millis(600)).unwrap();
+    net.send_message(client, FetchMessage::Interrupt);
+    let reports = run(&mut net, client);
+    assert_eq!(over(&reports), (0, 2));
+    assert_eq!(failure(&reports), &FetchError::Interrupted);
+    let part = parts(net.disk(client))[0].to_owned();
+    assert!(net.disk(client).content(ROOT, &part).unwrap().len() > 500_000);
+    assert!(reports.iter().any(|report| matches!(report,
+        FetchReport::Failed { part: Some(kept), .. } if kept.as_str() == part)));
+    assert_eq!(net.disk(client).open_files(), 0);
+}
+
+/// Each operation on the client's disk fails once, in each way.
+#[test]
+fn a_disk_that_fails_at_any_step_leaves_no_wrong_file() {
+    let content = pattern(300_000);
+    for failure in [Failure::Full, Failure::Denied, Failure::Exists] {
+        for step in 1.. {
+            let mut net = Network::new(step);
+            let server = serve(&mut net);
+            net.disk_mut(server).put_file(ROOT, "f/a", content.clone());
+            let client = fetch(&mut net, config(&["f"]));
+            net.disk_mut(client).fail_nth(step, failure);
+            let (reports, operations) = (run(&mut net, client), net.disk(client).operations());
+            net.run_until_idle().unwrap();
+            let disk = net.disk(client);
+            assert_eq!(disk.open_files(), 0, "{step}");
+            if let Some(found) = disk.content(ROOT, "f/a") {
+                assert!(found == content, "{step}");
+            }
+            if over(&reports) == (1, 0) {
+                assert!(disk.content(ROOT, "f/a").is_some());
+            }
+            if operations < step {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_part_kept() {
+    let mut net = Network::new(1);
+    let server = serve(&mut net);
+    net.disk_mut(server).put_file(ROOT, "a", pattern(3_000_000));
+    let client = fetch(&mut net, config(&["a"]));
+    let config = DiskConfig { capacity: Some(1_000_000), ..DiskConfig::default() };
+    net.disk_mut(client).set_config(config);
+    let reports = run(&mut net, client);
+    assert_eq!(failure(&reports), &FetchError::NotSaved(Stage::Write, Failure::Full));
+    assert_eq!(parts(net.disk(client)).len(), 1);
+}
+
+#[test]
+fn rough_links_and_slow_disks_change_nothing() {
+    semfio_sim::check(
+        "rough_links_and_slow_disks_change_nothing",
+        semfio_sim::seeds!(40),
+        |seed| {
+            let content = pattern([5, GROUP + 9, 90_000][seed as usize % 3]);
+            let mut net = Network::new(seed);
+            net.set_default_link(LinkConfig::rough(seed));
+            let server = serve(&mut net);
+            net.disk_mut(server).put_file(ROOT, "a", content.clone());
+            let jobs = seed as usize % 3 + 1;
+            let client = fetch(&mut net, FetchConfig { jobs, ..config(&["a"]) });
+            let latency = Duration::from_millis(seed % 7 * 30);
+            let config = DiskConfig { latency, jitter: latency, ..DiskConfig::default() };
+            net.disk_mut(server).set_config(config.clone());
+            net.disk_mut(client).set_config(config);
+            let reports = run(&mut net, client);
+            let disk = net.disk(client);
+            if over(&reports) != (1, 0) || disk.content(ROOT, "a") != Some(&content) {
+                return Err(format!("{reports:?}"));
+            }
+            Ok(())
+        },
+    );
+}
