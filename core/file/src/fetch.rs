@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | Asking | the server: STAT | size and hash, or that it is a folder |
 //! | Naming | the server: LIST | of a folder: its names, which wait for their turn |
-//! | Looking, Comparing | the host | whether the name is taken; if so, whether by this very content |
+//! | Looking, Comparing, Confirming | the host | whether the name is taken; if so, whether by this very content |
 //! | Folders | the host | the folders it lies in |
 //! | Tidying | the host | whether there are partial files of other content: then it starts anew |
 //! | Opening, Removing, Creating | the host | the partial file of this content, or a new one |
@@ -219,6 +219,8 @@ pub struct Fetch {
     paused: bool,
     /// Connections at most; fewer, once one was lost while others stood.
     jobs: usize,
+    /// The folder that was made last, and is durable.
+    made: String,
     done: usize,
     failed: usize,
     ending: bool,
@@ -294,9 +296,10 @@ enum Step {
         hasher: Box<NodeHasher>,
     },
     Folders {
-        made: usize,
+        taken: usize,
         only: bool,
     },
+    Confirming,
     Tidying {
         turns: u32,
     },
@@ -350,6 +353,7 @@ impl Fetch {
             told: Instant::default(),
             paused: false,
             jobs,
+            made: String::new(),
             done: 0,
             failed: 0,
             ending: false,
@@ -836,14 +840,20 @@ impl Fetch {
                     return file.ask(effect, net);
                 }
                 let same = hasher.hash() == Some(file.hash);
-                file.step = Step::Saving;
+                file.step = Step::Confirming;
                 net.release(id, None);
-                if same { self.saved(now, net) } else { self.taken(now, net) }
+                if !same {
+                    return self.taken(now, net);
+                }
+                // An attempt that died may have given it its name, and no more.
+                let path = file.task.local.parent().to_owned();
+                file.ask(Effect::SyncFolder { root, path }, net);
             }
-            (Step::Folders { made, only }, Reply::Done | Reply::Failed(Failure::Exists)) => {
-                let (made, only) = (made.saturating_add(1), *only);
-                self.folders(now, made, only, net);
+            (Step::Folders { taken, only }, Reply::Done | Reply::Failed(Failure::Exists)) => {
+                let (taken, only) = (taken.saturating_add(1), *only);
+                self.folders(now, taken, only, net);
             }
+            (Step::Confirming, Reply::Done) => self.saved(now, net),
             (Step::Tidying { turns }, Reply::Listed(entries)) => {
                 let turns = turns.saturating_add(1);
                 let ours = tag_of(&file.hash);
@@ -901,6 +911,7 @@ impl Fetch {
             }
             (step, Reply::Failed(failure)) => {
                 let stage = match step {
+                    Step::Confirming => Stage::SyncFolder,
                     Step::Looking | Step::Comparing { .. } | Step::Tidying { .. } => Stage::Look,
                     _ => Stage::Create,
                 };
@@ -923,17 +934,27 @@ impl Fetch {
         }
     }
 
-    /// Makes the folders of a name but the first `made`: all of it, if it is a folder itself.
-    fn folders(&mut self, now: Now, made: usize, only: bool, net: &mut Net<Session>) {
+    /// Makes the folders of a name, all of it if it is a folder itself, and makes their names
+    /// durable; the first `taken` steps of that are taken.
+    fn folders(&mut self, now: Now, taken: usize, only: bool, net: &mut Net<Session>) {
         let Some(file) = &mut self.file else { return };
         let local = file.task.local.as_str();
-        let ends = local.match_indices('/').map(|(at, _)| at);
-        let ends = ends.chain(only.then_some(local.len()));
-        let next = ends.skip(made).map(|end| local.get(..end).unwrap_or(local).to_owned()).next();
+        let folder = if only { local } else { file.task.local.parent() };
         let root = self.config.root;
-        if let Some(path) = next {
-            file.step = Step::Folders { made, only };
-            return file.ask(Effect::CreateFolder { root, path }, net);
+        if folder != self.made {
+            // Each is made, and then its name in the one above: two steps.
+            let ends = folder.match_indices('/').map(|(at, _)| at);
+            let mut ends = ends.chain((!folder.is_empty()).then_some(folder.len()));
+            let next = ends.nth(taken / 2).and_then(|end| folder.get(..end)).map(ToOwned::to_owned);
+            if let Some(path) = next {
+                file.step = Step::Folders { taken, only };
+                let above = path.rsplit_once('/').map_or("", |(above, _)| above).to_owned();
+                return match taken % 2 {
+                    0 => file.ask(Effect::CreateFolder { root, path }, net),
+                    _ => file.ask(Effect::SyncFolder { root, path: above }, net),
+                };
+            }
+            self.made = folder.to_owned();
         }
         if only {
             self.file = None;
