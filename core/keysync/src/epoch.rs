@@ -682,7 +682,8 @@ impl KeySync {
         token: &[u8],
     ) -> Result<Message, Unopened> {
         self.begin(now);
-        if token.len() > MAX_SEALED || matches!(self.state, State::Failed(_)) {
+        let pending = outer.epoch > self.floor;
+        if pending || token.len() > MAX_SEALED || matches!(self.state, State::Failed(_)) {
             return Err(Unopened::Refused);
         }
         let opened = self.read(outer, token, true).ok_or(Unopened::Refused);

@@ -109,7 +109,7 @@ pub struct Person {
     /// What the hub logged while it did not read.
     excused: BTreeSet<String>,
     first_epoch: u64,
-    /// The first that was active since it last came to the door.
+    /// The first it was let in with, since it last came to the door.
     first_here: u64,
     floor: u64,
     parts: u64,
@@ -794,9 +794,6 @@ impl World {
                 // K8: who has not the passphrase never has a key.
                 assert!(person.right, "{who} has a key without the passphrase");
                 person.floor = epoch;
-                if person.first_here == 0 {
-                    person.first_here = epoch;
-                }
                 if person.first_epoch == 0 {
                     person.first_epoch = epoch;
                     self.look_back(who, now);
@@ -819,7 +816,11 @@ impl World {
                     self.closed(who);
                 }
             }
-            KeyEvent::Ready { .. } | KeyEvent::Waiting | KeyEvent::Refused { .. } => {}
+            KeyEvent::Ready { epoch } => {
+                let first = &mut self.people[who].first_here;
+                *first = if *first == 0 { epoch } else { *first };
+            }
+            KeyEvent::Waiting | KeyEvent::Refused { .. } => {}
         }
     }
 
