@@ -72,7 +72,7 @@ use crate::{Guard, GuardConfig, token_len};
 
 /// How long keys are kept after the next one is active, or after the connection broke.
 pub const GRACE: Duration = Duration::from_secs(30);
-/// Former epochs that are kept within [`GRACE`]; with [`PACE`] four seconds of them at least.
+/// Former epochs that are kept within [`GRACE`]; with [`PACE`](crate::PACE) four seconds of them at least.
 pub const MAX_FORMER: usize = 16;
 /// The first pause before START or CONFIRM is sent again, and each before RESYNC.
 pub const RETRY: Duration = Duration::from_secs(2);

@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
-use semfio_chat::wire::{Ask, Manner, PREFACE, Request, Response, Tell, What, Why};
+use semfio_chat::wire::{Ask, MAX_FRAME, Manner, PREFACE, Request, Response, Tell, What, Why};
 use semfio_chat::{Hub, HubConfig, HubMessage, LogLimits, Reports, Session, SlowPolicy};
 use semfio_frame::HEADER;
 use semfio_machine::{
-    Action, Chunk, ConnId, Failure, Instant, NetLimits, Now, Peer, Seed, Shard, UnixTime,
+    Action, Chunk, ConnId, Failure, Instant, NetLimits, Now, Outbox, Peer, Seed, Shard, UnixTime,
 };
 
 use crate::Choices;
@@ -45,9 +45,11 @@ pub fn chat_hub(data: &[u8]) {
 
 const LIMITS: NetLimits =
     NetLimits { connections: 8, mark: 1_000, held: 4 << 20, linger: Duration::from_secs(2) };
-/// Above the mark: an answer to HISTORY, a chunk, NAMES, and a read that waits; or all a leaving member
-/// has yet to get.
+/// To be sent, above the mark: an answer to HISTORY, a chunk, NAMES; or all a leaving member has yet
+/// to get.
 const BOUND: usize = 16_000;
+/// Received and not taken: the longest line or frame and a read behind it, in a buffer that doubles.
+const CARRY: usize = 2 * (MAX_FRAME + HEADER + 2_048);
 
 struct Host {
     shard: Shard<Session, Hub>,
@@ -180,8 +182,10 @@ impl Host {
         assert!(ids.len() <= LIMITS.connections);
         assert!(self.shard.service().members() <= ids.len());
         for id in ids {
-            let held = self.shard.buffered(id);
-            assert!(held <= BOUND, "{id} holds {held} bytes");
+            let held = self.shard.outbox(id).map_or(0, Outbox::held);
+            assert!(held <= BOUND, "{held} bytes wait for {id}");
+            let carried = self.shard.buffered(id) - held;
+            assert!(carried <= CARRY, "{carried} bytes of {id} wait");
         }
     }
 
