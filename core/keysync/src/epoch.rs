@@ -8,6 +8,7 @@
 //! |---|---|---|---|
 //! | Outside | DOOR, another holds | Starting | START |
 //! | Outside | DOOR, it holds itself | Holding, an epoch is due | |
+//! | Outside | REFUSED | Outside | `TurnedAway` |
 //! | Starting | REPLY that proves the passphrase | Proving | CONFIRM |
 //! | Starting | REPLY that does not | Failed | FAIL, `Failed` |
 //! | Starting, Proving | FAIL, or at the door REFUSED for proof or name | Failed | `Failed` |
@@ -534,18 +535,21 @@ impl KeySync {
         self.settle();
     }
 
-    /// It is off the door.
+    /// It is off the door, or not called to it.
     pub fn handle_refused(&mut self, now: Now, why: Refusal) {
         self.begin(now);
-        if self.inside || !matches!(self.state, State::Member(_)) {
-            return;
-        }
-        match why {
-            Refusal::Proof | Refusal::Name => self.fail(KeyFailure::Refused(why)),
-            _ => {
+        match (&self.state, why) {
+            // The hub did not call it to the door. Keys are kept no longer for that.
+            (State::Outside, _) => self.events.push_back(KeyEvent::TurnedAway(why)),
+            (State::Member(_), _) if self.inside => return,
+            (State::Member(_), Refusal::Proof | Refusal::Name) => {
+                self.fail(KeyFailure::Refused(why));
+            }
+            (State::Member(_), _) => {
                 self.leave(now);
                 self.events.push_back(KeyEvent::TurnedAway(why));
             }
+            _ => return,
         }
         self.settle();
     }

@@ -61,9 +61,14 @@ impl Participant {
 
     /// Tells what happened to keys, and sends what that asks for as far as the connection takes it.
     pub(super) fn handle_keys(&mut self, now: Now, net: &mut Net<Client>) {
+        // What ends the conversation must not overtake what the others are told of it.
+        self.send_keys(net);
         while let Some((room, event)) = self.sealed.as_mut().and_then(SealedRooms::poll_event) {
             self.handle_key_event(now, room, event, net);
         }
+    }
+
+    fn send_keys(&mut self, net: &mut Net<Client>) {
         let (Some(sealed), Some(conn), true) = (&mut self.sealed, self.conn, self.ready) else {
             return;
         };

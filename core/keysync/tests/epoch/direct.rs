@@ -1,7 +1,7 @@
 //! Three members agree, talk, one joins, one leaves.
 
 use semfio_keysync::{
-    KeyEvent, KeySync, KeyTransmit, Manner, Outer, Passphrase, Stamped, Unsealed, Vault,
+    KeyEvent, KeySync, KeyTransmit, Manner, Outer, Passphrase, Refusal, Stamped, Unsealed, Vault,
 };
 use semfio_machine::{Instant, Now, Seed, UnixTime};
 use std::collections::BTreeMap;
@@ -156,4 +156,19 @@ fn another_passphrase_ends_in_failure_on_both_sides() {
     assert!(std::iter::from_fn(|| room.member(7).poll_event()).any(refused));
     let sealed = room.member(5).seal(now, Manner::Text, "", "oi", &mut Vec::new());
     assert_eq!(sealed, Err(Unsealed::NotReady));
+}
+
+#[test]
+fn one_that_is_never_called_to_the_door_is_told_so() {
+    let mut room = Room::new();
+    let vault = Vault::new(Passphrase::new(b"abacate"), Seed::from_u64(5));
+    let mut member = KeySync::new(vault, "sala", "eva");
+    for _ in 0..2 {
+        member.handle_refused(room.now, Refusal::Limit);
+        assert_eq!(member.poll_event(), Some(KeyEvent::TurnedAway(Refusal::Limit)));
+        assert_eq!((member.state(), member.poll_event()), ("Outside", None));
+    }
+    room.enter(7, "ana");
+    room.member(7).handle_refused(Now::default(), Refusal::Limit);
+    assert!(room.member(7).is_holder(), "who is inside is not turned away");
 }
