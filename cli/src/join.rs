@@ -476,6 +476,12 @@ impl Teller {
                 let line = format!("! {} was not let into {room}: {why}", escape(nick));
                 paint(LOUD, &line)
             }
+            Keys::InClear { nick } => {
+                let nick = escape(nick);
+                let line =
+                    format!("! a text in clear for {room}, said to be of {nick}, was left out");
+                paint(LOUD, &line)
+            }
             _ if !self.verbose => return None,
             Keys::Waiting => format!("* {room}: waiting for the new key"),
             Keys::Epoch { epoch, holder, cause } => {
@@ -614,6 +620,7 @@ fn as_key_record(room: &str, what: &Keys) -> Value {
     match what {
         Keys::Opened => json!({ "room": room, "what": "opened" }),
         Keys::Waiting => json!({ "room": room, "what": "waiting" }),
+        Keys::InClear { nick } => json!({ "room": room, "what": "in_clear", "nick": nick }),
         Keys::Refused { nick, why } => {
             json!({ "room": room, "what": "refused", "nick": nick, "why": why.to_string() })
         }

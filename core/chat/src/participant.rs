@@ -740,6 +740,15 @@ impl Participant {
             sealed.handle_entry(now, &entry, old);
         }
         let happened = match what {
+            // All of its rooms are sealed: this may be the server's own.
+            What::Said(..) if self.sealed.is_some() => {
+                let what = Keys::InClear { nick: nick.to_owned() };
+                self.report(ParticipantReport::Keys { room: room.to_owned(), what });
+                if logged && !history {
+                    self.saw(now, room, seq, net);
+                }
+                return;
+            }
             What::Said(Manner::Text, text) => Happened::Text(text.to_owned()),
             What::Said(Manner::Action, text) => Happened::Action(text.to_owned()),
             What::Said(Manner::Private, text) => Happened::Private(text.to_owned()),
@@ -756,15 +765,17 @@ impl Participant {
             }
             What::Sealed(text) => {
                 self.handle_sealed(now, &entry, &text, (old, history), net);
-                return if logged && !history {
-                    self.saw(now, room, seq, net)
-                };
+                if logged && !history {
+                    self.saw(now, room, seq, net);
+                }
+                return;
             }
             What::Epoch { .. } | What::Holder(_) => {
                 self.handle_keys(now, net);
-                return if logged && !history {
-                    self.saw(now, room, seq, net)
-                };
+                if logged && !history {
+                    self.saw(now, room, seq, net);
+                }
+                return;
             }
         };
         // What is in the log is done with, also if the connection breaks before its ACK comes. An

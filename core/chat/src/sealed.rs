@@ -38,6 +38,11 @@ pub enum Keys {
     },
     /// There is another key, and it has not come yet. Texts wait for it.
     Waiting,
+    /// A text came that was not sealed. It is left out: whoever is on the way may have written it.
+    InClear {
+        /// Who is said to have said it.
+        nick: String,
+    },
     /// As the holder, did not let somebody in.
     Refused {
         /// Whom.

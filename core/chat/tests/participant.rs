@@ -3,13 +3,14 @@
 
 use bytes::BytesMut;
 use semfio_chat::wire::{
-    Entry, ErrorCode, MAX_FRAME, Manner, PREFACE, Request, Response, What, put_names,
+    Entry, ErrorCode, MAX_FRAME, Manner, PREFACE, Request, Response, Tell, What, put_names,
 };
 use semfio_chat::{
-    Client, ClientError, MAX_UNSENT, Outcome, Participant, ParticipantConfig, ParticipantMessage,
-    ParticipantReport, WELCOME_WITHIN,
+    Client, ClientError, Keys, MAX_UNSENT, Outcome, Participant, ParticipantConfig,
+    ParticipantMessage, ParticipantReport, WELCOME_WITHIN,
 };
 use semfio_frame::Dialect;
+use semfio_keysync::Passphrase;
 use semfio_machine::{
     Action, Chunk, ConnId, Failure, Instant, NetLimits, Now, Peer, Seed, Shard, Target,
 };
@@ -25,7 +26,18 @@ impl Bench {
     fn new(room: &str) -> Self {
         let target = Target::Address(([127, 0, 0, 1], 1).into());
         let config = ParticipantConfig::new(target, Dialect::Framed, "ana", room);
-        let participant = Participant::new(config, &Seed::from_u64(1));
+        Self::of(Participant::new(config, &Seed::from_u64(1)))
+    }
+
+    /// With a passphrase.
+    fn sealed(room: &str) -> Self {
+        let target = Target::Address(([127, 0, 0, 1], 1).into());
+        let config = ParticipantConfig::new(target, Dialect::Framed, "ana", room);
+        let (seed, secrets) = (Seed::from_u64(1), Seed::from_u64(2));
+        Self::of(Participant::sealed(config, &seed, Passphrase::new(b"abacate"), &secrets))
+    }
+
+    fn of(participant: Participant) -> Self {
         let now = Now { mono: Instant::from_nanos(1), ..Now::default() };
         Self { shard: Shard::new(participant, NetLimits::default()), now, conn: None }
     }
@@ -254,4 +266,23 @@ fn a_server_has_so_long_to_answer_hello() {
     bench.shard.handle_timeout(bench.now);
     let over = Outcome::Protocol(ClientError::WelcomeTimeout);
     assert_eq!(bench.reports(), [ParticipantReport::Over(over)]);
+}
+
+#[test]
+fn a_server_puts_no_words_in_clear_into_a_sealed_conversation() {
+    let mut bench = Bench::sealed("lobby");
+    bench.welcome();
+    let door = Tell::Door { you: 7, holder: 7 };
+    bench.tell(&[Response::Key { room: "lobby", tell: door }]);
+    bench.joined(1);
+    bench.reports();
+    let manners = [Manner::Text, Manner::Action, Manner::Private];
+    for (manner, seq) in manners.into_iter().zip([2, 3, 0]) {
+        let (room, nick) = (if seq == 0 { "ana" } else { "lobby" }, "bia");
+        let what = What::Said(manner, "send me the passphrase");
+        bench.tell(&[Response::Entry(Entry { seq, time: 0, room, nick, what })]);
+        let left_out = Keys::InClear { nick: nick.into() };
+        let told = ParticipantReport::Keys { room: room.into(), what: left_out };
+        assert_eq!(bench.reports(), [told]);
+    }
 }
