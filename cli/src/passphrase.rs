@@ -7,11 +7,12 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::thread;
 
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use semfio_keysync::Passphrase;
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use zeroize::Zeroizing;
 
 use crate::failed::{Failed, INTERRUPTED, USAGE};
@@ -46,22 +47,24 @@ impl PassphraseArgs {
 
     /// Reads it; the prompt waits for a person.
     pub(crate) fn read(&self) -> Result<Option<Passphrase>, Failed> {
-        let text = if let Some(path) = &self.passphrase_file {
-            from_file(path)?
+        let (text, place) = if let Some(path) = &self.passphrase_file {
+            (from_file(path)?, format!(" in {}", path.display()))
         } else if self.passphrase {
-            Zeroizing::new(prompt().map_err(|error| no_prompt(&error))?.into_bytes())
+            let typed = prompt().map_err(|error| no_prompt(&error))?;
+            (Zeroizing::new(typed.into_bytes()), String::new())
         } else {
             let Some(text) = env::var_os(VARIABLE) else { return Ok(None) };
-            Zeroizing::new(text.into_vec())
+            (Zeroizing::new(text.into_vec()), format!(" in {VARIABLE}"))
         };
-        check(&text).map(Some)
+        check(&text, &place).map(Some)
     }
 }
 
-fn check(text: &[u8]) -> Result<Passphrase, Failed> {
-    let refused = |why: &str| Failed::because(USAGE, "the passphrase cannot be used", why);
+fn check(text: &[u8], place: &str) -> Result<Passphrase, Failed> {
+    let what = format!("the passphrase{place} cannot be used");
+    let refused = |why: &str| Failed::because(USAGE, &what, why);
     if text.is_empty() {
-        return Err(refused("it is empty"));
+        return Err(refused("it is empty").hint("a sealed room needs one; its first line counts"));
     }
     if text.len() > MAX_PASSPHRASE {
         let hint = "several words that nobody would guess are long enough; is it the right file?";
@@ -70,16 +73,31 @@ fn check(text: &[u8]) -> Result<Passphrase, Failed> {
     Ok(Passphrase::new(text))
 }
 
-/// Asks at the terminal. An interruption is an error and does not end the process, which would leave
-/// the terminal as it is while nothing is shown.
+/// Asks at the terminal. What is typed is not shown meanwhile; a signal that ends the process makes
+/// the terminal again what it was. (Not SIGHUP, which would be lost afterwards: after it there is
+/// no terminal.)
 fn prompt() -> io::Result<String> {
-    let survived = signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)))?;
+    let before = File::open("/dev/tty").and_then(|tty| Ok((tcgetattr(&tty)?, tty)));
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let ended = signals.handle();
+    let watch = thread::Builder::new().name("semfio-prompt".into()).spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            if let Ok((modes, tty)) = before {
+                let _ = tcsetattr(tty, OptionalActions::Now, &modes);
+            }
+            std::process::exit(128 + signal);
+        }
+    })?;
     let typed = rpassword::prompt_password("passphrase: ");
-    signal_hook::low_level::unregister(survived);
+    ended.close();
+    let _ = watch.join();
     typed
 }
 
 fn no_prompt(error: &io::Error) -> Failed {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return Failed::because(USAGE, "no passphrase", "nothing was typed");
+    }
     if error.kind() == io::ErrorKind::Interrupted {
         return Failed::because(INTERRUPTED, "no passphrase", "interrupted");
     }
@@ -94,12 +112,7 @@ fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failed> {
         Failed::because(USAGE, format!("cannot read the passphrase in {}", path.display()), error)
     };
     let mut file = File::open(path).map_err(cannot)?;
-    if file.metadata().is_ok_and(|metadata| others_may_read(&metadata)) {
-        notice(&format!(
-            "semfio: others may read {0}; `chmod 600 {0}` keeps it to you",
-            path.display()
-        ));
-    }
+    warn_of_readers(&file, path);
     // All its room at once, so that no copy is left behind when it grows; two for a line end.
     let most = MAX_PASSPHRASE.saturating_add(2);
     let mut text = Zeroizing::new(Vec::with_capacity(most));
@@ -110,6 +123,16 @@ fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failed> {
         text.pop();
     }
     Ok(text)
+}
+
+/// Says that a file which should be secret is not.
+pub(crate) fn warn_of_readers(file: &File, path: &Path) {
+    if file.metadata().is_ok_and(|metadata| others_may_read(&metadata)) {
+        notice(&format!(
+            "semfio: others may read {0}; `chmod 600 {0}` keeps it to you",
+            path.display()
+        ));
+    }
 }
 
 /// Whether a regular file has a bit for others to read it.

@@ -1,8 +1,9 @@
 //! `semfio token`: Fernet tokens by themselves.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,6 +17,13 @@ use serde_json::json;
 use crate::Common;
 use crate::failed::{Failed, LOCKED, NETWORK, USAGE};
 use crate::output::{self, Records};
+use crate::passphrase::warn_of_readers;
+
+/// The longest key file in bytes: a thousand keys, far more than anybody rotates.
+const MAX_KEY_FILE: u64 = 64 * 1024;
+
+/// The last second that [`UnixTime`] has.
+const LATEST: u64 = u64::MAX / 1_000_000_000;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Token {
@@ -71,7 +79,7 @@ pub(crate) struct Keys {
 #[derive(Args, Debug)]
 pub(crate) struct At {
     /// As if it were this time: seconds since 1970 [default: now]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=LATEST))]
     time: Option<u64>,
 }
 
@@ -159,10 +167,7 @@ impl Keys {
     fn ring(&self) -> Result<Keyring, Failed> {
         let mut texts = Vec::new();
         for path in &self.key_file {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                Failed::because(USAGE, format!("cannot read {}", path.display()), error)
-            })?;
-            texts.push((path.display().to_string(), text));
+            texts.push((path.display().to_string(), key_file(path)?));
         }
         texts.extend(self.key.iter().map(|key| ("--key".to_owned(), key.clone())));
         if texts.is_empty() {
@@ -179,7 +184,10 @@ impl Keys {
         }
         let mut keys = keys.into_iter();
         let first = keys.next().ok_or_else(|| {
-            let none = anyhow::anyhow!("there is no key");
+            let none = match texts.first() {
+                Some((from, _)) => anyhow::anyhow!("there is no key in {from}"),
+                None => anyhow::anyhow!("there is no key"),
+            };
             Failed::new(USAGE, none).hint(
                 "`semfio token generate >FILE` makes one; give it with --key-file FILE or in SEMFIO_KEY",
             )
@@ -194,6 +202,23 @@ impl At {
     }
 }
 
+/// The keys in a file, of which nobody has more than fit.
+fn key_file(path: &Path) -> Result<String, Failed> {
+    let cannot = |error| Failed::because(USAGE, format!("cannot read {}", path.display()), error);
+    let file = File::open(path).map_err(cannot)?;
+    warn_of_readers(&file, path);
+    let mut text = Vec::new();
+    file.take(MAX_KEY_FILE.saturating_add(1)).read_to_end(&mut text).map_err(cannot)?;
+    let no_keys = |why: &str| {
+        Failed::because(USAGE, format!("no keys in {}", path.display()), why)
+            .hint("one key a line, as `semfio token generate` prints them; is it the right file?")
+    };
+    if text.len() as u64 > MAX_KEY_FILE {
+        return Err(no_keys(&format!("it has more than {MAX_KEY_FILE} bytes")));
+    }
+    String::from_utf8(text).map_err(|_| no_keys("it is not text"))
+}
+
 /// All of stdin.
 fn input(limit: usize, what: &str) -> Result<Vec<u8>, Failed> {
     let mut bytes = Vec::new();
@@ -201,7 +226,8 @@ fn input(limit: usize, what: &str) -> Result<Vec<u8>, Failed> {
     let read = io::stdin().lock().take(most).read_to_end(&mut bytes);
     read.map_err(|error| Failed::because(USAGE, "cannot read stdin", error))?;
     if bytes.len() > limit {
-        return Err(Failed::because(USAGE, "stdin", format!("{what} has at most {limit} octets")));
+        let why = format!("{what} has at most {limit} octets");
+        return Err(Failed::because(USAGE, "there is too much on stdin", why));
     }
     Ok(bytes)
 }
@@ -212,7 +238,12 @@ fn given(token: Option<String>) -> Result<Vec<u8>, Failed> {
         Some(token) => token.into_bytes(),
         None => input(MAX_TOKEN, "a token")?,
     };
-    Ok(token.trim_ascii().to_vec())
+    let token = token.trim_ascii();
+    if token.is_empty() {
+        let none = anyhow::anyhow!("there is no token");
+        return Err(Failed::new(USAGE, none).hint("give it as an argument, or on stdin"));
+    }
+    Ok(token.to_vec())
 }
 
 /// Why, and what would help.
@@ -227,7 +258,12 @@ fn refused(
     let opens =
         |name: &PolicyName| ring.open(&accepted.policy(*name), now, token, &mut Vec::new()).is_ok();
     if let Some(other) = PolicyName::value_variants().iter().find(|name| opens(name)) {
-        return failed.hint(format!("--policy {} accepts it", other.word()));
+        return failed.hint(match (error, other) {
+            (TokenError::Malformed { .. }, PolicyName::Python) => {
+                "is it more than one token? --policy python opens it, and leaves out what else is there".into()
+            }
+            _ => format!("--policy {} accepts it", other.word()),
+        });
     }
     match error {
         TokenError::Malformed { .. } | TokenError::Version(_) => {

@@ -1,6 +1,6 @@
 //! A member at a terminal: a pseudoterminal, with a person that types.
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -164,11 +164,19 @@ fn a_passphrase_is_asked_for_and_not_shown() {
     assert!(!ana.shown().contains("abacate"), "{:?}", ana.shown());
     ana.press("\x04");
     assert_eq!(ana.child.wait().unwrap().code(), Some(0), "{:?}", ana.shown());
-    let mut bia = Terminal::start_session(&args);
-    bia.asks("passphrase: ");
-    bia.press("aba\x03");
-    assert_eq!(bia.child.wait().unwrap().code(), Some(130), "{:?}", bia.shown());
-    let modes = tcgetattr(&bia.line).unwrap().local_modes;
-    assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO), "{:?}", bia.shown());
+    // However it ends, the terminal shows again what is typed.
+    for (code, said) in [(130, ""), (143, ""), (2, "no passphrase: nothing was typed")] {
+        let mut bia = Terminal::start_session(&args);
+        bia.asks("passphrase: ");
+        match code {
+            130 => bia.press("aba\x03"),
+            143 => kill_process(Pid::from_child(&bia.child), Signal::TERM).unwrap(),
+            _ => bia.press("\x04"),
+        }
+        assert_eq!(bia.child.wait().unwrap().code(), Some(code), "{:?}", bia.shown());
+        bia.shows(said);
+        let modes = tcgetattr(&bia.line).unwrap().local_modes;
+        assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO), "{:?}", bia.shown());
+    }
     drop(server);
 }

@@ -1,6 +1,7 @@
 //! `semfio token`: the book's tokens, files of keys, refusals.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::peers::{Ended, run};
 
@@ -98,7 +99,7 @@ fn a_refusal_says_why_and_what_helps() {
             "clock",
         ),
         (&[unpadded], "not a token", "--policy crate accepts"),
-        (&[&*glued], "not a token", "--policy python accepts"),
+        (&[&*glued], "not a token", "is it more than one token? --policy python opens"),
     ] {
         let ended = open(args);
         assert_eq!((ended.code, &*ended.out), (Some(5), ""), "{args:?}: {ended:?}");
@@ -125,6 +126,51 @@ fn wrong_keys_are_told_and_not_shown() {
         let ended = token(args, "");
         assert_eq!((ended.code, &*ended.out), (Some(2), ""), "{args:?}: {ended:?}");
         assert!(!ended.err.contains("EoE9cCiRMkZXO"), "{args:?}: {ended:?}");
+    }
+}
+
+#[test]
+fn files_that_hold_no_keys_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let binary = file("binary", &[0xff, 0, 10]);
+    let empty = file("empty", b"\n\n");
+    for (path, why) in [
+        (&*binary, "semfio: no keys in {}: it is not text\nhint: "),
+        (&*empty, "semfio: there is no key in {}\nhint: "),
+        ("/dev/zero", "semfio: no keys in {}: it has more than 65536 bytes\nhint: "),
+        ("/", "semfio: cannot read {}: Is a directory (os error 21)\n"),
+        ("/nowhere", "semfio: cannot read {}: No such file or directory (os error 2)\n"),
+    ] {
+        let ended = token(&["seal", "--key-file", path, "text"], "");
+        assert_eq!((ended.code, &*ended.out), (Some(2), ""), "{ended:?}");
+        assert!(ended.err.contains(&why.replace("{}", path)), "{ended:?}");
+    }
+    // Others may read it: that is said, and goes on.
+    let key = file("key", KEY.as_bytes());
+    for (mode, warned) in [(0o644, true), (0o600, false)] {
+        fs::set_permissions(&key, PermissionsExt::from_mode(mode)).unwrap();
+        let ended = token(&["seal", "--key-file", &key, "text"], "");
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert_eq!(ended.err.starts_with("semfio: others may read "), warned, "{ended:?}");
+    }
+}
+
+#[test]
+fn nothing_is_no_token_and_no_time_is_beyond_ours() {
+    for given in ["", " \n"] {
+        let ended = token(&["open", "--key", KEY], given);
+        assert_eq!((ended.code, &*ended.out), (Some(2), ""), "{ended:?}");
+        assert!(ended.err.starts_with("semfio: there is no token\nhint: "), "{ended:?}");
+    }
+    let latest = u64::MAX / 1_000_000_000;
+    for (time, code) in [(latest, 0), (latest + 1, 2)] {
+        let ended = token(&["seal", "--key", KEY, "--time", &time.to_string(), "x"], "");
+        assert_eq!(ended.code, Some(code), "{ended:?}");
     }
 }
 
