@@ -22,18 +22,25 @@ pub(crate) const INTERRUPTED: u8 = 130;
 pub(crate) struct Failed {
     code: u8,
     error: anyhow::Error,
+    also: Option<String>,
     hint: Option<String>,
 }
 
 impl Failed {
     /// `error` says what failed and, in its chain, why.
     pub(crate) fn new(code: u8, error: impl Into<anyhow::Error>) -> Self {
-        Self { code, error: error.into(), hint: None }
+        Self { code, error: error.into(), also: None, hint: None }
     }
 
     /// What failed, and why.
     pub(crate) fn because(code: u8, what: impl Display, why: impl Display) -> Self {
         Self::new(code, anyhow::anyhow!("{what}: {why}"))
+    }
+
+    /// What it has led to.
+    pub(crate) fn also(mut self, also: impl Into<String>) -> Self {
+        self.also = Some(also.into());
+        self
     }
 
     /// What could help.
@@ -47,6 +54,9 @@ impl Failed {
         let mut stderr = anstream::stderr().lock();
         // Nobody is left to be told of a stderr that is closed.
         let _ = writeln!(stderr, "semfio: {:#}", self.error);
+        if let Some(also) = &self.also {
+            let _ = writeln!(stderr, "semfio: {also}");
+        }
         if let Some(hint) = &self.hint {
             let _ = writeln!(stderr, "hint: {hint}");
         }

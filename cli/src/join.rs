@@ -437,8 +437,9 @@ impl Teller {
                 } else {
                     format!("/history {} shows what is kept", from.max(oldest))
                 };
+                let entries = if missed == 1 { "entry" } else { "entries" };
                 let line = format!(
-                    "! {missed} entries of {} left out, from {from} to {to}; {kept}",
+                    "! {missed} {entries} of {} left out, from {from} to {to}; {kept}",
                     escape(room)
                 );
                 paint(LOUD, &line)
@@ -514,8 +515,11 @@ impl Teller {
     fn verdict(&self, ahead: &Ahead) -> Result<ExitCode, Failed> {
         let lines = ahead.lines();
         let with_lines = |failed: Failed| {
-            let said = format!("{lines} lines were not sent or not acknowledged");
-            if lines > 0 { failed.hint(said) } else { failed }
+            if lines > 0 {
+                failed.also(format!("{} not sent or not acknowledged", were(lines)))
+            } else {
+                failed
+            }
         };
         let server = &self.server;
         match &self.outcome {
@@ -524,15 +528,15 @@ impl Teller {
                 Ok(ExitCode::SUCCESS)
             }
             Some(Outcome::Left) => {
-                let what = format!("{} of what was typed", self.refused);
-                Err(Failed::because(NEGATIVE, what, "refused, see above"))
+                let what = format!("{} refused, see above", were(self.refused));
+                Err(Failed::new(NEGATIVE, anyhow::anyhow!(what)))
             }
             Some(Outcome::TurnedAway(code, text)) => {
                 let what = format!("{server} does not let you in");
                 let mode = matches!(code, ErrorCode::Sealed | ErrorCode::NotSealed);
                 let failed =
                     Failed::because(if mode { LOCKED } else { NEGATIVE }, what, escape(text));
-                Err(match code {
+                Err(with_lines(match code {
                     ErrorCode::NickInUse => failed.hint("choose another name with --nick"),
                     ErrorCode::Sealed => failed.hint(
                         "--passphrase asks for the room's passphrase, --passphrase-file reads it",
@@ -542,7 +546,7 @@ impl Teller {
                          or open another room with --room",
                     ),
                     _ => failed,
-                })
+                }))
             }
             Some(Outcome::Locked(room, why)) => Err(with_lines(locked(room, *why))),
             Some(Outcome::Failed(failure)) if self.standing => Err(with_lines(Failed::because(
@@ -570,7 +574,7 @@ impl Teller {
             }
             Some(Outcome::Unsent(n)) => Err(Failed::new(
                 NETWORK,
-                anyhow::anyhow!("left {server} with {n} lines unsent or not acknowledged"),
+                anyhow::anyhow!("left {server}: {} not sent or not acknowledged", were(*n)),
             )),
             Some(Outcome::Ended) if lines > 0 => Err(with_lines(Failed::because(
                 NETWORK,
@@ -587,6 +591,12 @@ impl Teller {
     }
 }
 
+/// So many lines, and their verb.
+fn were(lines: usize) -> String {
+    let verb = if lines == 1 { "line was" } else { "lines were" };
+    format!("{lines} {verb}")
+}
+
 /// Why a sealed room was not entered.
 fn locked(room: &str, why: KeyFailure) -> Failed {
     let what = format!("cannot join {}", escape(room));
@@ -597,8 +607,11 @@ fn locked(room: &str, why: KeyFailure) -> Failed {
                 .hint("ask somebody inside for it; blanks and capitals count")
         }
         KeyFailure::Refused(Refusal::Name) => {
-            failed(LOCKED, "somebody else has had your name there")
-                .hint("choose another name with --nick")
+            failed(LOCKED, "your name belongs there to the program that entered with it first")
+                .hint(
+                    "choose another name with --nick; that one is free again when whoever makes \
+                     the keys has left, which -v tells",
+                )
         }
         KeyFailure::Refused(Refusal::Limit) => {
             let GuardConfig { first_pause, longest_pause, .. } = GuardConfig::default();
@@ -687,7 +700,14 @@ fn as_record(report: &ParticipantReport) -> (&'static str, Value) {
                 Outcome::Protocol(_) => "protocol",
                 Outcome::Unsent(_) => "unsent",
             };
-            ("over", json!({ "how": how }))
+            let why = match outcome {
+                Outcome::Left | Outcome::Ended | Outcome::Unsent(_) => None,
+                Outcome::TurnedAway(_, text) => Some(text.clone()),
+                Outcome::Locked(_, why) => Some(why.to_string()),
+                Outcome::Failed(failure) => Some(failure.to_string()),
+                Outcome::Protocol(error) => Some(error.to_string()),
+            };
+            ("over", json!({ "how": how, "why": why }))
         }
     }
 }

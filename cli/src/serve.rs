@@ -207,7 +207,8 @@ pub(crate) fn as_line(report: &HubReport) -> String {
         HubReport::Left { nick, why } => format!("- {}: {}", paint_nick(nick), escape(why)),
         HubReport::Refused { address, error } => format!("! {address}: {error}"),
         HubReport::Gap { nick, room, missed } => {
-            format!("! {} missed {missed} entries of {}", paint_nick(nick), escape(room))
+            let entries = if *missed == 1 { "entry" } else { "entries" };
+            format!("! {} missed {missed} {entries} of {}", paint_nick(nick), escape(room))
         }
         HubReport::Unreadable { nick } => {
             format!("! {} sent what does not open; nobody got it", paint_nick(nick))

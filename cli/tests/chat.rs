@@ -97,7 +97,7 @@ fn refused_input_is_told_and_counted() {
     let ana = run(&args, "fine\n/dance\nfine, too\n");
     assert_eq!(ana.code, Some(1));
     assert!(ana.out.contains("fine, too"), "{}", ana.out);
-    assert!(ana.err.contains("unknown command") && ana.err.contains("1 of what was typed"));
+    assert!(ana.err.contains("unknown command") && ana.err.contains("1 line was refused"));
 }
 
 #[test]

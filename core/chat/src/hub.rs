@@ -1204,8 +1204,9 @@ impl Seat {
             }
             Dialect::Line => {
                 let missed = to.saturating_sub(from).saturating_add(1);
+                let entries = if missed == 1 { "entry" } else { "entries" };
                 let text = format!(
-                    "! {missed} entries of {room} left out, from {from} to {to}; /history {} shows what is kept\n",
+                    "! {missed} {entries} of {room} left out, from {from} to {to}; /history {} shows what is kept\n",
                     from.max(oldest)
                 );
                 Bytes::from(text)
