@@ -13,6 +13,7 @@
 //! | Starting | REPLY that does not | Failed | FAIL, `Failed` |
 //! | Starting, Proving | FAIL, or at the door REFUSED for proof or name | Failed | `Failed` |
 //! | Starting, Proving | 2, 4, 8, 8 ... s | the same | START or CONFIRM again, the same octets |
+//! | Proving | 30 s without WRAP | Starting | START, another |
 //! | at the door | DOOR | as in Outside | |
 //! | at the door | REFUSED for anything else | Outside | `TurnedAway` |
 //! | Proving, Linked | WRAP | Linked | keys are pending |
@@ -24,6 +25,7 @@
 //! | any inside | EPOCH above the active one, else | the same; Linked: RESYNC | |
 //! | any inside | any other EPOCH | the same | |
 //! | Holding | START of a member, or within the limit of guesses | Holding; agreeing | REPLY |
+//! | Holding | START of one whose agreement is under way, or who was refused | Holding | REPLY again, if it is the same START |
 //! | Holding | START beyond that limit | Holding | REFUSE |
 //! | Holding | CONFIRM that proves the passphrase | Holding; an epoch is due for who is at the door | WRAP for who is seated |
 //! | Holding | CONFIRM that does not, or a name of another identity | Holding | REFUSE or FAIL, `Refused` |
@@ -65,7 +67,7 @@ use semfio_machine::{Deadline, Instant, Now};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::agreement::{Context, REPLY};
-use crate::holder::{Holding, MAX_MEMBERS};
+use crate::holder::{AGREE_WITHIN, Holding, MAX_MEMBERS};
 use crate::message::{Body, MAX_TEXT, MAX_WRAPPED, Manner, Refusal, Sealed, Which, short};
 use crate::vault::{Answer, CHECK, Vault};
 use crate::window::Window;
@@ -342,7 +344,7 @@ pub(crate) struct Link {
 #[derive(Debug)]
 enum Stage {
     Starting { body: Vec<u8> },
-    Proving { body: Vec<u8> },
+    Proving { body: Vec<u8>, until: Instant },
     Linked,
 }
 
@@ -773,7 +775,9 @@ impl KeySync {
                 link.retry = Some(now.mono.saturating_add(link.pause));
                 let to = link.holder;
                 match &link.stage {
-                    Stage::Starting { body } | Stage::Proving { body } => {
+                    // The holder has given it up: this end was asleep, or CONFIRM was lost again and again.
+                    Stage::Proving { until, .. } if *until <= now.mono => self.link(to),
+                    Stage::Starting { body } | Stage::Proving { body, .. } => {
                         let body = body.clone();
                         self.transmit(KeyTransmit::Relay { to, body });
                     }
@@ -898,7 +902,8 @@ impl KeySync {
         }
         link.pause = RETRY;
         link.retry = Some(self.now.mono.saturating_add(RETRY));
-        link.stage = Stage::Proving { body: body.clone() };
+        let until = self.now.mono.saturating_add(AGREE_WITHIN);
+        link.stage = Stage::Proving { body: body.clone(), until };
         self.transmit(KeyTransmit::Relay { to, body });
     }
 

@@ -26,7 +26,7 @@ pub const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
 /// How long after GONE the PART entry may come; then a fresh epoch is made without it.
 pub const PART_WITHIN: Duration = Duration::from_secs(1);
 /// How long an agreement may take; it holds a guess.
-const AGREE_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const AGREE_WITHIN: Duration = Duration::from_secs(30);
 /// After so long an epoch is followed by a fresh one.
 pub const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// After so many texts an epoch is followed by a fresh one: far from where IVs of 128 bits repeat.
@@ -40,6 +40,8 @@ pub(crate) struct Holding {
     /// Who is at the door, and who has proved the passphrase.
     members: BTreeMap<u64, Member>,
     agreements: BTreeMap<u64, Agreement>,
+    /// Who was refused: what it sends before the hub hears of it would be more guesses.
+    refused: BTreeSet<u64>,
     /// Lower-case name: whose identity, and its last number.
     names: BTreeMap<String, ([u8; 32], u64)>,
     /// The highest epoch that was made, or that somebody had.
@@ -58,7 +60,7 @@ pub(crate) struct Holding {
     hand_over: Option<(Instant, Instant)>,
     /// Somebody is gone and its PART has not come: until when that is waited for.
     unparted: Option<Instant>,
-    /// When agreements are looked through.
+    /// When agreements and refusals are looked through.
     sweep: Option<Instant>,
     /// When the last epoch was made.
     since: Instant,
@@ -81,8 +83,9 @@ struct Agreement {
     pake: [u8; START],
     nick: String,
     reply: Vec<u8>,
-    /// It proved an earlier epoch, so it did not count as a guess.
-    insider: bool,
+    /// The epoch that it proved, so that it did not count as a guess. What CONFIRM tells of its last epoch
+    /// is not proved, and would open what was said before it was let in.
+    proved: Option<u64>,
     since: Instant,
 }
 
@@ -131,6 +134,7 @@ impl KeySync {
         self.state = State::Holder(Box::new(Holding {
             members: BTreeMap::new(),
             agreements: BTreeMap::new(),
+            refused: BTreeSet::new(),
             names,
             made: self.floor,
             announced: None,
@@ -169,9 +173,16 @@ impl KeySync {
     ) {
         let now = self.now.mono;
         let State::Holder(holding) = &mut self.state else { return };
-        if let Some(agreement) = holding.agreements.get(&from).filter(|a| a.pake == *pake) {
-            let body = agreement.reply.clone();
-            return self.transmit(KeyTransmit::Relay { to: from, body });
+        if let Some(agreement) = holding.agreements.get(&from) {
+            // Another START would be another guess.
+            if agreement.pake == *pake {
+                let body = agreement.reply.clone();
+                self.transmit(KeyTransmit::Relay { to: from, body });
+            }
+            return;
+        }
+        if holding.refused.contains(&from) {
+            return;
         }
         let known = holding.members.get(&from);
         let at_door = known.is_some_and(|member| member.at_door);
@@ -180,8 +191,8 @@ impl KeySync {
         let context = Context { room: &self.room, initiator: (from, nick), responder: self.you };
         // A pending epoch proves nothing: nobody was inside with it.
         let known = last <= self.floor && self.epochs.contains_key(&last);
-        let insider = known && self.vault.proves(&context, last, pake, proof);
-        if full || !insider && self.guard.guess(now, ()).is_err() {
+        let proved = (known && self.vault.proves(&context, last, pake, proof)).then_some(last);
+        if full || proved.is_none() && self.guard.guess(now, ()).is_err() {
             if at_door {
                 self.refuse(from, nick, None, Refusal::Limit);
             }
@@ -192,7 +203,7 @@ impl KeySync {
             return self.refuse(from, nick, (!at_door).then(|| which(pake)), Refusal::Proof);
         }
         let agreement =
-            Agreement { pake: *pake, nick: nick.into(), reply: reply.clone(), insider, since: now };
+            Agreement { pake: *pake, nick: nick.into(), reply: reply.clone(), proved, since: now };
         holding.agreements.insert(from, agreement);
         holding.sweep.get_or_insert(now.saturating_add(AGREE_WITHIN));
         self.transmit(KeyTransmit::Relay { to: from, body: reply });
@@ -200,7 +211,7 @@ impl KeySync {
 
     pub(crate) fn confirmed(&mut self, from: u64, mac: &[u8; CONFIRM], standing: &[u8]) {
         let State::Holder(holding) = &mut self.state else { return };
-        let Some(Agreement { nick, insider, pake, .. }) = holding.agreements.remove(&from) else {
+        let Some(Agreement { nick, proved, pake, .. }) = holding.agreements.remove(&from) else {
             // Its WRAP was lost, or it has not been its turn.
             if holding.members.get(&from).is_some_and(|member| member.wrapped) {
                 holding.owed.insert(from);
@@ -212,7 +223,7 @@ impl KeySync {
         let Ok((identity, last)) = self.vault.confirm(self.now.unix, from, mac, standing) else {
             return self.refuse(from, &nick, start, Refusal::Proof);
         };
-        if !insider {
+        if proved.is_none() {
             self.guard.give_back(&());
         }
         let folded = nick.to_ascii_lowercase();
@@ -231,10 +242,10 @@ impl KeySync {
         if last.saturating_sub(holding.made) <= MAX_LEAP {
             holding.made = holding.made.max(last);
         }
-        let first = insider.then(|| last.saturating_add(1));
+        let first = proved.map(|last| last.saturating_add(1));
         let member = Member { at_door, proven: true, from: first, wrapped: false };
         holding.members.insert(from, member);
-        if at_door || !insider {
+        if at_door || proved.is_none() {
             holding.joiners.insert(from);
         } else if holding.hand_over.is_none() {
             holding.owed.insert(from);
@@ -288,6 +299,10 @@ impl KeySync {
             holding.agreements.remove(&peer);
             holding.joiners.remove(&peer);
             holding.owed.remove(&peer);
+            if holding.refused.len() < MAX_MEMBERS {
+                holding.refused.insert(peer);
+            }
+            holding.sweep.get_or_insert(self.now.mono.saturating_add(AGREE_WITHIN));
         }
         self.vault.forget_peer(peer);
         self.transmit(match start {
@@ -314,6 +329,7 @@ impl KeySync {
                 }
                 !late
             });
+            holding.refused.clear();
             let left = !holding.agreements.is_empty();
             holding.sweep = left.then(|| now.saturating_add(AGREE_WITHIN));
         }
@@ -457,5 +473,63 @@ impl KeySync {
         if wrapped.is_ok() {
             self.transmit(KeyTransmit::Relay { to: peer, body });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Passphrase, Vault};
+    use semfio_machine::{Now, Seed};
+
+    fn member(seed: u64, nick: &str) -> KeySync {
+        KeySync::new(Vault::new(Passphrase::new(b"abacate"), Seed::from_u64(seed)), "sala", nick)
+    }
+
+    fn relayed(sync: &mut KeySync) -> Option<Vec<u8>> {
+        let (mut last, now) = (None, sync.now);
+        while let Some(transmit) = sync.poll_transmit() {
+            match transmit {
+                KeyTransmit::Relay { body, .. } => last = Some(body),
+                KeyTransmit::Epoch { epoch, fresh, check } => {
+                    sync.handle_epoch(now, epoch, fresh, check);
+                }
+                _ => {}
+            }
+        }
+        last
+    }
+
+    #[test]
+    fn a_member_that_says_it_had_no_epoch_gets_none_from_before_it_was_let_in() {
+        let mut now = Now::default();
+        let (mut ana, mut bia) = (member(1, "ana"), member(2, "bia"));
+        ana.handle_door(now, 1, 1);
+        relayed(&mut ana);
+        now.mono = now.mono.saturating_add(Duration::from_secs(1));
+        ana.handle_knock(now, 2, "bia");
+        bia.handle_door(now, 2, 1);
+        for _ in 0..2 {
+            if let Some(body) = relayed(&mut bia) {
+                ana.handle_relay(now, 2, &body);
+            }
+            if let Some(body) = relayed(&mut ana) {
+                bia.handle_relay(now, 1, &body);
+            }
+        }
+        let check = ana.vault.check("sala", 2).unwrap();
+        bia.handle_epoch(now, 2, false, check);
+        assert_eq!((bia.epoch(), bia.epochs.len()), (2, 1));
+        // It agrees anew, as one of those inside, and lies.
+        bia.handle_disconnected(now);
+        bia.handle_door(now, 2, 1);
+        let start = relayed(&mut bia).unwrap();
+        ana.handle_relay(now, 2, &start);
+        bia.floor = 0;
+        let reply = relayed(&mut ana).unwrap();
+        bia.handle_relay(now, 1, &reply);
+        ana.handle_relay(now, 2, &relayed(&mut bia).unwrap());
+        bia.handle_relay(now, 1, &relayed(&mut ana).unwrap());
+        assert!(!bia.epochs.contains_key(&1), "it has the key of before");
     }
 }

@@ -404,3 +404,79 @@ fn a_key_that_comes_after_its_epoch_is_taken_and_what_was_held_is_read() {
     let read = |event: &KeyEvent| matches!(event, KeyEvent::Opened { message, .. } if message.text == "oi");
     assert!(events(&mut bia).iter().any(read));
 }
+
+/// K8: whatever it sends in between, and before the hub hears that it was refused.
+#[test]
+fn one_at_the_door_has_one_guess() {
+    for ends_with in [0, 3, 6] {
+        let mut holder = opened();
+        holder.handle_knock(START, 2, "eva");
+        let mut replies = 0;
+        for guess in 0..8 {
+            let phrase = format!("guess {guess}");
+            let vault = Vault::new(Passphrase::new(phrase.as_bytes()), Seed::from_u64(100 + guess));
+            let mut eva = KeySync::new(vault, "sala", "eva");
+            eva.handle_door(START, 2, 1);
+            let start = relay(&mut eva);
+            holder.handle_relay(START, 2, &start);
+            let end = match ends_with {
+                3 => [&[3][..], &[0; 100]].concat(),
+                6 => [&[6][..], &start[26..34], &[1]].concat(),
+                _ => Vec::new(),
+            };
+            holder.handle_relay(START, 2, &end);
+            let reply = |sent: &KeyTransmit| matches!(sent, KeyTransmit::Relay { .. });
+            replies += transmits(&mut holder).iter().filter(|sent| reply(sent)).count();
+        }
+        assert_eq!(replies, 1, "{ends_with}");
+    }
+}
+
+/// Bodies and announcements go back and forth between number 1 and number 2 until `until`.
+fn converse(one: &mut KeySync, two: &mut KeySync, from: u64, until: u64) {
+    for millis in (from..until).step_by(50) {
+        one.handle_timeout(at(millis));
+        two.handle_timeout(at(millis));
+        for _ in 0..8 {
+            for (number, other) in [(1, 2), (2, 1)] {
+                let (sender, taker) =
+                    if number == 1 { (&mut *one, &mut *two) } else { (&mut *two, &mut *one) };
+                for transmit in transmits(sender) {
+                    match transmit {
+                        KeyTransmit::Relay { to, body } if to == other => {
+                            taker.handle_relay(at(millis), number, &body);
+                        }
+                        KeyTransmit::Epoch { epoch, fresh, check } => {
+                            sender.handle_epoch(at(millis), epoch, fresh, check);
+                            taker.handle_epoch(at(millis), epoch, fresh, check);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// K1: its agreement was given up meanwhile.
+#[test]
+fn who_sleeps_in_the_middle_of_an_agreement_gets_its_keys_when_it_wakes() {
+    let (mut ana, mut bia, _) = admitted(|_, _| ());
+    ana.handle_holder(at(400), 5, 2);
+    bia.handle_holder(at(400), 5, 2);
+    bia.handle_relay(at(400), 1, &relay(&mut ana));
+    let reply = relay(&mut bia);
+    for millis in (400..60_000).step_by(100) {
+        bia.handle_timeout(at(millis));
+        for transmit in transmits(&mut bia) {
+            if let KeyTransmit::Epoch { epoch, fresh, check } = transmit {
+                bia.handle_epoch(at(millis), epoch, fresh, check);
+                ana.handle_epoch(at(60_000), epoch, fresh, check);
+            }
+        }
+    }
+    assert!(bia.is_ready());
+    ana.handle_relay(at(60_000), 2, &reply);
+    converse(&mut ana, &mut bia, 60_000, 240_000);
+    assert!(ana.is_ready(), "{}", ana.state());
+}
