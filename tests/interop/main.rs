@@ -12,6 +12,7 @@ mod lines;
 mod namespace;
 mod process;
 mod rates;
+mod relay;
 mod secure;
 mod tokens;
 

@@ -27,7 +27,7 @@ fn rates() {
 
 fn table(runs: u32) {
     // The course's servers come first: they cannot listen where a server of ours has closed just now.
-    let scenarios: [(&str, Scenario); 9] = [
+    let scenarios: [(&str, Scenario); 11] = [
         ("servidor.py, cliente.py: of 3 lines typed at once, borders are lost", merged),
         ("servidor.py, cliente.py: a 1,500-byte line with accents makes a reader deaf", deaf),
         ("servidor.py: who speaks as a peer is killed is thrown out", thrown_out),
@@ -41,12 +41,20 @@ fn table(runs: u32) {
             secure_members_lost,
         ),
         (
+            "servidor_seguro.py, cliente_seguro.py: of a 1,500-byte line, a client shows not all",
+            secure_long_lost,
+        ),
+        (
             "our server, cliente_seguro.py: of 3 lines typed at once, a client shows not all",
             secure_ours_lost,
         ),
         (
             "our server, cliente_seguro.py: of 3 lines typed at once, our members see not all",
             secure_ours_unseen,
+        ),
+        (
+            "our server, cliente_seguro.py: of a 1,500-byte line, a client shows not all",
+            secure_ours_long_lost,
         ),
         ("our server, cliente.py: a 1,500-byte line with accents makes a reader deaf", ours_deaf),
     ];
@@ -147,6 +155,23 @@ fn secure_ours_lost() -> Option<bool> {
     let (_server, _observer, mut a, b) = secure_room()?;
     a.write("<1>\n<2>\n<3>\n");
     Some(lacks(&b))
+}
+
+/// Whether a reader has not all of a line that is longer than one token can be.
+fn lacks_of_long(a: &mut Process, b: &Process) -> bool {
+    a.write(format!("{}\n", "é".repeat(750)));
+    !b.comes_out(10 * SETTLE, |out| out.matches('é').count() == 750)
+}
+
+fn secure_long_lost() -> Option<bool> {
+    let server = secure_server()?;
+    let (mut a, b) = (known_client(&server)?, known_client(&server)?);
+    Some(lacks_of_long(&mut a, &b))
+}
+
+fn secure_ours_long_lost() -> Option<bool> {
+    let (_server, _observer, mut a, b) = secure_room()?;
+    Some(lacks_of_long(&mut a, &b))
 }
 
 fn secure_ours_unseen() -> Option<bool> {
