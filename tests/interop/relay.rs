@@ -8,7 +8,7 @@ use std::time::Duration;
 /// How many octets a drip lets through at a time: borders of tokens fall anywhere in them.
 const PIECES: [usize; 6] = [1, 43, 7, 99, 2, 101];
 /// The pause after each of them.
-const DRIP: Duration = Duration::from_millis(1);
+const DRIP: Duration = Duration::from_millis(5);
 /// How quiet it must be before what was gathered goes on.
 const QUIET: Duration = Duration::from_millis(150);
 
