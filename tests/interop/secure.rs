@@ -373,6 +373,8 @@ fn ours_alone(runtime: &str) {
     let server = our_server(runtime);
     let mut framed = server.join(runtime, "ana");
     let (mut one, mut two) = (our_member(runtime), our_member(runtime));
+    // They have sent OK; it may be on its way still.
+    framed.wait_out("both are in", |out| out.contains("token-1") && out.contains("token-2"));
     one.write("a\nb\nc\n");
     two.write("<two>\n");
     framed.write("<ana>\n");
