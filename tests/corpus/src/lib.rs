@@ -46,6 +46,9 @@ bodies! {
     chat_session
     chat_wire
     echo
+    file_course
+    file_session
+    file_wire
     frame
     input
     keysync
