@@ -34,6 +34,7 @@ use semfio_path::{NameError, Names, NamesError, Policy, SafeName};
 
 use crate::part::{Part, PartEvent, Stage};
 use crate::session::{Session, SessionCommand, SessionError, SessionEvent};
+use crate::tasks::{Task, Tasks};
 use crate::tree::{
     Beside, Due, GROUP, Hash, MAX_FILE, Node, NodeHasher, PAIR, Ranges, TreeError, Verifier,
 };
@@ -61,8 +62,6 @@ const CHANGES: u32 = 3;
 const LIST_TURNS: u32 = 16;
 /// Connections at most.
 pub const MAX_JOBS: usize = 16;
-/// Names that wait for their turn at most; with [`Names`] they stay below 8 MiB.
-const MAX_TASKS: usize = 16_384;
 
 /// What a [`Fetch`] fetches, and where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,7 +203,7 @@ pub struct Fetch {
     config: FetchConfig,
     seed: Seed,
     conns: BTreeMap<ConnId, Conn>,
-    tasks: VecDeque<Task>,
+    tasks: Tasks,
     names: Names,
     file: Option<File>,
     /// Partial files that are given up, until what was to be written is.
@@ -226,15 +225,6 @@ pub struct Fetch {
     ending: bool,
     over: bool,
     reports: VecDeque<FetchReport>,
-}
-
-/// A name that waits for its turn.
-#[derive(Clone, Debug)]
-struct Task {
-    /// On the server.
-    name: SafeName,
-    /// Here.
-    local: SafeName,
 }
 
 #[derive(Debug, Default)]
@@ -329,12 +319,12 @@ impl Fetch {
     pub fn new(config: FetchConfig, seed: &Seed) -> Self {
         let jobs = config.jobs.clamp(1, MAX_JOBS);
         let single = config.names.len() == 1;
-        let mut tasks = VecDeque::new();
+        let mut tasks = Tasks::default();
         for name in &config.names {
             let own = SafeName::parse(name.file_name(), ANY);
             let local = config.save_as.clone().filter(|_| single).or_else(|| own.ok());
             if let Some(local) = local {
-                tasks.push_back(Task { name: name.clone(), local });
+                tasks.push(Task { name: name.clone(), local });
             }
         }
         Self {
@@ -364,6 +354,15 @@ impl Fetch {
 
     fn report(&mut self, report: FetchReport) {
         self.reports.push_back(report);
+    }
+
+    /// Whether it is time for another report of progress.
+    fn may_tell(&mut self, now: Now) -> bool {
+        let due = now.mono.saturating_since(self.told) >= PROGRESS;
+        if due {
+            self.told = now.mono;
+        }
+        due
     }
 
     fn dial(&mut self, net: &mut Net<Session>) {
@@ -405,15 +404,15 @@ impl Fetch {
         if self.file.is_some() || self.ending {
             return;
         }
-        match (self.tasks.pop_front(), self.main()) {
-            (None, _) => self.end(net),
-            (Some(task), None) => {
-                self.tasks.push_front(task);
-                if self.conns.is_empty() && self.redial.is_none() {
-                    self.dial(net);
-                }
+        if self.main().is_none() && !self.tasks.is_empty() {
+            if self.conns.is_empty() && self.redial.is_none() {
+                self.dial(net);
             }
-            (Some(task), Some(_)) => {
+            return;
+        }
+        match self.tasks.pop() {
+            None => self.end(net),
+            Some(task) => {
                 self.file = Some(File::new(task));
                 self.stat(now, net);
             }
@@ -425,7 +424,7 @@ impl Fetch {
         let tag = self.tag();
         if let (Some(main), Some(file)) = (self.main(), &mut self.file) {
             if let Step::Naming { pushed, .. } = file.step {
-                self.tasks.truncate(self.tasks.len().saturating_sub(pushed));
+                self.tasks.take_back(pushed);
             }
             file.step = Step::Asking;
             let name = file.task.name.clone();
@@ -541,8 +540,7 @@ impl Fetch {
         }
         self.tries = self.tries.saturating_add(1);
         if self.tries > self.config.retries {
-            self.failed = self.failed.saturating_add(self.tasks.len());
-            self.tasks.clear();
+            self.failed = self.failed.saturating_add(self.tasks.clear());
             return match self.file {
                 Some(_) => self.fail(now, FetchError::Lost(why), net),
                 None => self.end(net),
@@ -595,7 +593,8 @@ impl Fetch {
                 }
             }
             Message::Wait { done, of, .. } => {
-                if let Some(name) = self.file.as_ref().map(|file| file.task.name.clone()) {
+                let name = self.file.as_ref().map(|file| file.task.name.clone());
+                if let Some(name) = name.filter(|_| self.may_tell(now)) {
                     self.report(FetchReport::Hashing(name, done, of));
                 }
             }
@@ -683,9 +682,6 @@ impl Fetch {
         };
         let mut any = false;
         for (name, _) in entries.iter() {
-            if self.tasks.len() >= MAX_TASKS {
-                return self.fail(now, FetchError::TooMany, net);
-            }
             // With a slash it would be in another folder; names must rise, or there is no end.
             if name.contains('/') || name <= last.as_str() {
                 return self.fail(now, FetchError::NotTold, net);
@@ -694,9 +690,12 @@ impl Fetch {
             *last = name.to_owned();
             let joined = SafeName::parse(name, self.config.policy)
                 .and_then(|part| Ok((task.name.join(&part)?, task.local.join(&part)?)));
-            match joined {
-                Ok((name, local)) => self.tasks.push_back(Task { name, local }),
+            let fits = match joined {
+                Ok((name, local)) => self.tasks.push_told(Task { name, local }),
                 Err(error) => return self.fail(now, FetchError::Name(error), net),
+            };
+            if !fits {
+                return self.fail(now, FetchError::TooMany, net);
             }
             *pushed = pushed.saturating_add(1);
         }
@@ -778,8 +777,7 @@ impl Fetch {
         let Some(file) = &mut self.file else { return };
         file.left = file.left.saturating_sub(1);
         file.proved = file.proved.saturating_add(node.len());
-        if now.mono.saturating_since(self.told) >= PROGRESS {
-            self.told = now.mono;
+        if let (true, Some(file)) = (self.may_tell(now), &self.file) {
             let (name, proved, size) = (file.task.name.clone(), file.proved, file.size);
             self.report(FetchReport::Progress { name, proved, size });
         }
@@ -1232,8 +1230,7 @@ impl Service<Session> for Fetch {
     fn handle_message(&mut self, now: Now, message: FetchMessage, net: &mut Net<Session>) {
         match message {
             FetchMessage::Interrupt => {
-                self.failed = self.failed.saturating_add(self.tasks.len());
-                self.tasks.clear();
+                self.failed = self.failed.saturating_add(self.tasks.clear());
                 match &self.file {
                     // It is whole, and soon has its name.
                     Some(File { step: Step::Saving, .. }) => {}

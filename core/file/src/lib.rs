@@ -60,6 +60,7 @@ mod part;
 mod repository;
 mod serving;
 mod session;
+mod tasks;
 pub mod tree;
 pub mod wire;
 
