@@ -10,7 +10,7 @@ use core::time::Duration;
 use semfio_machine::Instant;
 
 use crate::agreement::{CONFIRM, Context, START};
-use crate::epoch::{Epoch, KeyEvent, KeySync, KeyTransmit, State};
+use crate::epoch::{Epoch, GRACE, KeyEvent, KeySync, KeyTransmit, State};
 use crate::message::{Body, MAX_WRAPPED, PROOF, Refusal, Which, short, which};
 
 /// Members of one room that a holder has keys with: below 10 MiB of them, and as many names.
@@ -42,8 +42,8 @@ pub(crate) struct Holding {
     agreements: BTreeMap<u64, Agreement>,
     /// Who was refused: what it sends before the hub hears of it would be more guesses.
     refused: BTreeSet<u64>,
-    /// Lower-case name: whose identity, and its last number.
-    names: BTreeMap<String, ([u8; 32], u64)>,
+    /// By name in lower case.
+    names: BTreeMap<String, Owner>,
     /// The highest epoch that was made, or that somebody had.
     made: u64,
     /// The last that was announced.
@@ -69,12 +69,24 @@ pub(crate) struct Holding {
 #[derive(Debug)]
 struct Member {
     at_door: bool,
+    /// As the hub calls it, until it has proved that name.
+    nick: Option<String>,
     /// There is a pair with it.
     proven: bool,
     /// The first epoch it may have, once that is known.
     from: Option<u64>,
     /// It has been sent keys.
     wrapped: bool,
+}
+
+/// Whose a name is.
+#[derive(Debug)]
+struct Owner {
+    identity: [u8; 32],
+    /// The last it had.
+    number: u64,
+    /// When the name is free for others, if it is gone: it may come back while its keys last.
+    until: Option<Instant>,
 }
 
 /// Under way: START came, CONFIRM has not.
@@ -108,6 +120,13 @@ enum Step {
 }
 
 impl Holding {
+    /// Who is gone has its name for as long as it has keys; then another may prove it.
+    fn free_name(&mut self, peer: u64, now: Instant) {
+        for owner in self.names.values_mut().filter(|owner| owner.number == peer) {
+            owner.until = Some(now.saturating_add(GRACE));
+        }
+    }
+
     /// When something is due.
     pub(crate) fn due(&self, floor: u64) -> Option<Instant> {
         let hand_over = self.hand_over.map(|(early, late)| match self.agreements.is_empty() {
@@ -129,7 +148,8 @@ impl KeySync {
         let now = self.now.mono;
         let mut names = BTreeMap::new();
         if let Ok(identity) = self.vault.identity() {
-            names.insert(self.nick.to_ascii_lowercase(), (identity, self.you));
+            let own = Owner { identity, number: self.you, until: None };
+            names.insert(self.nick.to_ascii_lowercase(), own);
         }
         self.state = State::Holder(Box::new(Holding {
             members: BTreeMap::new(),
@@ -159,7 +179,8 @@ impl KeySync {
         if holding.members.len() >= MAX_MEMBERS {
             return self.refuse(peer, nick, None, Refusal::Limit);
         }
-        let member = Member { at_door: true, proven: false, from: None, wrapped: false };
+        let nick = Some(short(nick).into());
+        let member = Member { at_door: true, nick, proven: false, from: None, wrapped: false };
         holding.members.insert(peer, member);
     }
 
@@ -186,6 +207,11 @@ impl KeySync {
         }
         let known = holding.members.get(&from);
         let at_door = known.is_some_and(|member| member.at_door);
+        // It would prove one name and have another.
+        let other = |known: &String| !known.eq_ignore_ascii_case(nick);
+        if known.and_then(|member| member.nick.as_ref()).is_some_and(other) {
+            return self.refuse(from, nick, None, Refusal::Other);
+        }
         let full = known.is_none() && holding.members.len() >= MAX_MEMBERS
             || holding.agreements.len() >= MAX_MEMBERS;
         let context = Context { room: &self.room, initiator: (from, nick), responder: self.you };
@@ -227,23 +253,27 @@ impl KeySync {
             self.guard.give_back(&());
         }
         let folded = nick.to_ascii_lowercase();
-        if holding.names.get(&folded).is_some_and(|(known, _)| *known != identity) {
+        let now = self.now.mono;
+        // One name for each number, or one of those inside would fill all places.
+        let free = |owner: &Owner| owner.until.is_some_and(|until| until <= now);
+        holding.names.retain(|_, owner| owner.number != from && !free(owner));
+        if holding.names.get(&folded).is_some_and(|owner| owner.identity != identity) {
             return self.refuse(from, &nick, start, Refusal::Name);
         }
         if holding.names.len() >= MAX_MEMBERS && !holding.names.contains_key(&folded) {
             // There is always one of somebody who is gone: this one is not in yet.
-            let absent = |number: &u64| !holding.members.contains_key(number);
-            let oldest = holding.names.iter().find(|(_, (_, number))| absent(number));
+            let gone = holding.names.iter().filter(|(_, owner)| owner.until.is_some());
+            let oldest = gone.min_by_key(|(_, owner)| owner.until);
             if let Some(name) = oldest.map(|(name, _)| name.clone()) {
                 holding.names.remove(&name);
             }
         }
-        holding.names.insert(folded, (identity, from));
+        holding.names.insert(folded, Owner { identity, number: from, until: None });
         if last.saturating_sub(holding.made) <= MAX_LEAP {
             holding.made = holding.made.max(last);
         }
         let first = proved.map(|last| last.saturating_add(1));
-        let member = Member { at_door, proven: true, from: first, wrapped: false };
+        let member = Member { at_door, nick: None, proven: true, from: first, wrapped: false };
         holding.members.insert(from, member);
         if at_door || proved.is_none() {
             holding.joiners.insert(from);
@@ -280,6 +310,7 @@ impl KeySync {
         let now = self.now.mono;
         let State::Holder(holding) = &mut self.state else { return };
         let member = holding.members.remove(&peer);
+        holding.free_name(peer, now);
         holding.agreements.remove(&peer);
         holding.joiners.remove(&peer);
         holding.owed.remove(&peer);
@@ -296,6 +327,7 @@ impl KeySync {
     fn refuse(&mut self, peer: u64, nick: &str, start: Option<Which>, why: Refusal) {
         if let State::Holder(holding) = &mut self.state {
             holding.members.remove(&peer);
+            holding.free_name(peer, self.now.mono);
             holding.agreements.remove(&peer);
             holding.joiners.remove(&peer);
             holding.owed.remove(&peer);

@@ -54,7 +54,7 @@ pub enum Manner {
 pub enum Refusal {
     /// 1: it did not prove that it knows the passphrase.
     Proof,
-    /// 2: somebody here has proved that name before.
+    /// 2: somebody who is here, or may come back, has proved that name before.
     Name,
     /// 3: too many guesses, or too many members; wait.
     Limit,

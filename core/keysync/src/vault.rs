@@ -84,6 +84,19 @@ impl Vault {
         Self { source: Source::Secrets(Box::new(secrets)), journal: None }
     }
 
+    /// The same, as somebody who may have been in the room before: who has `root` is known again there by
+    /// what is derived from it, and in no other room.
+    pub fn known_by(mut self, root: &Seed, room: &str) -> Self {
+        if let Source::Secrets(secrets) = &mut self.source {
+            let room = room.to_ascii_lowercase();
+            let info = [b"semfio identity".as_slice(), room.as_bytes()];
+            // 32 octets are never too many for HKDF-SHA256.
+            let _ = Hkdf::<Sha256>::new(None, root.as_bytes())
+                .expand_multi_info(&info, secrets.identity.as_mut());
+        }
+        self
+    }
+
     /// The same, and its answers are kept until [`poll_journal`](crate::KeySync::poll_journal) has
     /// fetched them.
     pub fn recording(self) -> Self {

@@ -480,3 +480,48 @@ fn who_sleeps_in_the_middle_of_an_agreement_gets_its_keys_when_it_wakes() {
     converse(&mut ana, &mut bia, 60_000, 240_000);
     assert!(ana.is_ready(), "{}", ana.state());
 }
+
+/// Body for body: `from` enters with what it has, and the holder, number 1, judges it.
+fn judged(holder: &mut KeySync, millis: u64, number: u64, seed: u64, nick: &str) -> bool {
+    let vault = Vault::new(Passphrase::new(b"abacate"), Seed::from_u64(seed));
+    let mut peer = KeySync::new(vault, "sala", nick);
+    peer.handle_door(at(millis), number, 1);
+    holder.handle_relay(at(millis), number, &relay(&mut peer));
+    let Some(KeyTransmit::Relay { body, .. }) = transmits(holder).pop() else { return false };
+    peer.handle_relay(at(millis), 1, &body);
+    holder.handle_relay(at(millis), number, &relay(&mut peer));
+    let refused = |sent: &KeyTransmit| matches!(sent, KeyTransmit::Refuse { .. });
+    !transmits(holder).iter().any(refused)
+}
+
+/// A name is its owner's while it is there, and as long as it may come back to what it had.
+#[test]
+fn a_name_is_kept_for_who_may_come_back_and_no_longer() {
+    let mut holder = opened();
+    let (owner, other) = (7, 8);
+    let mut number = 2;
+    let mut enters = |holder: &mut KeySync, millis, seed| {
+        number += 1;
+        holder.handle_knock(at(millis), number, "caio");
+        (judged(holder, millis, number, seed, "caio"), number)
+    };
+    let (entered, first) = enters(&mut holder, 1_000, owner);
+    assert!(entered);
+    assert!(!enters(&mut holder, 2_000, other).0, "it is inside");
+    holder.handle_gone(at(3_000), first);
+    assert!(!enters(&mut holder, 32_000, other).0, "it may come back");
+    let (entered, second) = enters(&mut holder, 32_000, owner);
+    assert!(entered, "it comes back");
+    holder.handle_gone(at(33_000), second);
+    assert!(enters(&mut holder, 64_000, other).0, "its program was begun anew");
+}
+
+/// One that proves another name than the hub knows would take that name from its owner.
+#[test]
+fn nobody_proves_a_name_that_it_does_not_have() {
+    let mut holder = opened();
+    holder.handle_knock(START, 2, "eva");
+    assert!(!judged(&mut holder, 0, 2, 7, "caio"));
+    holder.handle_knock(START, 3, "Caio");
+    assert!(judged(&mut holder, 0, 3, 8, "caio"));
+}
