@@ -609,8 +609,8 @@ fn locked(room: &str, why: KeyFailure) -> Failed {
         KeyFailure::Refused(Refusal::Name) => {
             failed(LOCKED, "your name belongs there to the program that entered with it first")
                 .hint(
-                    "choose another name with --nick; that one is free again when whoever makes \
-                     the keys has left, which -v tells",
+                    "choose another name with --nick; that one is free again half a minute after \
+                     that program has left",
                 )
         }
         KeyFailure::Refused(Refusal::Limit) => {

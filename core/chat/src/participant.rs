@@ -95,7 +95,8 @@ pub enum ParticipantReport {
         time: u64,
         /// Which room; whom, if private.
         room: String,
-        /// Who.
+        /// Who. A text that its sender has sealed as `caio`, while the server says that it is from `bia`, is
+        /// told to be of `caio (bia)`, which is nobody's name.
         nick: String,
         /// What.
         what: Happened,
@@ -228,6 +229,12 @@ pub struct Participant {
     next_tag: u32,
     /// The last entry of a history that is coming, with its room.
     history: Option<(Folded, u64)>,
+    /// Histories asked for on this connection that have not begun to come.
+    histories: u32,
+    /// The name it asked for last on this connection.
+    asked: Option<String>,
+    /// That was not answered yet, so what it says could come out under either name.
+    renaming: bool,
     leaving: Leaving,
     timer: Option<Deadline>,
     tries: u32,
@@ -318,6 +325,9 @@ impl Participant {
             early: VecDeque::new(),
             next_tag: 1,
             history: None,
+            histories: 0,
+            asked: None,
+            renaming: false,
             leaving: Leaving::Not,
             // Due at once: the host's first call dials.
             timer: Some(Deadline { at: Instant::default(), why: "dial" }),
@@ -419,7 +429,10 @@ impl Participant {
             Typed::Private(nick, text) => {
                 return self.queue(now, Manner::Private, &room, nick, text, net);
             }
-            Typed::Nick(nick) => self.request(Request::Nick { nick }, net),
+            Typed::Nick(nick) => {
+                (self.asked, self.renaming) = (Some(nick.to_owned()), self.sealed.is_some());
+                self.request(Request::Nick { nick }, net);
+            }
             Typed::Join(name) => self.join(name, net),
             Typed::Part(name) => {
                 let name = name.unwrap_or(&room);
@@ -428,6 +441,7 @@ impl Participant {
             }
             Typed::Who(name) => self.request(Request::Who { room: name.unwrap_or(&room) }, net),
             Typed::History(from) => {
+                self.histories = self.histories.saturating_add(1);
                 self.request(Request::History { from, count: HISTORY_COUNT, room: &room }, net);
             }
             Typed::Help => {
@@ -519,7 +533,7 @@ impl Participant {
 
     /// Whether a line can be carried out at once, without overtaking another.
     fn takes_lines(&self) -> bool {
-        self.is_live() && self.in_flight == self.unsent.len()
+        self.is_live() && self.in_flight == self.unsent.len() && !self.renaming
     }
 
     /// Sends what is not in flight, as far as the connection takes it. Sealed texts wait for a key,
@@ -617,7 +631,10 @@ impl Participant {
             Response::Welcome { session, epoch, nick, .. } => {
                 let again = core::mem::replace(&mut self.welcomed, true);
                 (self.session, self.ready, self.tries) = (session, true, 0);
-                self.nick = nick.to_owned();
+                // Under what name its texts are sealed is not for the server to say.
+                if self.sealed.is_none() {
+                    self.nick = nick.to_owned();
+                }
                 self.report(ParticipantReport::Welcome { nick: nick.to_owned(), again });
                 let restarted = core::mem::replace(&mut self.epoch, epoch) != epoch;
                 for room in &mut self.rooms {
@@ -644,6 +661,11 @@ impl Participant {
                 self.acknowledged(now, at.saturating_add(1), net);
             }
             Response::History { from, to, room } => {
+                // Or it could have told again as history what was said once.
+                if self.histories == 0 && self.sealed.is_some() {
+                    return;
+                }
+                self.histories = self.histories.saturating_sub(1);
                 self.history = (from <= to).then(|| (Folded::new(room), to));
                 if from > to {
                     self.report(ParticipantReport::Note(format!(
@@ -652,6 +674,7 @@ impl Participant {
                 }
             }
             Response::Gap { from, to, oldest, room } => {
+                self.renaming = false;
                 self.report(ParticipantReport::Gap { room: room.to_owned(), from, to, oldest });
                 self.saw(now, room, to, net);
             }
@@ -670,6 +693,7 @@ impl Participant {
                 }
             }
             Response::Error { code, tag, text, .. } => {
+                self.renaming &= tag != 0;
                 let mode = matches!(code, ErrorCode::Sealed | ErrorCode::NotSealed);
                 if mode && tag == 0 && self.rooms.len() == 1 {
                     let outcome = Outcome::TurnedAway(code, text.to_owned());
@@ -755,7 +779,9 @@ impl Participant {
             What::Join => Happened::Join,
             What::Part => Happened::Part,
             What::Nick(new) => {
-                if own && !old {
+                let asked = || self.asked.as_deref() == Some(new);
+                if own && !old && (self.sealed.is_none() || asked()) {
+                    self.renaming = false;
                     self.nick = new.to_owned();
                     if let Some(sealed) = &mut self.sealed {
                         sealed.handle_nick(now, new);
@@ -891,6 +917,7 @@ impl Service<Client> for Participant {
         (self.conn, self.ready, self.in_flight) = (None, false, 0);
         self.timer = None;
         self.history = None;
+        (self.histories, self.asked, self.renaming) = (0, None, false);
         if let Some(sealed) = &mut self.sealed {
             sealed.handle_disconnected(now);
         }

@@ -1,10 +1,10 @@
 //! The sealed rooms of a participant: for each a [`KeySync`], and what is told of its keys.
 //!
 //! A room's keys live from the first ENTER to the PART, over broken connections, so that who comes
-//! back is known by its identity and opens what was said meanwhile.
+//! back opens what was said meanwhile. By its identity it is known after a PART too.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -87,8 +87,11 @@ pub(crate) enum NotSealed {
 #[derive(Debug)]
 pub(crate) struct SealedRooms {
     passphrase: Passphrase,
-    /// Seeds of vaults.
-    rng: Rng,
+    /// Of vaults' seeds. Replaced with each, so that what is left of it says nothing of keys that were drawn
+    /// before.
+    seed: Seed,
+    /// What tells holders that who enters again is the same.
+    root: Seed,
     rooms: BTreeMap<Folded, Room>,
 }
 
@@ -102,11 +105,15 @@ struct Room {
     cause: Cause,
     /// When to ask again to be let in.
     again: Option<Instant>,
+    /// Who said by the server's word what waits for its key; as many as [`KeySync`] lets wait.
+    held: VecDeque<(Label, String)>,
 }
 
 impl SealedRooms {
     pub(crate) fn new(passphrase: Passphrase, secrets: &Seed) -> Self {
-        Self { passphrase, rng: secrets.stream(0), rooms: BTreeMap::new() }
+        let mut rng = secrets.stream(0);
+        let (seed, root) = (draw(&mut rng), draw(&mut rng));
+        Self { passphrase, seed, root, rooms: BTreeMap::new() }
     }
 
     fn room_mut(&mut self, name: &str) -> Option<&mut Room> {
@@ -114,11 +121,11 @@ impl SealedRooms {
     }
 
     pub(crate) fn enter(&mut self, name: &str, nick: &str) {
-        let (passphrase, rng) = (&self.passphrase, &mut self.rng);
-        self.rooms.entry(Folded::new(name)).or_insert_with(|| {
-            let mut seed = [0; 32];
-            rng.fill_bytes(&mut seed);
-            let vault = Vault::new(passphrase.clone(), Seed::new(seed));
+        let Self { passphrase, seed, root, rooms } = self;
+        rooms.entry(Folded::new(name)).or_insert_with(|| {
+            let mut rng = seed.stream(0);
+            *seed = draw(&mut rng);
+            let vault = Vault::new(passphrase.clone(), draw(&mut rng)).known_by(root, name);
             Room {
                 name: name.to_owned(),
                 keys: KeySync::new(vault, name, nick),
@@ -126,6 +133,7 @@ impl SealedRooms {
                 holder: String::new(),
                 cause: Cause::Age,
                 again: None,
+                held: VecDeque::new(),
             }
         });
     }
@@ -226,11 +234,18 @@ impl SealedRooms {
         })
     }
 
-    /// What happened, with its room.
-    pub(crate) fn poll_event(&mut self) -> Option<(String, KeyEvent)> {
+    /// What happened, with its room, and of a text that waited who said it by the server's word.
+    pub(crate) fn poll_event(&mut self) -> Option<(String, KeyEvent, String)> {
         self.rooms.values_mut().find_map(|room| {
             let event = room.keys.poll_event()?;
-            Some((room.name.clone(), event))
+            let by = match &event {
+                KeyEvent::Opened { label, .. } | KeyEvent::Unreadable { label } => {
+                    let at = room.held.iter().position(|(held, _)| held == label);
+                    at.and_then(|at| room.held.remove(at)).map(|(_, by)| by)
+                }
+                _ => None,
+            };
+            Some((room.name.clone(), event, by.unwrap_or_default()))
         })
     }
 
@@ -272,18 +287,30 @@ impl SealedRooms {
     pub(crate) fn open(
         &mut self,
         now: Now,
-        room: &str,
+        entry: &Entry<'_>,
         sealed: &wire::Sealed<'_>,
         label: Option<Label>,
     ) -> Result<Message, Unopened> {
-        let room = self.room_mut(room).ok_or(Unopened::Refused)?;
+        let room = self.room_mut(entry.room).ok_or(Unopened::Refused)?;
         let &wire::Sealed { sender, to, epoch, counter, token } = sealed;
         let outer = Outer { sender, to, epoch, counter };
         match label {
-            Some(label) => room.keys.open(now, &outer, token.as_bytes(), label),
+            Some(label) => {
+                let opened = room.keys.open(now, &outer, token.as_bytes(), label);
+                if opened == Err(Unopened::Held) {
+                    room.held.push_back((label, entry.nick.to_owned()));
+                }
+                opened
+            }
             None => room.keys.open_again(now, &outer, token.as_bytes()),
         }
     }
+}
+
+fn draw(rng: &mut Rng) -> Seed {
+    let mut seed = [0; 32];
+    rng.fill_bytes(&mut seed);
+    Seed::new(seed)
 }
 
 /// A transmit as it stands in a frame.
@@ -295,5 +322,22 @@ pub(crate) fn ask(transmit: &KeyTransmit) -> Ask<'_> {
             Ask::Refuse { peer, why: Why::from_number(why.number()) }
         }
         KeyTransmit::Epoch { epoch, fresh, check } => Ask::Epoch { epoch, fresh, check },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_room_s_secrets_were_drawn_from_is_not_kept() {
+        let first = Seed::from_u64(1);
+        let mut rooms = SealedRooms::new(Passphrase::new(b"abacate"), &first);
+        let mut seen = alloc::vec![*first.as_bytes()];
+        for room in ["lobby", "sala", "copa"] {
+            rooms.enter(room, "ana");
+            assert!(!seen.contains(rooms.seed.as_bytes()), "{room}");
+            seen.push(*rooms.seed.as_bytes());
+        }
     }
 }

@@ -3,14 +3,15 @@
 
 use bytes::BytesMut;
 use semfio_chat::wire::{
-    Entry, ErrorCode, MAX_FRAME, Manner, PREFACE, Request, Response, Tell, What, put_names,
+    Ask, Entry, ErrorCode, MAX_FRAME, Manner, PREFACE, Request, Response, Sealed, Tell, What,
+    put_names,
 };
 use semfio_chat::{
-    Client, ClientError, Keys, MAX_UNSENT, Outcome, Participant, ParticipantConfig,
+    Client, ClientError, Happened, Keys, MAX_UNSENT, Outcome, Participant, ParticipantConfig,
     ParticipantMessage, ParticipantReport, WELCOME_WITHIN,
 };
 use semfio_frame::Dialect;
-use semfio_keysync::Passphrase;
+use semfio_keysync::{self as keysync, KeySync, KeyTransmit, Passphrase, Stamped, Vault};
 use semfio_machine::{
     Action, Chunk, ConnId, Failure, Instant, NetLimits, Now, Peer, Seed, Shard, Target,
 };
@@ -113,6 +114,33 @@ impl Bench {
             }
         }
         texts
+    }
+
+    /// Ends the turn and gives the bodies that were to be relayed.
+    fn relays(&mut self) -> Vec<Vec<u8>> {
+        self.shard.handle_turn(self.now);
+        let conn = self.conn.unwrap();
+        let outbox = self.shard.outbox(conn).unwrap();
+        let bytes: Vec<u8> = outbox
+            .chunks()
+            .flat_map(|chunk| match chunk {
+                Chunk::Bytes(bytes) => bytes.to_vec(),
+                Chunk::File(_) => Vec::new(),
+            })
+            .collect();
+        self.shard.handle_sent(self.now, conn, bytes.len());
+        let mut rest = bytes.strip_prefix(&PREFACE[..]).unwrap_or(&bytes);
+        let mut bodies = Vec::new();
+        while let Some((&[kind, a, b, c], after)) = rest.split_first_chunk::<4>() {
+            let (body, after) = after.split_at(u32::from_be_bytes([0, a, b, c]) as usize);
+            rest = after;
+            if let Some(Request::Key { ask: Ask::Relay { body, .. }, .. }) =
+                Request::parse(kind, body).unwrap()
+            {
+                bodies.push(body.to_vec());
+            }
+        }
+        bodies
     }
 
     fn reports(&mut self) -> Vec<ParticipantReport> {
@@ -285,4 +313,166 @@ fn a_server_puts_no_words_in_clear_into_a_sealed_conversation() {
         let told = ParticipantReport::Keys { room: room.into(), what: left_out };
         assert_eq!(bench.reports(), [told]);
     }
+}
+
+/// A sealed participant `ana`, let into the lobby by a holder `bia` that the test has in its hand.
+fn let_in() -> (Bench, KeySync) {
+    let mut bench = Bench::sealed("lobby");
+    let phrase = Passphrase::new(b"abacate");
+    let mut bia = KeySync::new(Vault::new(phrase, Seed::from_u64(3)), "lobby", "bia");
+    bia.handle_door(bench.now, 1, 1);
+    bench.welcome();
+    let mut seq = 0;
+    bench.tell(&[Response::Key { room: "lobby", tell: Tell::Door { you: 2, holder: 1 } }]);
+    bia.handle_knock(bench.now, 2, "ana");
+    for _ in 0..6 {
+        bench.now.mono = bench.now.mono.saturating_add(Duration::from_millis(300));
+        let now = bench.now;
+        for body in bench.relays() {
+            bia.handle_relay(now, 2, &body);
+        }
+        bia.handle_timeout(now);
+        while let Some(transmit) = bia.poll_transmit() {
+            match transmit {
+                KeyTransmit::Relay { body, .. } => {
+                    let tell = Tell::Relay { peer: 1, body: &body };
+                    bench.tell(&[Response::Key { room: "lobby", tell }]);
+                }
+                KeyTransmit::Admit { .. } => {
+                    seq += 1;
+                    bench.names("lobby", seq);
+                    bench.tell(&[entry(seq, What::Join)]);
+                }
+                KeyTransmit::Epoch { epoch, fresh, check } => {
+                    bia.handle_epoch(now, epoch, fresh, check);
+                    if seq > 0 {
+                        seq += 1;
+                        bench.tell(&[entry(seq, What::Epoch { epoch, fresh, check })]);
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    bench.reports();
+    (bench, bia)
+}
+
+fn told(bench: &mut Bench, seq: u64, nick: &str, to: &str, said: (Stamped, Vec<u8>)) {
+    let (stamped, token) = said;
+    let token = std::str::from_utf8(&token).unwrap();
+    let what = What::Sealed(Sealed {
+        sender: 1,
+        to,
+        epoch: stamped.epoch,
+        counter: stamped.counter,
+        token,
+    });
+    bench.tell(&[Response::Entry(Entry { seq, time: 0, room: "lobby", nick, what })]);
+}
+
+/// Seals a text of bia's.
+fn sealed(bia: &mut KeySync, now: Now, manner: keysync::Manner, to: &str) -> (Stamped, Vec<u8>) {
+    let mut token = Vec::new();
+    let stamped = bia.seal(now, manner, to, "oi", &mut token).unwrap();
+    (stamped, token)
+}
+
+fn authors(bench: &mut Bench) -> Vec<String> {
+    let author = |report| match report {
+        ParticipantReport::Entry { nick, what: Happened::Text(_), .. } => Some(nick),
+        ParticipantReport::Unreadable { .. } => Some("(unreadable)".to_owned()),
+        _ => None,
+    };
+    bench.reports().into_iter().filter_map(author).collect()
+}
+
+#[test]
+fn a_member_does_not_speak_under_another_name_by_itself() {
+    let (mut bench, mut bia) = let_in();
+    bia.handle_nick(bench.now, "caio");
+    let said = sealed(&mut bia, bench.now, keysync::Manner::Text, "");
+    told(&mut bench, 9, "bia", "", said);
+    assert_eq!(authors(&mut bench), ["caio (bia)"]);
+    // The same if its key is still on the way.
+    bia.handle_part(bench.now, 10);
+    bench.now.mono = bench.now.mono.saturating_add(Duration::from_secs(1));
+    let now = bench.now;
+    bia.handle_timeout(now);
+    let mut on_the_way = Vec::new();
+    while let Some(transmit) = bia.poll_transmit() {
+        if let KeyTransmit::Epoch { epoch, fresh, check } = transmit {
+            bia.handle_epoch(now, epoch, fresh, check);
+            bench.tell(&[entry(11, What::Epoch { epoch, fresh, check })]);
+        } else {
+            on_the_way.push(transmit);
+        }
+    }
+    for by in ["bia", "caio"] {
+        let said = sealed(&mut bia, now, keysync::Manner::Text, "");
+        told(&mut bench, 12, by, "", said);
+    }
+    assert_eq!(authors(&mut bench), [""; 0]);
+    for transmit in on_the_way {
+        let KeyTransmit::Relay { body, .. } = transmit else { panic!("{transmit:?}") };
+        let tell = Tell::Relay { peer: 1, body: &body };
+        bench.tell(&[Response::Key { room: "lobby", tell }]);
+    }
+    assert_eq!(authors(&mut bench), ["caio (bia)", "caio"]);
+}
+
+#[test]
+fn a_private_text_for_another_is_not_taken_for_ones_own() {
+    let (mut bench, mut bia) = let_in();
+    for (to, read) in [("caio", false), ("Ana", true)] {
+        let said = sealed(&mut bia, bench.now, keysync::Manner::Private, to);
+        told(&mut bench, 0, "bia", to, said);
+        let reports = bench.reports();
+        let private = |report: &ParticipantReport| {
+            matches!(report, ParticipantReport::Entry { what: Happened::Private(_), .. })
+        };
+        assert_eq!(reports.iter().any(private), read, "{reports:?}");
+    }
+}
+
+#[test]
+fn a_server_does_not_say_under_what_name_one_seals() {
+    let mut bench = Bench::sealed("lobby");
+    bench.connect();
+    let welcome = Response::Welcome {
+        max_frame: MAX_FRAME as u32,
+        session: [1; 16],
+        epoch: 1,
+        time: 0,
+        nick: "eva",
+    };
+    bench.tell(&[welcome]);
+    assert_eq!(bench.shard.service().nick(), "ana");
+    let (mut bench, _) = let_in();
+    let renamed = |seq, new| {
+        let (room, nick, what) = ("lobby", "ana", What::Nick(new));
+        Response::Entry(Entry { seq, time: 0, room, nick, what })
+    };
+    bench.tell(&[renamed(9, "eva")]);
+    assert_eq!(bench.shard.service().nick(), "ana");
+    bench.line("/nick davi");
+    bench.tell(&[renamed(10, "eva")]);
+    assert_eq!(bench.shard.service().nick(), "ana");
+    bench.tell(&[renamed(11, "davi")]);
+    assert_eq!(bench.shard.service().nick(), "davi");
+}
+
+#[test]
+fn a_server_does_not_tell_again_as_history_what_was_said_once() {
+    let (mut bench, mut bia) = let_in();
+    let said = sealed(&mut bia, bench.now, keysync::Manner::Text, "");
+    told(&mut bench, 9, "bia", "", said.clone());
+    let history = [Response::History { from: 9, to: 9, room: "lobby" }];
+    bench.tell(&history);
+    told(&mut bench, 9, "bia", "", said.clone());
+    assert_eq!(authors(&mut bench), ["bia", "(unreadable)"]);
+    bench.line("/history 9");
+    bench.tell(&history);
+    told(&mut bench, 9, "bia", "", said);
+    assert_eq!(authors(&mut bench), ["bia"]);
 }

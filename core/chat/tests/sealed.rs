@@ -534,8 +534,15 @@ fn a_new_name_is_sealed_with_what_is_said_under_it() {
         room.say(bia, line);
         room.run(100);
     }
-    assert_eq!(room.heard(ana), ["bia: before", "eva: after"]);
-    assert_eq!(room.heard(bia), ["bia: before", "eva: after"]);
+    // In one turn, so before she is told that she has that name; and one that she does not get.
+    for line in ["/nick rita", "at once", "/nick ana", "still"] {
+        room.say(bia, line);
+    }
+    room.run(1_000);
+    for member in [ana, bia] {
+        let heard = room.heard(member);
+        assert_eq!(heard, ["bia: before", "eva: after", "rita: at once", "rita: still"]);
+    }
 }
 
 /// Keys that open a token: any 32 octets of what passed, and of what is base64 in it.
@@ -733,4 +740,30 @@ fn links_that_break_again_and_again_double_nothing_and_lose_nothing_in_silence()
     assert!(breaks > 20 && unreadable < 12, "{breaks} breaks, {unreadable} unreadable");
     let (breaks, _) = storms(200, 4_000);
     assert!(breaks > 200, "{breaks} breaks");
+}
+
+#[test]
+fn who_parts_comes_in_again_under_its_name() {
+    let mut room = Room::new();
+    let [ana, bia] = room.members(["ana", "bia"]);
+    room.say(bia, "/part");
+    room.run(1_000);
+    room.say(bia, "/join lobby");
+    room.run(1_000);
+    room.say(bia, "oi");
+    room.run(1_000);
+    assert_eq!(room.heard(ana), ["bia: oi"], "{:?}", room.reports(bia));
+}
+
+#[test]
+fn a_program_that_is_begun_anew_comes_in_under_its_name() {
+    let mut room = Room::new();
+    let [ana, bia] = room.members(["ana", "bia"]);
+    room.leave(bia);
+    room.run(60_000);
+    let bia = room.enter("bia", PASSPHRASE);
+    room.run(2_000);
+    room.say(bia, "oi");
+    room.run(1_000);
+    assert_eq!(room.heard(ana), ["bia: oi"], "{:?}", room.reports(bia));
 }

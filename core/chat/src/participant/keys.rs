@@ -22,15 +22,19 @@ impl Participant {
         net: &mut Net<Client>,
     ) {
         let (label, room) = ((entry.seq, entry.time), entry.room);
+        if !text.to.is_empty() && Folded::new(text.to) != Folded::new(&self.nick) {
+            return self.unreadable(label, room, old);
+        }
         let token = Some((text.sender, text.epoch, text.counter));
         let mut sent = self.unsent.iter().take(self.in_flight.max(self.in_doubt));
         let found = sent.position(|unsent| unsent.token == token);
         let again = Some(label).filter(|_| !history);
-        match self.sealed.as_mut().map(|sealed| sealed.open(now, room, text, again)) {
+        match self.sealed.as_mut().map(|sealed| sealed.open(now, entry, text, again)) {
             Some(Ok(message)) => {
                 let number = self.sealed.as_mut().is_some_and(|s| s.is_own(room, text.sender));
-                let own = number || old && Folded::new(&message.nick) == Folded::new(&self.nick);
-                self.opened(label, room, message, old, own);
+                let is_self = |nick| Folded::new(nick) == Folded::new(&self.nick);
+                let own = number || old && is_self(&message.nick) && is_self(entry.nick);
+                self.opened(label, room, (message, entry.nick), (old, own));
             }
             Some(Err(Unopened::Held)) | None => {}
             Some(Err(_)) => self.unreadable(label, room, old),
@@ -40,7 +44,15 @@ impl Participant {
         }
     }
 
-    fn opened(&mut self, label: Label, room: &str, message: Message, old: bool, own: bool) {
+    /// What was opened, and who said it by the server's word. That word alone counts for nothing; but one
+    /// member can seal under another's name, and then the server does not agree.
+    fn opened(
+        &mut self,
+        label: Label,
+        room: &str,
+        (message, by): (Message, &str),
+        (old, own): (bool, bool),
+    ) {
         // The server could not judge it, and a member may send what it likes.
         let text = sanitize(message.text.as_bytes());
         if check_text(&text).is_err() || check_nick(&message.nick).is_err() {
@@ -51,7 +63,11 @@ impl Participant {
             keysync::Manner::Action => (Happened::Action(text), room.to_owned()),
             keysync::Manner::Private => (Happened::Private(text), self.nick.clone()),
         };
-        let ((seq, time), nick) = (label, message.nick);
+        let (seq, time) = label;
+        let nick = match Folded::new(&message.nick) == Folded::new(by) {
+            true => message.nick,
+            false => format!("{} ({by})", message.nick),
+        };
         self.report(ParticipantReport::Entry { seq, time, room, nick, what, old, own });
     }
 
@@ -63,8 +79,8 @@ impl Participant {
     pub(super) fn handle_keys(&mut self, now: Now, net: &mut Net<Client>) {
         // What ends the conversation must not overtake what the others are told of it.
         self.send_keys(net);
-        while let Some((room, event)) = self.sealed.as_mut().and_then(SealedRooms::poll_event) {
-            self.handle_key_event(now, room, event, net);
+        while let Some((room, event, by)) = self.sealed.as_mut().and_then(SealedRooms::poll_event) {
+            self.handle_key_event(now, room, (event, &by), net);
         }
     }
 
@@ -80,7 +96,13 @@ impl Participant {
         }
     }
 
-    fn handle_key_event(&mut self, now: Now, room: String, event: KeyEvent, net: &mut Net<Client>) {
+    fn handle_key_event(
+        &mut self,
+        now: Now,
+        room: String,
+        (event, by): (KeyEvent, &str),
+        net: &mut Net<Client>,
+    ) {
         let join = self.seen_mut(&room).and_then(|seen| seen.join);
         let is_old = |seq: u64| seq > 0 && join.is_none_or(|join| seq < join);
         let what = match event {
@@ -97,7 +119,7 @@ impl Participant {
             KeyEvent::Ready { .. } | KeyEvent::Waiting => return,
             KeyEvent::Refused { nick, why, .. } => Keys::Refused { nick, why },
             KeyEvent::Opened { label, message } => {
-                return self.opened(label, &room, message, is_old(label.0), false);
+                return self.opened(label, &room, (message, by), (is_old(label.0), false));
             }
             KeyEvent::Unreadable { label } => {
                 return self.unreadable(label, &room, is_old(label.0));
