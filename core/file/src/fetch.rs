@@ -6,38 +6,29 @@
 //! |---|---|---|
 //! | Asking | the server: STAT | size and hash, or that it is a folder |
 //! | Naming | the server: LIST | of a folder: its names, which wait for their turn |
-//! | Looking, Comparing, Confirming | the host | whether the name is taken; if so, whether by this very content |
-//! | Folders | the host | the folders it lies in |
-//! | Tidying | the host | whether there are partial files of other content: then it starts anew |
-//! | Opening, Removing, Creating | the host | the partial file of this content, or a new one |
-//! | Proving | both | the hashes of what the partial file could hold, and what it does hold |
-//! | Getting | the server: GET | what is missing, in pieces, over several connections |
-//! | Saving | the host | durable, renamed, the name durable |
+//! | Making | the host | of a folder: that it is there |
+//! | Arriving | both | what an [`Arrival`] wants, over several connections |
 //!
-//! Nothing is believed but the hash that the server told: neither the partial file, whose name only
-//! says which content it is meant for, nor any part that comes. After a broken connection the
-//! server is asked again; if the hash is another then, the file starts anew.
+//! Nothing is believed but the hash that the server told. After a broken connection the server is
+//! asked again; if the hash is another then, the file starts anew.
 
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
-use bytes::BytesMut;
-use core::ops::Range;
 use core::time::Duration;
 use semfio_machine::{
-    Closed, ConnId, Deadline, Effect, Failure, FileId, FileKind, Instant, Net, Now, OpenMode, Peer,
-    Reply, RequestId, RootId, Seed, Service, Target,
+    Closed, ConnId, Deadline, Failure, Instant, Net, Now, Peer, Reply, RequestId, RootId, Service,
+    Target,
 };
 use semfio_path::{NameError, Names, NamesError, Policy, SafeName};
 
-use crate::part::{Part, PartEvent, Stage};
+use crate::arrival::{Arrival, ArrivalEvent, Folders, Goal, Proved, Stream};
+use crate::part::Stage;
 use crate::session::{Session, SessionCommand, SessionError, SessionEvent};
 use crate::tasks::{Task, Tasks};
-use crate::tree::{
-    Beside, Due, GROUP, Hash, MAX_FILE, Node, NodeHasher, PAIR, Ranges, TreeError, Verifier,
-};
+use crate::tree::{Hash, MAX_FILE, TreeError};
 use crate::wire::{Entries, ErrorCode, Get, Kind, Message, Meta, RangeBytes};
 
 /// How long a server may be silent while something is asked of it.
@@ -52,14 +43,8 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(15);
 const PIECE: u64 = 64;
 /// GETs that wait for an answer on one connection.
 const AHEAD: usize = 2;
-/// Groups whose hashes are asked for at once: 16 KiB of hashes for 16 MiB of content.
-const PROVED: u64 = 256;
-/// What is read at once of a file that is there already.
-const READ: u32 = 256 * 1024;
 /// How often the content of a name may turn out to be another, or wrong, before it is given up.
 const CHANGES: u32 = 3;
-/// How often a folder of ours is listed on in search of partial files.
-const LIST_TURNS: u32 = 16;
 /// Connections at most.
 pub const MAX_JOBS: usize = 16;
 
@@ -201,13 +186,12 @@ pub enum Lost {
 #[derive(Debug)]
 pub struct Fetch {
     config: FetchConfig,
-    seed: Seed,
     conns: BTreeMap<ConnId, Conn>,
     tasks: Tasks,
     names: Names,
     file: Option<File>,
-    /// Partial files that are given up, until what was to be written is.
-    leaving: Vec<Part>,
+    /// Those that are given up, until what was to be written is.
+    leaving: Vec<Arrival>,
     next_tag: u32,
     tries: u32,
     redial: Option<Deadline>,
@@ -246,7 +230,7 @@ struct Asked {
 enum What {
     Stat,
     List,
-    Get(Box<Arriving>),
+    Get(Box<Stream>),
 }
 
 /// The one file that is at work.
@@ -254,22 +238,11 @@ enum What {
 struct File {
     task: Task,
     step: Step,
-    /// What the host was asked, but for what the part asks.
-    request: Option<RequestId>,
-    size: u64,
-    hash: Hash,
-    part: Option<Part>,
-    /// Groups that are missing and not asked for.
-    todo: VecDeque<Range<u64>>,
-    /// Groups that are missing.
-    left: u64,
-    /// Bytes that are proved.
-    proved: u64,
+    /// Kept while the server is asked again.
+    arrival: Option<Box<Arrival>>,
     received: u64,
     changes: u32,
     named: bool,
-    /// Partial files of other content, removed once this is saved.
-    old: BTreeSet<SafeName>,
 }
 
 #[derive(Debug)]
@@ -280,43 +253,16 @@ enum Step {
         pushed: usize,
         last: String,
     },
-    Looking,
-    Comparing {
-        file: Option<FileId>,
-        hasher: Box<NodeHasher>,
+    Making {
+        folders: Folders,
+        request: RequestId,
     },
-    Folders {
-        taken: usize,
-        only: bool,
-    },
-    Confirming,
-    Tidying {
-        turns: u32,
-    },
-    Opening,
-    Removing,
-    Creating,
-    Proving(Proving),
-    Getting,
-    Saving,
-}
-
-/// Which groups of a partial file are what they should be.
-#[derive(Debug)]
-struct Proving {
-    file: FileId,
-    /// Groups it could hold.
-    groups: u64,
-    /// Groups whose hashes were asked for last.
-    asked: Range<u64>,
-    /// Those that were told and are not compared.
-    known: VecDeque<(Node, Hash)>,
-    missing: Ranges,
+    Arriving,
 }
 
 impl Fetch {
     /// A fetch that dials when the host first calls `handle_timeout`, which is due at once.
-    pub fn new(config: FetchConfig, seed: &Seed) -> Self {
+    pub fn new(config: FetchConfig) -> Self {
         let jobs = config.jobs.clamp(1, MAX_JOBS);
         let single = config.names.len() == 1;
         let mut tasks = Tasks::default();
@@ -329,7 +275,6 @@ impl Fetch {
         }
         Self {
             config,
-            seed: seed.clone(),
             conns: BTreeMap::new(),
             tasks,
             names: Names::default(),
@@ -452,9 +397,10 @@ impl Fetch {
         self.failed = self.failed.saturating_add(1);
         // A file whose name is not durable yet has its name.
         let named = matches!(why, FetchError::NotSaved(Stage::SyncFolder, _));
-        let part = file.part.as_ref().map(|part| part.path().clone()).filter(|_| !named);
+        let kept = file.arrival.as_ref().and_then(|arrival| arrival.kept());
+        let part = kept.filter(|_| !named).cloned();
         let name = file.task.name.clone();
-        self.drop_file(file, net);
+        self.leave(file, net);
         self.report(FetchReport::Failed { name, why, part });
         // Answers to what was asked for it would be taken for the next one's.
         self.conns.retain(|id, conn| {
@@ -468,36 +414,25 @@ impl Fetch {
     }
 
     /// Leaves the host nothing of a file that is given up, but its partial content.
-    fn drop_file(&mut self, file: File, net: &mut Net<Session>) {
-        if let Some(request) = file.request {
+    fn leave(&mut self, file: File, net: &mut Net<Session>) {
+        if let Step::Making { request, .. } = file.step {
             net.cancel(request);
         }
-        match file.step {
-            Step::Proving(Proving { file, .. }) | Step::Comparing { file: Some(file), .. } => {
-                net.release(file, None);
-            }
-            _ => {}
-        }
-        self.leave(file.part, net);
-    }
-
-    fn leave(&mut self, part: Option<Part>, net: &mut Net<Session>) {
-        if let Some(mut part) = part {
-            if !part.leave(net) {
-                self.leaving.push(part);
+        if let Some(mut arrival) = file.arrival {
+            if !arrival.leave(net) {
+                self.leaving.push(*arrival);
             }
         }
     }
 
     fn saved(&mut self, now: Now, net: &mut Net<Session>) {
-        let Some(file) = self.file.take() else { return };
-        for old in &file.old {
-            // Whether it could be removed changes nothing.
-            net.request(Effect::Remove { root: self.config.root, path: path(old) });
-        }
+        let (Some(file), made) = (self.file.take(), &mut self.made) else { return };
+        let Some(arrival) = &file.arrival else { return };
+        let Goal { size, hash, name, .. } = arrival.goal().clone();
+        *made = name.parent().to_owned();
         self.done = self.done.saturating_add(1);
         self.tries = 0;
-        let (name, size, hash, received) = (file.task.name, file.size, file.hash, file.received);
+        let (name, received) = (file.task.name, file.received);
         self.report(FetchReport::Done { name, size, hash, received });
         self.next(now, net);
     }
@@ -507,22 +442,15 @@ impl Fetch {
         let Some(conn) = self.conns.remove(&id) else { return };
         net.abort(id);
         self.lost = why;
-        if let Some(file) = &mut self.file {
+        if let Some(File { arrival: Some(arrival), .. }) = &mut self.file {
             for asked in conn.asked {
-                if let What::Get(arriving) = asked.what {
-                    file.todo.extend(arriving.missing());
+                if let What::Get(stream) = asked.what {
+                    arrival.give_back(&stream);
                 }
             }
-            if let Step::Proving(_) = file.step {
+            if arrival.is_proving() {
                 // Of what was asked before an unknown part was answered.
-                let task = Task { ..file.task.clone() };
-                let changes = file.changes;
-                let received = file.received;
-                if let Some(old) = self.file.take() {
-                    self.drop_file(old, net);
-                }
-                let file = File { changes, received, named: true, ..File::new(task) };
-                self.file = Some(file);
+                self.ask_anew(net);
             }
         }
         if !self.conns.is_empty() {
@@ -534,7 +462,7 @@ impl Fetch {
             );
             return if asking { self.stat(now, net) } else { self.get(now, net) };
         }
-        let saving = matches!(self.file.as_ref().map(|file| &file.step), Some(Step::Saving));
+        let saving = self.file.as_ref().is_some_and(File::is_saving);
         if (self.tasks.is_empty() && (saving || self.file.is_none())) || self.ending {
             return;
         }
@@ -550,6 +478,15 @@ impl Fetch {
         let retry_in = BACK_OFF.saturating_mul(doubled).min(BACK_OFF_MAX);
         self.redial = Some(Deadline { at: now.mono.saturating_add(retry_in), why: "dial" });
         self.report(FetchReport::Lost { why, retry_in });
+    }
+
+    /// Begins with the present file as if nothing was known of it.
+    fn ask_anew(&mut self, net: &mut Net<Session>) {
+        if let Some(old) = self.file.take() {
+            let (task, received, changes) = (old.task.clone(), old.received, old.changes);
+            self.leave(old, net);
+            self.file = Some(File { received, changes, named: true, ..File::new(task) });
+        }
     }
 
     fn lose_all(&mut self, now: Now, why: Lost, net: &mut Net<Session>) {
@@ -583,12 +520,14 @@ impl Fetch {
         match message {
             Message::Welcome { .. } => {
                 conn.ready = true;
-                match self.file.as_ref().map(|file| &file.step) {
+                let first = self.conns.len() == 1;
+                match &self.file {
                     None => self.next(now, net),
-                    Some(Step::Asking | Step::Naming { .. }) => self.stat(now, net),
+                    Some(File { step: Step::Asking | Step::Naming { .. }, .. }) => {
+                        self.stat(now, net);
+                    }
                     // The first after all were lost: is it still the same file?
-                    Some(Step::Getting) if self.conns.len() == 1 => self.stat(now, net),
-                    Some(Step::Proving(_)) => self.prove(now, net),
+                    Some(file) if first && file.is_getting() => self.stat(now, net),
                     Some(_) => self.get(now, net),
                 }
             }
@@ -625,16 +564,16 @@ impl Fetch {
             (What::List, Message::Entries { more, entries, .. }) => {
                 self.handle_entries(now, more, entries, net);
             }
-            (What::Get(arriving), Message::Done { .. }) => match arriving.verifier.finish() {
+            (What::Get(stream), Message::Done { .. }) => match stream.finish() {
                 Ok(()) => self.handle_done(now, net),
                 Err(error) => {
-                    self.give_back(&arriving);
-                    self.wrong(now, id, error, net);
+                    self.give_back(&stream);
+                    self.wrong(now, error, net);
                 }
             },
             // It is another file now: which one, is asked anew.
-            (What::Get(arriving), Message::Error { code: ErrorCode::Changed, .. }) => {
-                self.give_back(&arriving);
+            (What::Get(stream), Message::Error { code: ErrorCode::Changed, .. }) => {
+                self.give_back(&stream);
                 self.lose_all(now, Lost::Ended(Some(ErrorCode::Changed)), net);
             }
             (_, Message::Error { code, .. }) => self.fail(now, FetchError::Refused(code), net),
@@ -642,16 +581,16 @@ impl Fetch {
         }
     }
 
-    fn give_back(&mut self, arriving: &Arriving) {
-        if let Some(file) = &mut self.file {
-            file.todo.extend(arriving.missing());
+    fn give_back(&mut self, stream: &Stream) {
+        if let Some(File { arrival: Some(arrival), .. }) = &mut self.file {
+            arrival.give_back(stream);
         }
     }
 
     fn handle_meta(&mut self, now: Now, meta: Meta, hash: Option<Hash>, net: &mut Net<Session>) {
         let Some(file) = &mut self.file else { return };
         match (meta.kind, hash) {
-            (Kind::Folder, _) if file.part.is_none() => {
+            (Kind::Folder, _) if file.arrival.is_none() => {
                 file.step = Step::Naming { pushed: 0, last: String::new() };
                 self.list(now, "", net);
             }
@@ -699,30 +638,45 @@ impl Fetch {
             }
             *pushed = pushed.saturating_add(1);
         }
+        let (last, task_folder) = (last.clone(), task.local.as_str().to_owned());
         if more && any {
-            let last = last.clone();
             self.list(now, &last, net);
         } else {
-            self.folders(now, 0, true, net);
+            let folder = task_folder;
+            self.make(now, Folders::new(self.config.root, &folder), net);
         }
+    }
+
+    /// Makes a folder that was asked for, step by step.
+    fn make(&mut self, now: Now, mut folders: Folders, net: &mut Net<Session>) {
+        let Some(file) = &mut self.file else { return };
+        if let Some(effect) = folders.next().filter(|_| self.made != file.task.local.as_str()) {
+            let request = net.request(effect);
+            file.step = Step::Making { folders, request };
+            return;
+        }
+        self.made = file.task.local.as_str().to_owned();
+        self.file = None;
+        self.next(now, net);
     }
 
     /// The server has told of a file: goes on with it, or begins.
     fn begin(&mut self, now: Now, size: u64, hash: Hash, net: &mut Net<Session>) {
         let Some(file) = &mut self.file else { return };
-        if file.part.is_some() {
-            if (file.size, file.hash) == (size, hash) {
-                file.step = Step::Getting;
-                return self.get(now, net);
+        let mut former = None;
+        if let Some(arrival) = &file.arrival {
+            let goal = arrival.goal();
+            if (goal.size, goal.hash) == (size, hash) {
+                file.step = Step::Arriving;
+                return self.handle_done(now, net);
             }
             file.changes = file.changes.saturating_add(1);
             if file.changes > CHANGES {
                 return self.fail(now, FetchError::Changing, net);
             }
-            let part = file.part.take();
-            file.old.extend(part.as_ref().map(|part| part.path().clone()));
+            former = arrival.kept().cloned();
             let name = file.task.name.clone();
-            self.leave(part, net);
+            self.ask_anew(net);
             self.report(FetchReport::StartedAnew(name));
         }
         let Some(file) = &mut self.file else { return };
@@ -731,54 +685,50 @@ impl Fetch {
                 return self.fail(now, FetchError::Names(error), net);
             }
         }
-        (file.size, file.hash, file.proved, file.left) = (size, hash, 0, 0);
-        file.todo.clear();
-        file.step = Step::Looking;
-        let effect = Effect::Stat { root: self.config.root, path: path(&file.task.local) };
-        file.ask(effect, net);
+        let (root, replace, name) =
+            (self.config.root, self.config.replace, file.task.local.clone());
+        let made = self.made == name.parent();
+        let goal = Goal { root, name, replace, size, hash };
+        file.step = Step::Arriving;
+        file.arrival = Some(Box::new(Arrival::begin(goal, former, made, net)));
     }
 
     fn handle_body(&mut self, now: Now, id: ConnId, mut bytes: &[u8], net: &mut Net<Session>) {
         while !bytes.is_empty() {
-            let (Some(file), Some(conn)) = (&mut self.file, self.conns.get_mut(&id)) else {
+            let (Some(File { arrival: Some(arrival), received, .. }), Some(conn)) =
+                (&mut self.file, self.conns.get_mut(&id))
+            else {
                 return;
             };
-            let Some(Asked { what: What::Get(arriving), .. }) = conn.asked.front_mut() else {
+            let Some(Asked { what: What::Get(stream), .. }) = conn.asked.front_mut() else {
                 return self.lose(now, id, Lost::OutOfTurn, net);
             };
             let before = bytes.len();
-            let came = arriving.handle_bytes(&mut bytes);
+            let came = stream.handle_bytes(&mut bytes);
             let taken = before.saturating_sub(bytes.len());
-            file.received = file.received.saturating_add(taken as u64);
+            *received = received.saturating_add(taken as u64);
             match came {
                 Ok(None) => {}
-                Ok(Some(Proved::Hashes(nodes))) => {
-                    if let Step::Proving(proving) = &mut file.step {
-                        let nodes = nodes.into_iter().flatten();
-                        proving.known.extend(nodes.filter(|(node, _)| {
-                            node.groups() == 1 && proving.asked.contains(&node.start())
-                        }));
+                Ok(Some(proved)) => {
+                    let content = matches!(proved, Proved::Group(..));
+                    arrival.handle_proved(proved, net);
+                    if content {
+                        self.handle_group(now, net);
                     }
                 }
-                Ok(Some(Proved::Group(node, content))) => {
-                    self.handle_group(now, node, content, net);
-                }
-                Err(error) => return self.wrong(now, id, error, net),
+                Err(error) => return self.wrong(now, error, net),
             }
         }
-        self.read(net);
     }
 
-    fn handle_group(&mut self, now: Now, node: Node, content: BytesMut, net: &mut Net<Session>) {
-        let Some(File { part: Some(part), .. }) = &mut self.file else { return };
-        part.write(node.offset(), content.freeze(), net);
-        let full = !part.has_room();
+    fn handle_group(&mut self, now: Now, net: &mut Net<Session>) {
         self.tries = 0;
-        let Some(file) = &mut self.file else { return };
-        file.left = file.left.saturating_sub(1);
-        file.proved = file.proved.saturating_add(node.len());
-        if let (true, Some(file)) = (self.may_tell(now), &self.file) {
-            let (name, proved, size) = (file.task.name.clone(), file.proved, file.size);
+        let may_tell = self.may_tell(now);
+        let Some(File { task, arrival: Some(arrival), .. }) = &self.file else { return };
+        let full = arrival.is_full();
+        let (proved, size) = (arrival.proved(), arrival.goal().size);
+        if may_tell {
+            let name = task.name.clone();
             self.report(FetchReport::Progress { name, proved, size });
         }
         if full {
@@ -787,287 +737,54 @@ impl Fetch {
     }
 
     /// What came is not what was told.
-    fn wrong(&mut self, now: Now, id: ConnId, error: TreeError, net: &mut Net<Session>) {
+    fn wrong(&mut self, now: Now, error: TreeError, net: &mut Net<Session>) {
         let Some(file) = &mut self.file else { return };
         file.changes = file.changes.saturating_add(1);
         if file.changes > CHANGES {
             return self.fail(now, FetchError::Wrong(error), net);
         }
         // What the others bring may be wrong as well, and the hash another by now.
-        self.lost = Lost::Wrong(error);
-        let _ = id;
         self.lose_all(now, Lost::Wrong(error), net);
     }
 
     fn handle_done(&mut self, now: Now, net: &mut Net<Session>) {
-        match self.file.as_ref().map(|file| &file.step) {
-            Some(Step::Proving(_)) => self.prove(now, net),
-            Some(Step::Getting) => self.get(now, net),
-            _ => {}
-        }
+        let Some(File { arrival: Some(arrival), .. }) = &mut self.file else { return };
+        let event = arrival.handle_end(net);
+        self.handle_arrival(now, event, net);
+        self.get(now, net);
     }
 
     // What the host says.
 
-    fn handle_local(&mut self, now: Now, reply: &Reply<'_>, net: &mut Net<Session>) {
-        let root = self.config.root;
-        let Some(file) = &mut self.file else { return };
-        file.request = None;
-        match (&mut file.step, *reply) {
-            (Step::Looking, Reply::Failed(Failure::NotFound)) => self.folders(now, 0, false, net),
-            (Step::Looking, Reply::Found(metadata)) => {
-                if metadata.kind != FileKind::File || metadata.len != file.size {
-                    return self.taken(now, net);
-                }
-                let hasher = Box::new(NodeHasher::new(Node::root(file.size)));
-                file.step = Step::Comparing { file: None, hasher };
-                let (path, mode) = (path(&file.task.local), OpenMode::Read);
-                file.ask(Effect::Open { root, path, mode }, net);
+    fn handle_arrival(&mut self, now: Now, event: Option<ArrivalEvent>, net: &mut Net<Session>) {
+        let Some(File { task, arrival: Some(arrival), .. }) = &self.file else { return };
+        let (name, size) = (task.name.clone(), arrival.goal().size);
+        match event {
+            Some(ArrivalEvent::StartedAnew) => self.report(FetchReport::StartedAnew(name)),
+            Some(ArrivalEvent::Wanting) => self.get(now, net),
+            Some(ArrivalEvent::Begun { resumed }) => {
+                self.report(FetchReport::Begun { name, size, resumed });
+                self.get(now, net);
             }
-            (Step::Comparing { file: opened, hasher }, Reply::Opened { file: id, .. }) => {
-                *opened = Some(id);
-                let effect = read(id, 0, hasher.due());
-                file.ask(effect, net);
+            Some(ArrivalEvent::Room) => {
+                self.heard = now.mono;
+                self.go(net);
+                self.get(now, net);
             }
-            (Step::Comparing { file: Some(id), hasher }, Reply::Read(bytes)) => {
-                let id = *id;
-                hasher.handle_content(bytes);
-                let due = hasher.due();
-                if due > 0 && !bytes.is_empty() {
-                    let effect = read(id, file.size.saturating_sub(due), due);
-                    return file.ask(effect, net);
-                }
-                let same = hasher.hash() == Some(file.hash);
-                file.step = Step::Confirming;
-                net.release(id, None);
-                if !same {
-                    return self.taken(now, net);
-                }
-                // An attempt that died may have given it its name, and no more.
-                let path = file.task.local.parent().to_owned();
-                file.ask(Effect::SyncFolder { root, path }, net);
-            }
-            (Step::Folders { taken, only }, Reply::Done | Reply::Failed(Failure::Exists)) => {
-                let (taken, only) = (taken.saturating_add(1), *only);
-                self.folders(now, taken, only, net);
-            }
-            (Step::Confirming, Reply::Done) => self.saved(now, net),
-            (Step::Tidying { turns }, Reply::Listed(entries)) => {
-                let turns = turns.saturating_add(1);
-                let ours = tag_of(&file.hash);
-                for entry in entries {
-                    let tag = file.task.local.tag_of(&entry.name).filter(|tag| *tag != ours);
-                    let old = tag.and_then(|tag| file.task.local.part(tag).ok());
-                    file.old.extend(old.filter(|_| entry.metadata.kind == FileKind::File));
-                }
-                match entries.last() {
-                    Some(last) if turns < LIST_TURNS => {
-                        file.step = Step::Tidying { turns };
-                        let (path, after) =
-                            (file.task.local.parent().to_owned(), last.name.clone());
-                        file.ask(Effect::List { root, path, after }, net);
-                    }
-                    _ => {
-                        if !file.old.is_empty() && file.changes == 0 {
-                            let name = file.task.name.clone();
-                            self.report(FetchReport::StartedAnew(name));
-                        }
-                        self.open(now, net);
-                    }
-                }
-            }
-            (Step::Opening, Reply::Opened { file: id, metadata }) if metadata.len > file.size => {
-                // More than there can be: nothing of it is worth its proof.
-                net.release(id, None);
-                file.step = Step::Removing;
-                if let Some(part) = file.part_path() {
-                    file.ask(Effect::Remove { root, path: path(&part) }, net);
-                }
-            }
-            (Step::Opening | Step::Creating, Reply::Opened { file: id, metadata }) => {
-                self.opened(now, id, metadata.len, net);
-            }
-            (Step::Opening, Reply::Failed(Failure::NotFound)) | (Step::Removing, Reply::Done) => {
-                file.step = Step::Creating;
-                if let Some(part) = file.part_path() {
-                    let (path, mode) = (path(&part), OpenMode::CreateNew);
-                    file.ask(Effect::Open { root, path, mode }, net);
-                }
-            }
-            (Step::Proving(proving), Reply::Read(bytes)) => {
-                if let Some((node, hash)) = proving.known.pop_front() {
-                    let mut hasher = NodeHasher::new(node);
-                    hasher.handle_content(bytes);
-                    if hasher.hash() == Some(hash) {
-                        file.proved = file.proved.saturating_add(node.len());
-                    } else {
-                        proving.missing.add(node.start()..node.end());
-                    }
-                }
-                self.read(net);
-                self.prove(now, net);
-            }
-            (step, Reply::Failed(failure)) => {
-                let stage = match step {
-                    Step::Confirming => Stage::SyncFolder,
-                    Step::Looking | Step::Comparing { .. } | Step::Tidying { .. } => Stage::Look,
-                    _ => Stage::Create,
-                };
+            Some(ArrivalEvent::Saved) => self.saved(now, net),
+            Some(ArrivalEvent::Failed(stage, failure)) => {
                 self.fail(now, FetchError::NotSaved(stage, failure), net);
             }
-            _ => {
-                let why = FetchError::NotSaved(Stage::Look, Failure::Unsupported);
-                self.fail(now, why, net);
-            }
+            Some(ArrivalEvent::Left) | None => {}
         }
     }
 
-    /// There is something of that name, and not this content.
-    fn taken(&mut self, now: Now, net: &mut Net<Session>) {
-        if self.config.replace {
-            self.folders(now, 0, false, net);
-        } else {
-            let why = FetchError::NotSaved(Stage::Look, Failure::Exists);
-            self.fail(now, why, net);
-        }
-    }
-
-    /// Makes the folders of a name, all of it if it is a folder itself, and makes their names
-    /// durable; the first `taken` steps of that are taken.
-    fn folders(&mut self, now: Now, taken: usize, only: bool, net: &mut Net<Session>) {
-        let Some(file) = &mut self.file else { return };
-        let local = file.task.local.as_str();
-        let folder = if only { local } else { file.task.local.parent() };
-        let root = self.config.root;
-        if folder != self.made {
-            // Each is made, and then its name in the one above: two steps.
-            let ends = folder.match_indices('/').map(|(at, _)| at);
-            let mut ends = ends.chain((!folder.is_empty()).then_some(folder.len()));
-            let next = ends.nth(taken / 2).and_then(|end| folder.get(..end)).map(ToOwned::to_owned);
-            if let Some(path) = next {
-                file.step = Step::Folders { taken, only };
-                let above = path.rsplit_once('/').map_or("", |(above, _)| above).to_owned();
-                return match taken % 2 {
-                    0 => file.ask(Effect::CreateFolder { root, path }, net),
-                    _ => file.ask(Effect::SyncFolder { root, path: above }, net),
-                };
-            }
-            self.made = folder.to_owned();
-        }
-        if only {
-            self.file = None;
-            return self.next(now, net);
-        }
-        file.step = Step::Tidying { turns: 0 };
-        let path = file.task.local.parent().to_owned();
-        file.ask(Effect::List { root, path, after: String::new() }, net);
-    }
-
-    fn open(&mut self, now: Now, net: &mut Net<Session>) {
-        let root = self.config.root;
-        let Some(file) = &mut self.file else { return };
-        file.step = Step::Opening;
-        match file.part_path() {
-            Some(part) => {
-                let (path, mode) = (path(&part), OpenMode::Update);
-                file.ask(Effect::Open { root, path, mode }, net);
-            }
-            None => {
-                let why = FetchError::NotSaved(Stage::Create, Failure::Unsupported);
-                self.fail(now, why, net);
-            }
-        }
-    }
-
-    /// The partial file is open and holds so many bytes.
-    fn opened(&mut self, now: Now, id: FileId, len: u64, net: &mut Net<Session>) {
-        let Some(file) = &mut self.file else { return };
-        let top = Node::root(file.size);
-        let whole = len == file.size;
-        let groups = if whole { top.groups() } else { len.checked_div(GROUP).unwrap_or(0) };
-        let mut proving = Proving {
-            file: id,
-            groups,
-            asked: 0..0,
-            known: VecDeque::new(),
-            missing: Ranges::none(file.size),
-        };
-        proving.missing.add(groups..u64::MAX);
-        if groups == 1 && top.groups() == 1 {
-            // The one hash is known. Of an empty file too: nothing is read, and that is hashed.
-            proving.asked = 0..1;
-            proving.known.push_back((top, file.hash));
-        }
-        file.step = Step::Proving(proving);
-        self.read(net);
-        self.prove(now, net);
-    }
-
-    /// Reads the next group of the partial file whose hash is known.
-    fn read(&mut self, net: &mut Net<Session>) {
-        let Some(file) = &mut self.file else { return };
-        let Step::Proving(proving) = &file.step else { return };
-        let Some((node, _)) = proving.known.front().filter(|_| file.request.is_none()) else {
-            return;
-        };
-        let effect = read(proving.file, node.offset(), node.len());
-        file.ask(effect, net);
-    }
-
-    /// Asks for the hashes of the next groups, or gets what turned out to be missing.
-    fn prove(&mut self, now: Now, net: &mut Net<Session>) {
-        let (tag, main) = (self.tag(), self.main());
-        let waits = self.conns.values().any(|conn| !conn.asked.is_empty());
-        let Some(file) = &mut self.file else { return };
-        let Step::Proving(proving) = &mut file.step else { return };
-        if !proving.known.is_empty() || file.request.is_some() || waits {
-            return;
-        }
-        if proving.asked.end < proving.groups {
-            let Some(main) = main else { return };
-            let from = proving.asked.end;
-            proving.asked = from..from.saturating_add(PROVED).min(proving.groups);
-            let mut ranges = Ranges::none(file.size);
-            ranges.add(proving.asked.clone());
-            let (hash, size, name) = (file.hash, file.size, file.task.name.clone());
-            let list = RangeBytes::new(ranges.bytes());
-            let arriving = Arriving::hashes(hash, ranges);
-            let (content, name, ranges) = (false, name.as_str(), list.list());
-            let get = Get { tag, content, hash, size, name, ranges };
-            return self.ask(now, main, What::Get(Box::new(arriving)), &Message::Get(get), net);
-        }
-        let id = proving.file;
-        file.todo = proving.missing.groups().iter().cloned().collect();
-        file.left = file
-            .todo
-            .iter()
-            .fold(0, |left: u64, range| left.saturating_add(range.end.saturating_sub(range.start)));
-        // What is missing may be a little more than what was found wrong.
-        file.proved = file.size.saturating_sub(proving.missing.content());
-        file.step = Step::Getting;
-        let Some(part) = file.part_path() else { return };
-        let (root, local) = (self.config.root, file.task.local.clone());
-        let tags = self.seed.stream(0);
-        file.part = Some(Part::resume(root, local, self.config.replace, part, id, tags));
-        let (name, size, resumed) = (file.task.name.clone(), file.size, file.proved);
-        self.report(FetchReport::Begun { name, size, resumed });
-        self.get(now, net);
-    }
-
-    /// Asks for what is missing, over all connections; saves the file if nothing is.
+    /// Asks for what is missing, over all connections.
     fn get(&mut self, now: Now, net: &mut Net<Session>) {
-        let Some(file) = &mut self.file else { return };
-        if !matches!(file.step, Step::Getting) || self.paused {
+        let Some(File { step: Step::Arriving, arrival: Some(arrival), .. }) = &mut self.file else {
             return;
-        }
-        if file.left == 0 {
-            file.step = Step::Saving;
-            if let Some(part) = &mut file.part {
-                part.finish(net);
-            }
-            return;
-        }
-        let pieces = file.todo.iter().fold(0, |sum: u64, range| {
+        };
+        let pieces = arrival.unasked().fold(0, |sum: u64, range| {
             sum.saturating_add(range.end.saturating_sub(range.start).div_ceil(PIECE))
         });
         let useful = usize::try_from(pieces).unwrap_or(self.jobs).min(self.jobs);
@@ -1090,59 +807,31 @@ impl Fetch {
 
     fn get_piece(&mut self, now: Now, id: ConnId, net: &mut Net<Session>) {
         let tag = self.tag();
-        let Some(file) = &mut self.file else { return };
-        let mut ranges = Ranges::none(file.size);
-        let mut room = PIECE;
-        while let Some(range) = file.todo.pop_front().filter(|_| room > 0) {
-            let end = range.end.min(range.start.saturating_add(room));
-            room = room.saturating_sub(end.saturating_sub(range.start));
-            ranges.add(range.start..end);
-            if end < range.end {
-                file.todo.push_front(end..range.end);
-                break;
-            }
-            if room == 0 {
-                break;
-            }
-        }
-        if ranges.is_empty() {
-            return;
-        }
-        let (hash, size, name) = (file.hash, file.size, file.task.name.clone());
-        let list = RangeBytes::new(ranges.bytes());
-        let arriving = Arriving::content(hash, ranges);
-        let (content, name, ranges) = (true, name.as_str(), list.list());
+        let Some(File { task, arrival: Some(arrival), .. }) = &mut self.file else { return };
+        let Some(want) = arrival.poll_want(PIECE) else { return };
+        let Goal { size, hash, .. } = *arrival.goal();
+        let (name, list) = (task.name.clone(), RangeBytes::new(want.ranges().bytes()));
+        let stream = Box::new(Stream::new(hash, &want));
+        let (content, name, ranges) = (want.content(), name.as_str(), list.list());
         let get = Get { tag, content, hash, size, name, ranges };
-        self.ask(now, id, What::Get(Box::new(arriving)), &Message::Get(get), net);
+        self.ask(now, id, What::Get(stream), &Message::Get(get), net);
     }
 }
 
 impl File {
     fn new(task: Task) -> Self {
-        Self {
-            task,
-            step: Step::Asking,
-            request: None,
-            size: 0,
-            hash: Hash([0; 32]),
-            part: None,
-            todo: VecDeque::new(),
-            left: 0,
-            proved: 0,
-            received: 0,
-            changes: 0,
-            named: false,
-            old: BTreeSet::new(),
-        }
+        let step = Step::Asking;
+        Self { task, step, arrival: None, received: 0, changes: 0, named: false }
     }
 
-    fn ask(&mut self, effect: Effect, net: &mut Net<Session>) {
-        self.request = Some(net.request(effect));
+    /// Whether content is asked for.
+    fn is_getting(&self) -> bool {
+        self.arrival.as_ref().is_some_and(|arrival| arrival.has_begun() && !arrival.is_saving())
     }
 
-    /// Where it is written before it is whole: each content has a place of its own.
-    fn part_path(&self) -> Option<SafeName> {
-        self.task.local.part(tag_of(&self.hash)).ok()
+    /// Whether the server is not needed any more.
+    fn is_saving(&self) -> bool {
+        self.arrival.as_ref().is_some_and(|arrival| arrival.is_saving())
     }
 }
 
@@ -1194,36 +883,32 @@ impl Service<Session> for Fetch {
     }
 
     fn handle_reply(&mut self, now: Now, id: RequestId, reply: Reply<'_>, net: &mut Net<Session>) {
-        let mut left = None;
-        for (at, part) in self.leaving.iter_mut().enumerate() {
-            if let Some(PartEvent::Left | PartEvent::Failed(..)) =
-                part.handle_reply(id, &reply, net)
-            {
-                left = Some(at);
-            }
-        }
-        if let Some(at) = left {
-            self.leaving.remove(at);
-            if self.ending {
-                self.end(net);
-            }
+        let mut left = false;
+        self.leaving.retain_mut(|arrival| {
+            let over = arrival.handle_reply(id, &reply, net).is_some();
+            left |= over;
+            !over
+        });
+        if left && self.ending {
+            self.end(net);
         }
         let Some(file) = &mut self.file else { return };
-        if file.request == Some(id) {
-            return self.handle_local(now, &reply, net);
-        }
-        let event = file.part.as_mut().and_then(|part| part.handle_reply(id, &reply, net));
-        match event {
-            Some(PartEvent::Saved) => self.saved(now, net),
-            Some(PartEvent::Failed(stage, failure)) => {
-                self.fail(now, FetchError::NotSaved(stage, failure), net);
+        match &mut file.step {
+            Step::Making { folders, request } if *request == id => {
+                if !folders.takes(&reply) {
+                    let failure =
+                        if let Reply::Failed(failure) = reply { failure } else { UNEXPECTED };
+                    let why = FetchError::NotSaved(Stage::Create, failure);
+                    return self.fail(now, why, net);
+                }
+                let folders = core::mem::replace(folders, Folders::new(self.config.root, ""));
+                self.make(now, folders, net);
             }
-            Some(PartEvent::Ready | PartEvent::Room) => {
-                self.heard = now.mono;
-                self.go(net);
-                self.get(now, net);
+            _ => {
+                let Some(arrival) = &mut file.arrival else { return };
+                let event = arrival.handle_reply(id, &reply, net);
+                self.handle_arrival(now, event, net);
             }
-            Some(PartEvent::Left) | None => {}
         }
     }
 
@@ -1233,7 +918,7 @@ impl Service<Session> for Fetch {
                 self.failed = self.failed.saturating_add(self.tasks.clear());
                 match &self.file {
                     // It is whole, and soon has its name.
-                    Some(File { step: Step::Saving, .. }) => {}
+                    Some(file) if file.is_saving() => {}
                     Some(_) => self.fail(now, FetchError::Interrupted, net),
                     None => self.end(net),
                 }
@@ -1263,79 +948,8 @@ impl Service<Session> for Fetch {
     }
 }
 
-/// What comes of a GET.
-#[derive(Debug)]
-struct Arriving {
-    ranges: Ranges,
-    verifier: Verifier,
-    /// The beginning of a pair, or of a group.
-    held: BytesMut,
-    /// The first group that is not proved.
-    next: u64,
-}
-
-/// What a stream has proved.
-#[derive(Debug)]
-enum Proved {
-    Hashes(Beside),
-    Group(Node, BytesMut),
-}
-
-impl Arriving {
-    fn content(hash: Hash, ranges: Ranges) -> Self {
-        let verifier = Verifier::new(hash, ranges.clone());
-        Self { ranges, verifier, held: BytesMut::new(), next: 0 }
-    }
-
-    fn hashes(hash: Hash, ranges: Ranges) -> Self {
-        let verifier = Verifier::hashes(hash, ranges);
-        let ranges = Ranges::none(0);
-        Self { ranges, verifier, held: BytesMut::new(), next: 0 }
-    }
-
-    /// Takes some of `bytes`, at most up to what is then proved.
-    fn handle_bytes(&mut self, bytes: &mut &[u8]) -> Result<Option<Proved>, TreeError> {
-        let due = match self.verifier.due() {
-            Due::Pair => PAIR.saturating_sub(self.held.len()),
-            Due::Content { len, .. } => usize::try_from(len).unwrap_or(usize::MAX),
-            Due::End => return Err(TreeError::TooLong),
-        };
-        let (taken, rest) = bytes.split_at_checked(due).unwrap_or((bytes, &[]));
-        *bytes = rest;
-        self.held.extend_from_slice(taken);
-        if let Due::Content { .. } = self.verifier.due() {
-            let Some(node) = self.verifier.handle_content(taken)? else { return Ok(None) };
-            self.next = node.end();
-            return Ok(Some(Proved::Group(node, self.held.split())));
-        }
-        let Some(pair) = self.held.first_chunk::<PAIR>() else { return Ok(None) };
-        let beside = self.verifier.handle_pair(pair)?;
-        self.held.clear();
-        Ok(Some(Proved::Hashes(beside)))
-    }
-
-    /// Groups that did not come.
-    fn missing(&self) -> impl Iterator<Item = Range<u64>> + '_ {
-        let clipped =
-            self.ranges.groups().iter().map(|range| range.start.max(self.next)..range.end);
-        clipped.filter(|range| range.start < range.end)
-    }
-}
+/// Of a host that answers something else than was asked for.
+const UNEXPECTED: Failure = Failure::Unsupported;
 
 /// For names that were judged before.
 const ANY: Policy = Policy { dot_names: true, hyphen: true };
-
-/// Which content a partial file is meant for; that it holds it is not believed.
-fn tag_of(hash: &Hash) -> u16 {
-    let [a, b, ..] = hash.0;
-    u16::from_be_bytes([a, b])
-}
-
-fn path(name: &SafeName) -> String {
-    name.as_str().into()
-}
-
-fn read(file: FileId, offset: u64, len: u64) -> Effect {
-    let len = u32::try_from(len).map_or(READ, |len| len.min(READ));
-    Effect::Read { file, offset, len }
-}

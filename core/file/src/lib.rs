@@ -13,7 +13,7 @@
 //!
 //! ```
 //! use semfio_file::{Fetch, FetchConfig, FetchReport, Repository, RepositoryConfig};
-//! use semfio_machine::{NetLimits, RootId, Seed, Shard, Target};
+//! use semfio_machine::{NetLimits, RootId, Shard, Target};
 //! use semfio_path::{Policy, SafeName};
 //! use semfio_sim::Network;
 //!
@@ -33,7 +33,7 @@
 //!     policy: Policy::default(),
 //!     retries: 10,
 //! };
-//! let client = Fetch::new(config, &Seed::from_u64(1));
+//! let client = Fetch::new(config);
 //! let client = net.add([10, 0, 0, 2].into(), Shard::new(client, NetLimits::default()));
 //! net.disk_mut(client).put_folder(RootId(0), "");
 //!
@@ -52,6 +52,7 @@
 
 extern crate alloc;
 
+mod arrival;
 mod course;
 mod fetch;
 mod get;

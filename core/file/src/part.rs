@@ -17,6 +17,7 @@
 //! | any | a failure | Over | `Failed` |
 //! | Writing, Syncing | a failure, and it shall not be kept | Removing | REMOVE, then `Failed` |
 //! | Creating, Writing | `leave`, and all is written | Over | `Left` |
+//! | Creating, Writing | `leave`, not to be kept, and all is written | Removing | REMOVE, then `Left` |
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -73,7 +74,8 @@ pub(crate) struct Part {
     /// Whether a part that cannot be written on is worth keeping.
     keep: bool,
     part: SafeName,
-    tags: Rng,
+    /// Of those that are tried; one that is resumed has its own.
+    tags: Option<Rng>,
     tries: u32,
     state: State,
     file: Option<FileId>,
@@ -102,6 +104,7 @@ enum Next {
     Write,
     Finish,
     Leave,
+    Discard,
 }
 
 /// What became of it.
@@ -136,7 +139,7 @@ impl Part {
             replace,
             keep,
             part,
-            tags,
+            tags: Some(tags),
             tries: 0,
             state: State::Creating,
             file: None,
@@ -157,7 +160,6 @@ impl Part {
         replace: bool,
         part: SafeName,
         file: FileId,
-        tags: Rng,
     ) -> Self {
         Self {
             root,
@@ -165,7 +167,7 @@ impl Part {
             replace,
             keep: true,
             part,
-            tags,
+            tags: None,
             tries: 0,
             state: State::Writing,
             file: Some(file),
@@ -206,11 +208,11 @@ impl Part {
         }
     }
 
-    /// Nothing more will be written, and it gets no name: it stays as it is. Whether that is so
-    /// already; if not, `Left` follows.
-    pub(crate) fn leave<M: StreamMachine>(&mut self, net: &mut Net<M>) -> bool {
+    /// Nothing more will be written, and it gets no name: it stays as it is, or is removed. Whether
+    /// that is so already; if not, `Left` follows.
+    pub(crate) fn leave<M: StreamMachine>(&mut self, keep: bool, net: &mut Net<M>) -> bool {
         if self.next == Next::Write {
-            self.next = Next::Leave;
+            self.next = if keep { Next::Leave } else { Next::Discard };
             self.go_on(net);
         }
         self.state == State::Over
@@ -283,6 +285,10 @@ impl Part {
                 self.release(net);
                 return Some(self.over());
             }
+            (Next::Discard, Some(_)) => {
+                self.release(net);
+                self.remove(net);
+            }
         }
         None
     }
@@ -299,7 +305,8 @@ impl Part {
             State::Over => return None,
         };
         if failure == Failure::Exists && stage == Stage::Create && self.tries < TRIES {
-            if let Ok(part) = self.name.part(tag(&mut self.tags)) {
+            let part = self.tags.as_mut().and_then(|tags| self.name.part(tag(tags)).ok());
+            if let Some(part) = part {
                 self.tries = self.tries.saturating_add(1);
                 self.part = part;
                 self.open(net);
@@ -316,10 +323,14 @@ impl Part {
         if self.keep || !matches!(stage, Stage::Write | Stage::Sync) {
             return Some(self.over());
         }
+        self.remove(net);
+        None
+    }
+
+    fn remove<M: StreamMachine>(&mut self, net: &mut Net<M>) {
         self.state = State::Removing;
         let (root, path) = (self.root, path(&self.part));
         self.ask(0, Effect::Remove { root, path }, net);
-        None
     }
 
     fn over(&mut self) -> PartEvent {

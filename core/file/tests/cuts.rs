@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use semfio_file::{Fetch, FetchConfig, FetchReport, Repository, RepositoryConfig, Session};
-use semfio_machine::{NetLimits, RootId, Seed, Shard, Target};
+use semfio_machine::{NetLimits, RootId, Shard, Target};
 use semfio_path::{Policy, SafeName, is_part};
 use semfio_sim::{Disk, DiskConfig, LinkConfig, Network, ShardId};
 
@@ -40,7 +40,6 @@ fn content(seed: u64, len: usize) -> Vec<u8> {
 
 struct World {
     net: Network,
-    seed: u64,
     disk: Option<Disk>,
     server: Option<ServerId>,
     files: Vec<(&'static str, Vec<u8>)>,
@@ -67,7 +66,7 @@ impl World {
         let files = vec![file("f/one"), file("f/two")];
         let mut disk = Disk::default();
         disk.put_folder(ROOT, "");
-        (Self { net, seed, disk: Some(disk), server: None, files, former: Vec::new() }, dice)
+        (Self { net, disk: Some(disk), server: None, files, former: Vec::new() }, dice)
     }
 
     fn serve(&mut self) {
@@ -91,7 +90,7 @@ impl World {
             policy: Policy::default(),
             retries: 6,
         };
-        let service = Fetch::new(config, &Seed::from_u64(self.seed));
+        let service = Fetch::new(config);
         let client = self.net.add(CLIENT, Shard::new(service, NetLimits::default()));
         *self.net.disk_mut(client) = self.disk.take().unwrap();
         client

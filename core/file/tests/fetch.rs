@@ -8,7 +8,7 @@ use semfio_file::{
     Fetch, FetchConfig, FetchError, FetchMessage, FetchReport, Lost, Repository, RepositoryConfig,
     Session, Stage,
 };
-use semfio_machine::{Failure, NetLimits, Now, RootId, Seed, Shard, Target};
+use semfio_machine::{Failure, NetLimits, Now, RootId, Shard, Target};
 use semfio_path::{Policy, SafeName, is_part};
 use semfio_sim::{Disk, DiskConfig, LinkConfig, Network, ShardId};
 
@@ -49,7 +49,7 @@ fn config(names: &[&str]) -> FetchConfig {
 }
 
 fn fetch(net: &mut Network, config: FetchConfig) -> ClientId {
-    let service = Fetch::new(config, &Seed::from_u64(1));
+    let service = Fetch::new(config);
     let client = net.add(CLIENT, Shard::new(service, NetLimits::default()));
     net.disk_mut(client).put_folder(ROOT, "");
     client

@@ -12,7 +12,7 @@ use semfio_file::wire::{
 use semfio_file::{
     Fetch, FetchConfig, FetchError, FetchReport, IDLE, Lost, Repository, RepositoryConfig, Session,
 };
-use semfio_machine::{NetLimits, RootId, Seed, Shard, Target};
+use semfio_machine::{NetLimits, RootId, Shard, Target};
 use semfio_path::{Policy, SafeName};
 use semfio_sim::{Network, PeerId, ShardId};
 
@@ -252,7 +252,7 @@ fn fetch_from(lie: Lie, content: &[u8]) -> (Vec<FetchReport>, Vec<String>, Optio
         policy: Policy::default(),
         retries: 20,
     };
-    let service = Fetch::new(config, &Seed::from_u64(1));
+    let service = Fetch::new(config);
     let client = net.add(CLIENT, Shard::new(service, NetLimits::default()));
     net.disk_mut(client).put_folder(ROOT, "");
     for _ in 0..10_000 {
@@ -422,7 +422,7 @@ fn a_listing_that_lies_writes_nothing() {
             policy: Policy::default(),
             retries: 0,
         };
-        let service = Fetch::new(config, &Seed::from_u64(1));
+        let service = Fetch::new(config);
         let client = net.add(CLIENT, Shard::new(service, NetLimits::default()));
         net.disk_mut(client).put_folder(ROOT, "");
         net.run_for(Duration::from_millis(1)).unwrap();

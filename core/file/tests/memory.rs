@@ -13,7 +13,7 @@ use semfio_file::wire::{
 use semfio_file::{Fetch, FetchConfig, FetchReport, Repository, RepositoryConfig, Session};
 use semfio_machine::{
     Action, Chunk, ConnId, Effect, Entry, Failure, FileId, FileKind, Instant, Metadata, NetLimits,
-    Now, OpenMode, OwnedReply, Peer, RequestId, RootId, Seed, Service, Shard, Target, UnixTime,
+    Now, OpenMode, OwnedReply, Peer, RequestId, RootId, Service, Shard, Target, UnixTime,
 };
 use semfio_path::{Policy, SafeName};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -176,7 +176,7 @@ fn both_sides_hold_less_than_8_mib_together_whatever_the_file() {
         policy: Policy::default(),
         retries: 0,
     };
-    let mut client = Side::new(Fetch::new(config, &Seed::from_u64(1)));
+    let mut client = Side::new(Fetch::new(config));
     client.shard.handle_timeout(now);
     client.act();
     let mine = client.dialled[0];
@@ -455,7 +455,7 @@ fn a_client_holds_little_whatever_its_server_says() {
             policy: Policy::default(),
             retries: 5,
         };
-        let mut client = Side::new(Fetch::new(config, &Seed::from_u64(seed)));
+        let mut client = Side::new(Fetch::new(config));
         client.len = SMALL;
         let mut conns: BTreeMap<ConnId, (Asked, BytesMut)> = BTreeMap::new();
         let mut none = 0;
