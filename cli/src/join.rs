@@ -29,7 +29,7 @@ use crate::output::{
     print_bytes, print_line,
 };
 use crate::passphrase::PassphraseArgs;
-use crate::record::{self, Spoken};
+use crate::record::{self, Secrets, Spoken};
 use crate::runtime::Host;
 use crate::signals::{self, Interrupted};
 
@@ -75,27 +75,27 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
             };
             return Err(refused(what).hint(format!("leave out {flag}, or the passphrase")));
         }
-        if common.record.is_some() {
-            let what = "a sealed conversation is not recorded".to_owned();
-            return Err(refused(what).hint("leave out --record"));
-        }
     }
-    let passphrase = args.passphrase.read()?;
+    let draw = || seed::draw().map_err(|error| Failed::new(NETWORK, error));
+    let secrets = match args.passphrase.read()? {
+        Some(passphrase) => Some(Secrets { passphrase, vaults: draw()? }),
+        None => None,
+    };
     let server = args.server.to_string();
     let config = ParticipantConfig::new(args.server, dialect, &nick, &args.room);
-    let draw = || seed::draw().map_err(|error| Failed::new(NETWORK, error));
     let seed = draw()?;
-    let participant = match passphrase {
-        Some(passphrase) => Participant::sealed(config.clone(), &seed, passphrase, &draw()?),
-        None => Participant::new(config.clone(), &seed),
+    let header =
+        record::participant_header(&config, &seed, secrets.as_ref(), common.record_secrets);
+    let participant = match secrets {
+        None => Participant::new(config, &seed),
+        Some(secrets) => {
+            let participant = secrets.participant(config, &seed);
+            let told = common.record.is_some() && !common.record_secrets;
+            if told { participant.recording() } else { participant }
+        }
     };
     let clock = Clock::start();
-    let (shard, recording) = record::shard(
-        participant,
-        record::participant_header(&config, &seed),
-        common.record.as_deref(),
-        clock,
-    )?;
+    let (shard, recording) = record::shard(participant, header, common.record.as_deref(), clock)?;
     let cannot = |error| Failed::because(NETWORK, "cannot join", error);
     let host = Host::new(common.runtime, shard, clock).map_err(cannot)?;
     let handle = host.handle();
@@ -340,8 +340,9 @@ impl Teller {
         }
         match &mut self.screen {
             Screen::Records(records) => {
-                let (kind, record) = as_record(&report);
-                records.print(kind, record);
+                if let Some((kind, record)) = as_record(&report) {
+                    records.print(kind, record);
+                }
             }
             Screen::Pipe => self.pipe(&report),
             Screen::Terminal(_) => self.show(&report),
@@ -462,7 +463,9 @@ impl Teller {
                 let line = format!("! {}; trying again in {seconds:.1} s", escape(why));
                 paint(LOUD, &line)
             }
-            ParticipantReport::Done(_) | ParticipantReport::Over(_) => return None,
+            ParticipantReport::Done(_)
+            | ParticipantReport::Over(_)
+            | ParticipantReport::Journal(_) => return None,
         })
     }
 
@@ -650,8 +653,10 @@ fn as_key_record(room: &str, what: &Keys) -> Value {
     }
 }
 
-fn as_record(report: &ParticipantReport) -> (&'static str, Value) {
-    match report {
+fn as_record(report: &ParticipantReport) -> Option<(&'static str, Value)> {
+    Some(match report {
+        // For the trace alone.
+        ParticipantReport::Journal(_) => return None,
         ParticipantReport::Welcome { nick, again } => {
             ("welcome", json!({ "nick": nick, "again": again }))
         }
@@ -709,5 +714,5 @@ fn as_record(report: &ParticipantReport) -> (&'static str, Value) {
             };
             ("over", json!({ "how": how, "why": why }))
         }
-    }
+    })
 }

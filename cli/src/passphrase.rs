@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
-use semfio_keysync::Passphrase;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use zeroize::Zeroizing;
@@ -46,7 +45,7 @@ impl PassphraseArgs {
     }
 
     /// Reads it; the prompt waits for a person.
-    pub(crate) fn read(&self) -> Result<Option<Passphrase>, Failed> {
+    pub(crate) fn read(&self) -> Result<Option<Zeroizing<Vec<u8>>>, Failed> {
         let (text, place) = if let Some(path) = &self.passphrase_file {
             (from_file(path)?, format!(" in {}", path.display()))
         } else if self.passphrase {
@@ -56,11 +55,12 @@ impl PassphraseArgs {
             let Some(text) = env::var_os(VARIABLE) else { return Ok(None) };
             (Zeroizing::new(text.into_vec()), format!(" in {VARIABLE}"))
         };
-        check(&text, &place).map(Some)
+        check(&text, &place)?;
+        Ok(Some(text))
     }
 }
 
-fn check(text: &[u8], place: &str) -> Result<Passphrase, Failed> {
+fn check(text: &[u8], place: &str) -> Result<(), Failed> {
     let what = format!("the passphrase{place} cannot be used");
     let refused = |why: &str| Failed::because(USAGE, &what, why);
     if text.is_empty() {
@@ -70,7 +70,7 @@ fn check(text: &[u8], place: &str) -> Result<Passphrase, Failed> {
         let hint = "several words that nobody would guess are long enough; is it the right file?";
         return Err(refused(&format!("it has more than {MAX_PASSPHRASE} bytes")).hint(hint));
     }
-    Ok(Passphrase::new(text))
+    Ok(())
 }
 
 /// Asks at the terminal. What is typed is not shown meanwhile; a signal that ends the process makes

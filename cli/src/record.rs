@@ -7,17 +7,21 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use semfio_chat::{
-    Hub, HubConfig, HubMessage, LogLimits, Participant, ParticipantConfig, ParticipantMessage,
-    Reports, SlowPolicy,
+    Hub, HubConfig, HubMessage, Journaled, LogLimits, Participant, ParticipantConfig,
+    ParticipantMessage, Reports, SlowPolicy,
 };
 use semfio_frame::Dialect;
+use semfio_keysync::Passphrase;
 use semfio_machine::{
     Closed, ConnId, Deadline, Net, NetLimits, Now, Peer, Reply, RequestId, Seed, Service, Shard,
     StreamMachine, Target,
 };
 use semfio_runtime_os::Clock;
-use semfio_trace::{Header, Recorded, Recorder};
+use semfio_trace::{Event, Header, Reader, Recorded, Recorder};
+use zeroize::Zeroizing;
 
 use crate::chat::dialect_name;
 use crate::failed::{Failed, NEGATIVE, USAGE};
@@ -26,6 +30,13 @@ use crate::failed::{Failed, NEGATIVE, USAGE};
 pub(crate) const HUB: &str = "chat.hub";
 pub(crate) const PARTICIPANT: &str = "chat.participant";
 pub(crate) const ECHO: &str = "echo";
+
+/// Whether a participant has a passphrase,
+const SEALED: &str = "sealed";
+/// and if the trace holds secrets, which, in base64url,
+const PASSPHRASE: &str = "passphrase";
+/// and the seed of its vaults, likewise.
+const VAULTS: &str = "vaults";
 
 /// A message of a service, in a form a trace can hold.
 #[derive(Debug)]
@@ -224,8 +235,26 @@ pub(crate) fn hub_header(config: &HubConfig, seed: &Seed) -> Header {
     header(HUB, "server", fields, Some(seed))
 }
 
-/// The header of a participant's trace.
-pub(crate) fn participant_header(config: &ParticipantConfig, seed: &Seed) -> Header {
+/// What a participant's keys come from.
+pub(crate) struct Secrets {
+    pub(crate) passphrase: Zeroizing<Vec<u8>>,
+    /// Of its vaults, and of nothing else.
+    pub(crate) vaults: Seed,
+}
+
+impl Secrets {
+    pub(crate) fn participant(&self, config: ParticipantConfig, seed: &Seed) -> Participant {
+        Participant::sealed(config, seed, Passphrase::new(&self.passphrase), &self.vaults)
+    }
+}
+
+/// The header of a participant's trace; if it has secrets, the header does `with_secrets` only.
+pub(crate) fn participant_header(
+    config: &ParticipantConfig,
+    seed: &Seed,
+    secrets: Option<&Secrets>,
+    with_secrets: bool,
+) -> Header {
     let (kind, port) = match &config.target {
         Target::Address(_) => ("address", None),
         Target::Name(_, port) => ("name", Some(port)),
@@ -242,8 +271,17 @@ pub(crate) fn participant_header(config: &ParticipantConfig, seed: &Seed) -> Hea
         ("nick", config.nick.clone()),
         ("room", config.room.clone()),
         ("retries", config.retries.to_string()),
+        (SEALED, secrets.is_some().to_string()),
     ];
-    header(PARTICIPANT, "client", fields, Some(seed))
+    let mut header = header(PARTICIPANT, "client", fields, Some(seed));
+    if let (Some(secrets), true) = (secrets, with_secrets) {
+        let Secrets { passphrase, vaults } = secrets;
+        for (key, octets) in [(PASSPHRASE, &passphrase[..]), (VAULTS, vaults.as_bytes())] {
+            header.secret.insert(key.into());
+            header.config.insert(key.into(), URL_SAFE_NO_PAD.encode(octets));
+        }
+    }
+    header
 }
 
 /// The header of an echo server's trace.
@@ -297,8 +335,12 @@ pub(crate) fn hub_of(header: &Header) -> anyhow::Result<Hub> {
     Ok(Hub::new(config, seed(header)?))
 }
 
-/// The participant that a header tells of.
-pub(crate) fn participant_of(header: &Header) -> anyhow::Result<Participant> {
+/// The participant that a header tells of; `journal` is what its vaults answered, if the header has no
+/// secrets.
+pub(crate) fn participant_of(
+    header: &Header,
+    journal: impl FnOnce() -> Vec<Journaled>,
+) -> anyhow::Result<Participant> {
     let target = field(header, "target")?;
     let config = ParticipantConfig {
         target: match field(header, "target.kind")? {
@@ -316,7 +358,28 @@ pub(crate) fn participant_of(header: &Header) -> anyhow::Result<Participant> {
         room: field(header, "room")?.into(),
         retries: number(header, "retries")?,
     };
-    Ok(Participant::new(config, seed(header)?))
+    let seed = seed(header)?;
+    if !number::<bool>(header, SEALED)? {
+        return Ok(Participant::new(config, seed));
+    }
+    if !header.config.contains_key(PASSPHRASE) {
+        return Ok(Participant::replay(config, seed, journal()));
+    }
+    let passphrase = Zeroizing::new(octets(header, PASSPHRASE)?);
+    let vaults =
+        octets(header, VAULTS)?.try_into().ok().context("what its vaults come from is no seed")?;
+    Ok(Secrets { passphrase, vaults: Seed::new(vaults) }.participant(config, seed))
+}
+
+/// What the reports of a trace tell of answers, as far as it can be read.
+pub(crate) fn journal<L>(reader: Reader<L>) -> Vec<Journaled>
+where
+    L: Iterator,
+    L::Item: AsRef<[u8]>,
+{
+    let journaled =
+        |event: Event| event.report()?.strip_prefix("Journal(")?.strip_suffix(')')?.parse().ok();
+    reader.map_while(Result::ok).filter_map(journaled).collect()
 }
 
 fn seed(header: &Header) -> anyhow::Result<&Seed> {
@@ -325,6 +388,11 @@ fn seed(header: &Header) -> anyhow::Result<&Seed> {
 
 fn field<'h>(header: &'h Header, key: &str) -> anyhow::Result<&'h str> {
     Ok(header.config.get(key).with_context(|| format!("its configuration has no {key}"))?)
+}
+
+fn octets(header: &Header, key: &str) -> anyhow::Result<Vec<u8>> {
+    let octets = URL_SAFE_NO_PAD.decode(field(header, key)?);
+    octets.ok().with_context(|| format!("{key} in its configuration is no base64url"))
 }
 
 fn number<T: std::str::FromStr>(header: &Header, key: &str) -> anyhow::Result<T> {
@@ -353,7 +421,8 @@ mod tests {
             [Target::Address("[::1]:9".parse().unwrap()), Target::Name("localhost".into(), 8000)]
         {
             let config = ParticipantConfig::new(target, Dialect::Line, "ana", "sala");
-            let again = participant_of(&participant_header(&config, &seed)).unwrap();
+            let header = participant_header(&config, &seed, None, false);
+            let again = participant_of(&header, Vec::new).unwrap();
             assert_eq!(format!("{again:?}"), format!("{:?}", Participant::new(config, &seed)));
         }
         let mut planted = hub_header(&HubConfig::default(), &seed);

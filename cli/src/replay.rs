@@ -45,7 +45,8 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             replay(reader, Shard::new(Recordable(hub), limits), until)
         }
         record::PARTICIPANT => {
-            let participant = record::participant_of(&header).map_err(unusable)?;
+            let journal = || open(path).map(record::journal).unwrap_or_default();
+            let participant = record::participant_of(&header, journal).map_err(unusable)?;
             replay(reader, Shard::new(Recordable(participant), limits), until)
         }
         record::ECHO => {

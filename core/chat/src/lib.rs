@@ -41,7 +41,7 @@ pub use participant::{
     Happened, MAX_UNSENT, Outcome, Participant, ParticipantConfig, ParticipantMessage,
     ParticipantReport,
 };
-pub use sealed::{Cause, Keys};
+pub use sealed::{Cause, Journaled, Keys};
 pub use session::{
     DETECT, HELLO_WITHIN, HOLD, MAX_LINE, Session, SessionCommand, SessionError, SessionEvent,
 };

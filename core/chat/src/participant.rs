@@ -24,7 +24,7 @@ use semfio_machine::{
 
 use crate::client::{Client, ClientCommand, ClientError, ClientEvent};
 use crate::command::{HELP, Typed, parse};
-use crate::sealed::{Keys, NotSealed, SealedRooms, Token};
+use crate::sealed::{Journaled, Keys, NotSealed, SealedRooms, Token};
 use crate::text::{Folded, check_text};
 use crate::wire::{Ask, Entry, ErrorCode, Manner, Request, Response, SessionKey, What};
 
@@ -144,6 +144,8 @@ pub enum ParticipantReport {
         /// Whether it is from before: backlog or history.
         old: bool,
     },
+    /// For a trace: what a vault answered, of a participant that [records](Participant::recording).
+    Journal(Journaled),
     /// Line and raw: bytes as they came. Tokens: a text.
     Text(Vec<u8>),
     /// Tokens: something came that is none, or not under the key; how often so far.
@@ -351,6 +353,22 @@ impl Participant {
     ) -> Self {
         let sealed = Some(SealedRooms::new(passphrase, secrets));
         Self { sealed, ..Self::new(config, seed) }
+    }
+
+    /// The same, and what its vaults answer is [reported](ParticipantReport::Journal): without keys or
+    /// passphrase, and enough for a [`replay`](Self::replay).
+    pub fn recording(self) -> Self {
+        Self { sealed: self.sealed.map(SealedRooms::recording), ..self }
+    }
+
+    /// A [sealed](Self::sealed) one that has no secrets: its vaults answer what they did in a run that was
+    /// recorded.
+    pub fn replay(
+        config: ParticipantConfig,
+        seed: &Seed,
+        journal: impl IntoIterator<Item = Journaled>,
+    ) -> Self {
+        Self { sealed: Some(SealedRooms::replay(journal)), ..Self::new(config, seed) }
     }
 
     /// The name it has now.
@@ -1005,6 +1023,7 @@ impl Service<Client> for Participant {
     }
 
     fn poll_report(&mut self) -> Option<ParticipantReport> {
-        self.reports.pop_front()
+        let journal = || self.sealed.as_mut()?.poll_journal().map(ParticipantReport::Journal);
+        self.reports.pop_front().or_else(journal)
     }
 }

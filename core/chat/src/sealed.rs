@@ -10,8 +10,8 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use rand_core::RngCore;
 use semfio_keysync::{
-    KeyEvent, KeySync, KeyTransmit, Label, Message, Outer, Passphrase, Refusal, Stamped, Unopened,
-    Unsealed, Vault,
+    Answer, BadAnswer, KeyEvent, KeySync, KeyTransmit, Label, Message, Outer, Passphrase, Refusal,
+    Stamped, Unopened, Unsealed, Vault,
 };
 use semfio_machine::{Deadline, Instant, Now, Rng, Seed};
 
@@ -65,6 +65,38 @@ pub enum Cause {
     Holder(String),
 }
 
+/// What the vault of a room answered, the rooms counted as they are entered.
+///
+/// Its text, and its `Debug`, is the number of the room, a space, and the answer's text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Journaled {
+    /// Which room, from 0; one that is entered again after it was left is another.
+    pub room: u64,
+    /// The next answer of its vault.
+    pub answer: Answer,
+}
+
+impl core::fmt::Display for Journaled {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{} {}", self.room, self.answer)
+    }
+}
+
+impl core::fmt::Debug for Journaled {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        core::fmt::Display::fmt(self, f)
+    }
+}
+
+impl core::str::FromStr for Journaled {
+    type Err = BadAnswer;
+
+    fn from_str(text: &str) -> Result<Self, BadAnswer> {
+        let (room, answer) = text.split_once(' ').ok_or(BadAnswer)?;
+        Ok(Self { room: room.parse().map_err(|_| BadAnswer)?, answer: answer.parse()? })
+    }
+}
+
 /// A text as it is sent.
 #[derive(Debug)]
 pub(crate) struct Token {
@@ -86,17 +118,47 @@ pub(crate) enum NotSealed {
 /// All rooms of a participant.
 #[derive(Debug)]
 pub(crate) struct SealedRooms {
-    passphrase: Passphrase,
-    /// Of vaults' seeds. Replaced with each, so that what is left of it says nothing of keys that were drawn
-    /// before.
-    seed: Seed,
-    /// What tells holders that who enters again is the same.
-    root: Seed,
+    source: Source,
+    /// Whether answers are kept to be fetched.
+    recording: bool,
+    /// So many were entered.
+    entered: u64,
     rooms: BTreeMap<Folded, Room>,
+    /// Answers of rooms that were left.
+    journal: VecDeque<Journaled>,
+}
+
+/// Where vaults come from.
+#[derive(Debug)]
+enum Source {
+    Secrets {
+        passphrase: Passphrase,
+        /// Of their seeds. Replaced with each, so that what is left of it says nothing of keys that were
+        /// drawn before.
+        seed: Seed,
+        /// What tells holders that who enters again is the same.
+        root: Seed,
+    },
+    /// For each room what its vault answers.
+    Answers(BTreeMap<u64, Vec<Answer>>),
+}
+
+impl Source {
+    fn vault(&mut self, number: u64, room: &str) -> Vault {
+        match self {
+            Self::Secrets { passphrase, seed, root } => {
+                let mut rng = seed.stream(0);
+                *seed = draw(&mut rng);
+                Vault::new(passphrase.clone(), draw(&mut rng)).known_by(root, room)
+            }
+            Self::Answers(answers) => Vault::replay(answers.remove(&number).unwrap_or_default()),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Room {
+    number: u64,
     name: String,
     keys: KeySync,
     /// Opened by this member, and not told yet.
@@ -113,7 +175,25 @@ impl SealedRooms {
     pub(crate) fn new(passphrase: Passphrase, secrets: &Seed) -> Self {
         let mut rng = secrets.stream(0);
         let (seed, root) = (draw(&mut rng), draw(&mut rng));
-        Self { passphrase, seed, root, rooms: BTreeMap::new() }
+        Self::from_source(Source::Secrets { passphrase, seed, root }, false)
+    }
+
+    /// Rooms without secrets: they answer as they did, and tell it again.
+    pub(crate) fn replay(journal: impl IntoIterator<Item = Journaled>) -> Self {
+        let mut answers: BTreeMap<u64, Vec<Answer>> = BTreeMap::new();
+        for Journaled { room, answer } in journal {
+            answers.entry(room).or_default().push(answer);
+        }
+        Self::from_source(Source::Answers(answers), true)
+    }
+
+    fn from_source(source: Source, recording: bool) -> Self {
+        let (rooms, journal) = (BTreeMap::new(), VecDeque::new());
+        Self { source, recording, entered: 0, rooms, journal }
+    }
+
+    pub(crate) fn recording(self) -> Self {
+        Self { recording: true, ..self }
     }
 
     fn room_mut(&mut self, name: &str) -> Option<&mut Room> {
@@ -121,12 +201,14 @@ impl SealedRooms {
     }
 
     pub(crate) fn enter(&mut self, name: &str, nick: &str) {
-        let Self { passphrase, seed, root, rooms } = self;
-        rooms.entry(Folded::new(name)).or_insert_with(|| {
-            let mut rng = seed.stream(0);
-            *seed = draw(&mut rng);
-            let vault = Vault::new(passphrase.clone(), draw(&mut rng)).known_by(root, name);
+        let Self { source, recording, entered, .. } = self;
+        self.rooms.entry(Folded::new(name)).or_insert_with(|| {
+            let number = *entered;
+            *entered = number.saturating_add(1);
+            let vault = source.vault(number, name);
+            let vault = if *recording { vault.recording() } else { vault };
             Room {
+                number,
                 name: name.to_owned(),
                 keys: KeySync::new(vault, name, nick),
                 opened: false,
@@ -139,7 +221,15 @@ impl SealedRooms {
     }
 
     pub(crate) fn leave(&mut self, name: &str) {
-        self.rooms.remove(&Folded::new(name));
+        if let Some(mut room) = self.rooms.remove(&Folded::new(name)) {
+            self.journal.extend(core::iter::from_fn(|| room.poll_journal()));
+        }
+    }
+
+    /// What vaults answered, if that is kept.
+    pub(crate) fn poll_journal(&mut self) -> Option<Journaled> {
+        let left = self.journal.pop_front();
+        left.or_else(|| self.rooms.values_mut().find_map(Room::poll_journal))
     }
 
     /// Whether a text with this sender is its own.
@@ -307,6 +397,13 @@ impl SealedRooms {
     }
 }
 
+impl Room {
+    fn poll_journal(&mut self) -> Option<Journaled> {
+        let answer = self.keys.poll_journal()?;
+        Some(Journaled { room: self.number, answer })
+    }
+}
+
 fn draw(rng: &mut Rng) -> Seed {
     let mut seed = [0; 32];
     rng.fill_bytes(&mut seed);
@@ -336,8 +433,9 @@ mod tests {
         let mut seen = alloc::vec![*first.as_bytes()];
         for room in ["lobby", "sala", "copa"] {
             rooms.enter(room, "ana");
-            assert!(!seen.contains(rooms.seed.as_bytes()), "{room}");
-            seen.push(*rooms.seed.as_bytes());
+            let Source::Secrets { seed, .. } = &rooms.source else { unreachable!() };
+            assert!(!seen.contains(seed.as_bytes()), "{room}");
+            seen.push(*seed.as_bytes());
         }
     }
 }

@@ -33,5 +33,5 @@ pub use keyring::Keyring;
 pub use message::{MAX_BODY, MAX_TEXT, MAX_WRAPPED, Manner, Refusal};
 pub use splitter::{Cut, Splitter};
 pub use token::{Decoding, MAX_PLAINTEXT, MAX_TOKEN, Policy, TokenError, token_len};
-pub use vault::{Answer, Vault};
+pub use vault::{Answer, BadAnswer, Vault};
 pub use window::{WINDOW, Window};

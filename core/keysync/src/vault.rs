@@ -8,6 +8,9 @@
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use base64::Engine as _;
+use base64::display::Base64Display;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac as _};
 use rand_core::RngCore as _;
@@ -31,8 +34,14 @@ const LAST: u8 = 2;
 const KEYS: u8 = 3;
 
 /// What a vault answered once: octets, texts, or that it failed. No key is among them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Its text is base64url, or `-` if it failed.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Answer(pub Option<Vec<u8>>);
+
+/// A text that is no [`Answer`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadAnswer;
 
 /// Nothing tells why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -506,6 +515,42 @@ impl Vault {
         })
     }
 }
+
+impl core::fmt::Display for Answer {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match &self.0 {
+            Some(octets) => Base64Display::new(octets, &URL_SAFE_NO_PAD).fmt(f),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+impl core::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Answer({self})")
+    }
+}
+
+impl core::str::FromStr for Answer {
+    type Err = BadAnswer;
+
+    fn from_str(text: &str) -> Result<Self, BadAnswer> {
+        match text {
+            "-" => Ok(Self(None)),
+            _ => {
+                URL_SAFE_NO_PAD.decode(text).map(|octets| Self(Some(octets))).map_err(|_| BadAnswer)
+            }
+        }
+    }
+}
+
+impl core::fmt::Display for BadAnswer {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("an answer is base64url without padding, or -")
+    }
+}
+
+impl core::error::Error for BadAnswer {}
 
 impl core::fmt::Debug for Vault {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {

@@ -1,6 +1,6 @@
 //! The first record of a trace.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use core::fmt::Write as _;
 use core::time::Duration;
@@ -29,12 +29,15 @@ pub struct Header {
     pub version: String,
     /// The name of the service, for whoever builds it again.
     pub service: String,
-    /// Its configuration, for the same reader. Never secrets: only the seed is marked as one.
+    /// Its configuration, for the same reader.
     pub config: BTreeMap<String, String>,
     /// The bounds of the shard.
     pub limits: NetLimits,
-    /// All randomness of the run, if the service has any. Listed under `secret` in the file.
+    /// All randomness of the run that may be known, if the service has any.
     pub seed: Option<Seed>,
+    /// Which keys of `config` have secrets, and `seed` if that is one: who passes the file on gives
+    /// them away.
+    pub secret: BTreeSet<String>,
     /// When the recording began.
     pub start: Now,
 }
@@ -51,6 +54,7 @@ impl Header {
             config: BTreeMap::new(),
             limits: NetLimits::default(),
             seed: None,
+            secret: BTreeSet::new(),
             start: Now::default(),
         }
     }
@@ -78,8 +82,12 @@ impl Header {
         line.number("linger", nanos(self.limits.linger)).put(b"}");
         if let Some(seed) = &self.seed {
             line.text("seed", &hex(seed.as_bytes()));
-            line.open("secret", b"[").string("seed").put(b"]");
         }
+        line.open("secret", b"[");
+        for name in &self.secret {
+            line.separate().string(name);
+        }
+        line.put(b"]");
         // Nanoseconds, both.
         let start = [self.start.mono.as_nanos(), self.start.unix.as_nanos()];
         to(line.numbers("start", &start).end());
@@ -108,6 +116,13 @@ impl Header {
                 Some(Seed::new(bytes.ok_or(Malformed::Field("seed"))?))
             }
         };
+        let mut secret = BTreeSet::new();
+        if let Some(names) = map.get("secret") {
+            let names = names.as_array().ok_or(Malformed::Field("secret"))?;
+            for name in names {
+                secret.insert(name.as_str().ok_or(Malformed::Field("secret"))?.to_string());
+            }
+        }
         let start = match map.get("start").and_then(Value::as_array).map(|s| &**s) {
             Some([mono, unix]) => mono.as_u64().zip(unix.as_u64()),
             _ => None,
@@ -127,6 +142,7 @@ impl Header {
                 linger: Duration::from_nanos(number(limits, "linger")?),
             },
             seed,
+            secret,
             start: Now { mono: Instant::from_nanos(mono), unix: UnixTime::from_nanos(unix) },
         })
     }

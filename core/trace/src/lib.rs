@@ -44,8 +44,8 @@
 //!
 //! - The first line is the [`Header`]: `file_schema`, `serialization_format`, `title`,
 //!   `vantage_point`, `event_schemas`, `program`, `version`, `service`, `config`, `limits`
-//!   (`linger` in ns), `seed` (hex; named in `secret`), `start` (mono and unix, ns). Fields that
-//!   are not known are skipped.
+//!   (`linger` in ns), `seed` (hex), `secret`, `start` (mono and unix, ns). Fields that are not known are
+//!   skipped.
 //! - One line for each event: `time` (microseconds of the monotonic clock), `unix` (microseconds
 //!   since 1970), `ns` (what both lack, in nanoseconds, if it is not nothing: no time is rounded),
 //!   `name`, and the fields of its kind. Bytes are `len` with `text`, if they are UTF-8 without
@@ -79,6 +79,13 @@
 //!
 //! Other names under `in.` are errors, since a run without one of its inputs is another run; all
 //! others are skipped. An address is as usual, with `#` and the flow label if it has one.
+//!
+//! # Secrets
+//!
+//! `secret` names the keys of `config` that hold secrets (and `seed`, if it is one). While it is empty the
+//! header has none; what is said in the run stands in the events, whatever it is. A service that
+//! works with keys leaves them out and can be run again all the same: what came of its keys is in its
+//! reports (and the replay is given these), or its keys are replaced in what is recorded.
 //!
 //! # What a replay can tell
 //!

@@ -262,6 +262,11 @@ impl Event {
         INPUTS.contains(&&*self.name)
     }
 
+    /// The text of an `out.report`.
+    pub fn report(&self) -> Option<&str> {
+        self.fields.get("text").and_then(Value::as_str).filter(|_| self.name == "out.report")
+    }
+
     fn is_output(&self) -> bool {
         OUTPUTS.contains(&&*self.name)
     }

@@ -432,6 +432,7 @@ pub(crate) fn header() -> Header {
     header.vantage_point = "server".into();
     header.config.insert("greeting".into(), "none \u{1f600}".into());
     header.seed = Some(Seed::from_u64(7));
+    header.secret.insert("seed".into());
     header.limits.mark = 4096;
     header
 }
