@@ -12,13 +12,13 @@ use rustyline::{DefaultEditor, ExternalPrinter};
 use semfio_chat::text::{Folded, check_nick};
 use semfio_chat::wire::ErrorCode;
 use semfio_chat::{
-    Cause, ClientError, Happened, Keys, Outcome, Participant, ParticipantConfig,
-    ParticipantMessage, ParticipantReport,
+    Cause, ClientError, Happened, Keys, Outcome, ParticipantConfig, ParticipantMessage,
+    ParticipantReport,
 };
 use semfio_frame::Dialect;
 use semfio_keysync::{GuardConfig, KeyFailure, Refusal};
 use semfio_machine::Target;
-use semfio_runtime_os::{Clock, Handle, seed};
+use semfio_runtime_os::{Clock, Handle};
 use serde_json::{Value, json};
 
 use crate::Common;
@@ -29,7 +29,7 @@ use crate::output::{
     print_bytes, print_line,
 };
 use crate::passphrase::PassphraseArgs;
-use crate::record::{self, Secrets, Spoken};
+use crate::record::{self, Spoken};
 use crate::runtime::Host;
 use crate::signals::{self, Interrupted};
 
@@ -76,26 +76,14 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
             return Err(refused(what).hint(format!("leave out {flag}, or the passphrase")));
         }
     }
-    let draw = || seed::draw().map_err(|error| Failed::new(NETWORK, error));
-    let secrets = match args.passphrase.read()? {
-        Some(passphrase) => Some(Secrets { passphrase, vaults: draw()? }),
-        None => None,
-    };
+    let passphrase = args.passphrase.read()?;
     let server = args.server.to_string();
     let config = ParticipantConfig::new(args.server, dialect, &nick, &args.room);
-    let seed = draw()?;
-    let header =
-        record::participant_header(&config, &seed, secrets.as_ref(), common.record_secrets);
-    let participant = match secrets {
-        None => Participant::new(config, &seed),
-        Some(secrets) => {
-            let participant = secrets.participant(config, &seed);
-            let told = common.record.is_some() && !common.record_secrets;
-            if told { participant.recording() } else { participant }
-        }
-    };
+    let record = common.record.as_deref();
+    let (participant, header, redaction) =
+        record::participant(config, passphrase, record.is_some(), common.record_secrets)?;
     let clock = Clock::start();
-    let (shard, recording) = record::shard(participant, header, common.record.as_deref(), clock)?;
+    let (shard, recording) = record::shard(participant, header, redaction, record, clock)?;
     let cannot = |error| Failed::because(NETWORK, "cannot join", error);
     let host = Host::new(common.runtime, shard, clock).map_err(cannot)?;
     let handle = host.handle();

@@ -7,16 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
 use clap::ValueEnum;
-use semfio_chat::{Hub, HubConfig, HubMessage, Reports};
+use semfio_chat::{HubConfig, HubMessage, Reports};
 use semfio_echo::{DatagramServer, Report, ServerEvent};
 use semfio_machine::{Service, Shard, StreamMachine};
-use semfio_runtime_os::{Clock, seed};
+use semfio_runtime_os::Clock;
 use serde_json::{Value, json};
 
 use crate::chat::warn_of_cleartext_key;
 use crate::failed::{Failed, INTERRUPTED, NETWORK};
 use crate::output::{DIM, Records, notice, paint, print_line};
-use crate::record::{self, Recordable, Recording, Spoken};
+use crate::record::{self, Recordable, Recording, Redaction, Spoken};
 use crate::runtime::{Datagrams, Host, Runtime};
 use crate::serve::{as_line, as_record, cannot_listen};
 use crate::{Common, signals, tour};
@@ -131,11 +131,10 @@ impl Servers {
         address: SocketAddr,
         voice: Voice,
     ) -> Result<SocketAddr, Failed> {
-        let seed = seed::draw().map_err(|error| Failed::new(NETWORK, error))?;
+        let (hub, header, redaction) = record::hub(config, common.record_secrets)?;
         let clock = Clock::start();
-        let hub = Hub::new(config.clone(), &seed);
-        let header = record::hub_header(&config, &seed);
-        let (shard, recording) = record::shard(hub, header, trace(common, name).as_deref(), clock)?;
+        let path = trace(common, name);
+        let (shard, recording) = record::shard(hub, header, redaction, path.as_deref(), clock)?;
         self.start_host(common.runtime, shard, recording, clock, address, || HubMessage::Stop, {
             move |report| {
                 let (kind, record) = as_record(&report);
@@ -158,7 +157,7 @@ impl Servers {
         let path = trace(common, "echo");
         let service = semfio_echo::Service::new();
         let (shard, recording) =
-            record::shard(service, record::echo_header(), path.as_deref(), clock)?;
+            record::shard(service, record::echo_header(), Redaction::None, path.as_deref(), clock)?;
         self.start_host(
             common.runtime,
             shard,

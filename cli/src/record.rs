@@ -11,20 +11,20 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use semfio_chat::{
     Hub, HubConfig, HubMessage, Journaled, LogLimits, Participant, ParticipantConfig,
-    ParticipantMessage, Reports, SlowPolicy,
+    ParticipantMessage, Redacted, Reports, SlowPolicy,
 };
 use semfio_frame::Dialect;
-use semfio_keysync::Passphrase;
+use semfio_keysync::{Key, Passphrase};
 use semfio_machine::{
     Closed, ConnId, Deadline, Net, NetLimits, Now, Peer, Reply, RequestId, Seed, Service, Shard,
     StreamMachine, Target,
 };
-use semfio_runtime_os::Clock;
+use semfio_runtime_os::{Clock, seed};
 use semfio_trace::{Event, Header, Reader, Recorded, Recorder};
 use zeroize::Zeroizing;
 
 use crate::chat::dialect_name;
-use crate::failed::{Failed, NEGATIVE, USAGE};
+use crate::failed::{Failed, NEGATIVE, NETWORK, USAGE};
 
 /// The names of the services in a trace.
 pub(crate) const HUB: &str = "chat.hub";
@@ -37,6 +37,8 @@ const SEALED: &str = "sealed";
 const PASSPHRASE: &str = "passphrase";
 /// and the seed of its vaults, likewise.
 const VAULTS: &str = "vaults";
+/// The key that a hub sends in clear, or what stands for it in the trace.
+const CLEARTEXT_KEY: &str = "cleartext_key";
 
 /// A message of a service, in a form a trace can hold.
 #[derive(Debug)]
@@ -136,10 +138,24 @@ impl<M: StreamMachine, S: Service<M>> Service<M> for Recordable<S> {
     }
 }
 
+/// What a trace has another key in place of, where one crosses the wire.
+pub(crate) enum Redaction {
+    /// Nothing, or nothing is left out.
+    None,
+    Hub {
+        key: Key,
+        stand_in: Key,
+    },
+    Member {
+        stand_in: Key,
+    },
+}
+
 /// A shard, recorded to `to` if that is given.
 pub(crate) fn shard<M, S>(
     service: S,
     header: Header,
+    redaction: Redaction,
     to: Option<&Path>,
     clock: Clock,
 ) -> Result<(Shard<M, Recordable<S>>, Recording), Failed>
@@ -161,7 +177,12 @@ where
         Failed::because(USAGE, format!("cannot record to {}", path.display()), error)
     })?;
     let mut sink = Sink { file: BufWriter::new(file), recording: recording.clone() };
-    shard.set_tap(Box::new(Recorder::new(&header, move |line: &[u8]| sink.write(line))));
+    let recorder = Recorder::new(&header, move |line: &[u8]| sink.write(line));
+    shard.set_tap(match redaction {
+        Redaction::None => Box::new(recorder),
+        Redaction::Hub { key, stand_in } => Box::new(Redacted::of_hub(key, stand_in, recorder)),
+        Redaction::Member { stand_in } => Box::new(Redacted::of_member(stand_in, recorder)),
+    });
     Ok((shard, recording))
 }
 
@@ -207,8 +228,72 @@ impl Drop for Sink {
     }
 }
 
-/// The header of a hub's trace.
-pub(crate) fn hub_header(config: &HubConfig, seed: &Seed) -> Header {
+/// A hub, the header of its trace, and what is left out of it.
+pub(crate) fn hub(
+    config: HubConfig,
+    with_secrets: bool,
+) -> Result<(Hub, Header, Redaction), Failed> {
+    let seed = draw()?;
+    let header = hub_header(&config, &seed);
+    let tokens = config.insecure_cleartext_key;
+    let hub = Hub::new(config, &seed);
+    if !tokens {
+        return Ok((hub, header, Redaction::None));
+    }
+    let (key, stand_in) = (draw_key()?, draw_key()?);
+    let hub = hub.with_cleartext_key(key.clone());
+    if with_secrets {
+        return Ok((hub, with_key(header, &key, true), Redaction::None));
+    }
+    let header = with_key(header, &stand_in, false);
+    Ok((hub, header, Redaction::Hub { key, stand_in }))
+}
+
+fn with_key(mut header: Header, key: &Key, secret: bool) -> Header {
+    header.config.insert(CLEARTEXT_KEY.into(), key.to_text().to_string());
+    if secret {
+        header.secret.insert(CLEARTEXT_KEY.into());
+    }
+    header
+}
+
+/// A participant, the header of its trace, and what is left out of it. Unless it is `recorded`, what its
+/// keys answer is not told.
+pub(crate) fn participant(
+    config: ParticipantConfig,
+    passphrase: Option<Zeroizing<Vec<u8>>>,
+    recorded: bool,
+    with_secrets: bool,
+) -> Result<(Participant, Header, Redaction), Failed> {
+    let seed = draw()?;
+    let redaction = match config.dialect {
+        Dialect::Token if !with_secrets => Redaction::Member { stand_in: draw_key()? },
+        _ => Redaction::None,
+    };
+    let secrets = match passphrase {
+        Some(passphrase) => Some(Secrets { passphrase, vaults: draw()? }),
+        None => None,
+    };
+    let header = participant_header(&config, &seed, secrets.as_ref(), with_secrets);
+    let participant = match secrets {
+        None => Participant::new(config, &seed),
+        Some(secrets) if recorded && !with_secrets => {
+            secrets.participant(config, &seed).recording()
+        }
+        Some(secrets) => secrets.participant(config, &seed),
+    };
+    Ok((participant, header, redaction))
+}
+
+fn draw() -> Result<Seed, Failed> {
+    seed::draw().map_err(|error| Failed::new(NETWORK, error))
+}
+
+fn draw_key() -> Result<Key, Failed> {
+    Ok(Key::generate(&mut draw()?.stream(0)))
+}
+
+fn hub_header(config: &HubConfig, seed: &Seed) -> Header {
     let slow = match config.slow {
         SlowPolicy::Gap => "gap",
         SlowPolicy::Disconnect => "disconnect",
@@ -236,20 +321,19 @@ pub(crate) fn hub_header(config: &HubConfig, seed: &Seed) -> Header {
 }
 
 /// What a participant's keys come from.
-pub(crate) struct Secrets {
-    pub(crate) passphrase: Zeroizing<Vec<u8>>,
+struct Secrets {
+    passphrase: Zeroizing<Vec<u8>>,
     /// Of its vaults, and of nothing else.
-    pub(crate) vaults: Seed,
+    vaults: Seed,
 }
 
 impl Secrets {
-    pub(crate) fn participant(&self, config: ParticipantConfig, seed: &Seed) -> Participant {
+    fn participant(&self, config: ParticipantConfig, seed: &Seed) -> Participant {
         Participant::sealed(config, seed, Passphrase::new(&self.passphrase), &self.vaults)
     }
 }
 
-/// The header of a participant's trace; if it has secrets, the header does `with_secrets` only.
-pub(crate) fn participant_header(
+fn participant_header(
     config: &ParticipantConfig,
     seed: &Seed,
     secrets: Option<&Secrets>,
@@ -332,7 +416,11 @@ pub(crate) fn hub_of(header: &Header) -> anyhow::Result<Hub> {
         },
         insecure_cleartext_key: number(header, "insecure_cleartext_key")?,
     };
-    Ok(Hub::new(config, seed(header)?))
+    if !config.insecure_cleartext_key {
+        return Ok(Hub::new(config, seed_of(header)?));
+    }
+    let key = Key::parse(field(header, CLEARTEXT_KEY)?).context(CLEARTEXT_KEY)?;
+    Ok(Hub::new(config, seed_of(header)?).with_cleartext_key(key))
 }
 
 /// The participant that a header tells of; `journal` is what its vaults answered, if the header has no
@@ -358,7 +446,7 @@ pub(crate) fn participant_of(
         room: field(header, "room")?.into(),
         retries: number(header, "retries")?,
     };
-    let seed = seed(header)?;
+    let seed = seed_of(header)?;
     if !number::<bool>(header, SEALED)? {
         return Ok(Participant::new(config, seed));
     }
@@ -382,7 +470,7 @@ where
     reader.map_while(Result::ok).filter_map(journaled).collect()
 }
 
-fn seed(header: &Header) -> anyhow::Result<&Seed> {
+fn seed_of(header: &Header) -> anyhow::Result<&Seed> {
     header.seed.as_ref().context("it has no seed")
 }
 
@@ -415,7 +503,8 @@ mod tests {
             insecure_cleartext_key: true,
             ..HubConfig::default()
         };
-        let again = format!("{:?}", hub_of(&hub_header(&config, &seed)).unwrap());
+        let header = with_key(hub_header(&config, &seed), &Key::new([7; 32]), false);
+        let again = format!("{:?}", hub_of(&header).unwrap());
         assert_eq!(again, format!("{:?}", Hub::new(config, &seed)));
         for target in
             [Target::Address("[::1]:9".parse().unwrap()), Target::Name("localhost".into(), 8000)]

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use semfio_chat::{Hub, HubConfig, HubMessage, HubReport, LogLimits, Reports, SlowPolicy, text};
-use semfio_runtime_os::{Clock, seed};
+use semfio_chat::{HubConfig, HubMessage, HubReport, LogLimits, Reports, SlowPolicy, text};
+use semfio_runtime_os::Clock;
 use serde_json::json;
 
 use crate::Common;
@@ -56,14 +56,10 @@ enum Slow {
 
 pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     let config = args.config(common.verbose);
-    let seed = seed::draw().map_err(|error| Failed::new(NETWORK, error))?;
+    let (hub, header, redaction) = record::hub(config, common.record_secrets)?;
     let clock = Clock::start();
-    let (shard, recording) = record::shard(
-        Hub::new(config.clone(), &seed),
-        record::hub_header(&config, &seed),
-        common.record.as_deref(),
-        clock,
-    )?;
+    let (shard, recording) =
+        record::shard(hub, header, redaction, common.record.as_deref(), clock)?;
     let cannot = |error| Failed::because(NETWORK, "cannot serve", error);
     let mut host = Host::new(common.runtime, shard, clock).map_err(cannot)?;
     let address = host.listen(args.listen).map_err(|error| cannot_listen(args.listen, &error))?;

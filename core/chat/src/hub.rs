@@ -20,7 +20,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use rand_core::RngCore;
 use semfio_frame::Dialect;
-use semfio_keysync::{Guard, GuardConfig};
+use semfio_keysync::{Guard, GuardConfig, Key};
 use semfio_machine::{Closed, ConnId, Deadline, Instant, Net, Now, Peer, Rng, Seed, Service};
 
 use self::door::{Candidate, Door};
@@ -301,7 +301,8 @@ const SEALED_ONLY: &str = "this server takes nothing in clear; join with a passp
 const HISTORY_REPLY: usize = 256 * 1024;
 
 impl Hub {
-    /// A server without members. Session keys and the epoch come from `seed`.
+    /// A server without members. Session keys and the epoch come from `seed`, and the
+    /// [cleartext key](HubConfig::insecure_cleartext_key), if it is given no other.
     pub fn new(config: HubConfig, seed: &Seed) -> Self {
         let tokens = config.insecure_cleartext_key && !config.sealed_only;
         let mut rng = seed.stream(0);
@@ -328,6 +329,14 @@ impl Hub {
             guard: Guard::new(GuardConfig::default()),
             reports: VecDeque::new(),
         }
+    }
+
+    /// The same, with this key in place of that from the seed: so that the seed can be written down.
+    pub fn with_cleartext_key(mut self, key: Key) -> Self {
+        if let Some(cleartext) = &mut self.cleartext {
+            cleartext.key = Arc::new(key);
+        }
+        self
     }
 
     /// How many members there are.

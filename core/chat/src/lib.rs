@@ -20,6 +20,7 @@ mod hub;
 mod line;
 mod log;
 mod participant;
+mod redacted;
 mod sealed;
 mod session;
 pub mod text;
@@ -41,6 +42,7 @@ pub use participant::{
     Happened, MAX_UNSENT, Outcome, Participant, ParticipantConfig, ParticipantMessage,
     ParticipantReport,
 };
+pub use redacted::Redacted;
 pub use sealed::{Cause, Journaled, Keys};
 pub use session::{
     DETECT, HELLO_WITHIN, HOLD, MAX_LINE, Session, SessionCommand, SessionError, SessionEvent,

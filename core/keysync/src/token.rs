@@ -8,13 +8,15 @@
 //! encrypted. A token does not say where it ends: who joins tokens needs a border of their own.
 
 use aes::cipher::{
-    BlockDecryptMut as _, BlockEncryptMut as _, InnerIvInit as _, block_padding::Pkcs7,
+    BlockDecryptMut as _, BlockEncryptMut as _, InnerIvInit as _, block_padding::NoPadding,
+    block_padding::Pkcs7,
 };
 use alloc::vec::Vec;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use base64::{DecodeError, DecodeSliceError, Engine as _};
 use core::time::Duration;
 use semfio_machine::UnixTime;
+use zeroize::Zeroizing;
 
 use crate::Key;
 use crate::key::MAC;
@@ -190,6 +192,40 @@ impl Key {
         out: &mut Vec<u8>,
     ) -> Result<u64, TokenError> {
         open_with([self], policy, now, token, out)
+    }
+
+    /// The token that stands under `other` for this one: of the same time, IV, plaintext, and length. `None`
+    /// if its MAC is wrong, or its text not strictly base64url. One whose MAC alone is right becomes
+    /// one whose MAC alone is right.
+    ///
+    /// The IV is used under a second key, which says no more than that both tokens are the same.
+    pub fn translate(&self, token: &[u8], other: &Self) -> Option<Vec<u8>> {
+        let mut raw = Zeroizing::new(alloc::vec![0; token.len()]);
+        let raw = decode(Decoding::Strict, token, &mut raw).ok()?;
+        let head: [u8; HEAD] = raw.first_chunk().copied()?;
+        let any_time = Policy { ttl: None, skew: None, decoding: Decoding::Strict };
+        let now = UnixTime::default();
+        let mut plaintext = Zeroizing::new(Vec::new());
+        match self.open(&any_time, now, token, &mut plaintext) {
+            Ok(seconds) => {
+                let mut out = Vec::new();
+                seal_at(other, seconds, *head.last_chunk()?, &plaintext, &mut out);
+                Some(out)
+            }
+            Err(TokenError::Padding) => {
+                // Blocks of zeros end in no padding.
+                let (body, tag) = raw.split_last_chunk_mut::<MAC>()?;
+                let text = body.get_mut(HEAD..)?;
+                text.fill(0);
+                let len = text.len();
+                let iv: &[u8; BLOCK] = head.last_chunk()?;
+                let cipher = cbc::Encryptor::inner_iv_init(&other.encrypt, iv.into());
+                cipher.encrypt_padded_mut::<NoPadding>(text, len).ok()?;
+                *tag = other.mac().update(body).finish();
+                Some(URL_SAFE.encode(raw).into_bytes())
+            }
+            Err(_) => None,
+        }
     }
 }
 
