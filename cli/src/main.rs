@@ -51,10 +51,11 @@ struct Common {
     /// Print JSON Lines, each with a `type`; the first has the schema version `v`
     #[arg(long, global = true)]
     json: bool,
-    /// Write a trace of the run, for `semfio replay`: all that was said, but no passphrase and no key
+    /// Write a trace of the run, for `semfio replay`: all that was said, but neither passphrase nor
+    /// keys
     #[arg(long, global = true, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// Write passphrase and keys into the trace too: who has it, has the room
+    /// Write passphrase and keys into the trace too: whoever gets it can read and enter the room
     #[arg(long, global = true, requires = "record")]
     record_secrets: bool,
     /// When to use colours; NO_COLOR is honoured

@@ -143,11 +143,11 @@ pub(crate) enum Redaction {
     /// Nothing, or nothing is left out.
     None,
     Hub {
-        key: Key,
-        stand_in: Key,
+        key: Arc<Key>,
+        stand_in: Arc<Key>,
     },
     Member {
-        stand_in: Key,
+        stand_in: Arc<Key>,
     },
 }
 
@@ -241,7 +241,7 @@ pub(crate) fn hub(
         return Ok((hub, header, Redaction::None));
     }
     let (key, stand_in) = (draw_key()?, draw_key()?);
-    let hub = hub.with_cleartext_key(key.clone());
+    let hub = hub.with_cleartext_key(Arc::clone(&key));
     if with_secrets {
         return Ok((hub, with_key(header, &key, true), Redaction::None));
     }
@@ -266,8 +266,11 @@ pub(crate) fn participant(
     with_secrets: bool,
 ) -> Result<(Participant, Header, Redaction), Failed> {
     let seed = draw()?;
+    // A framed one whose first octets come late is sent a key too.
     let redaction = match config.dialect {
-        Dialect::Token if !with_secrets => Redaction::Member { stand_in: draw_key()? },
+        Dialect::Token | Dialect::Framed if !with_secrets => {
+            Redaction::Member { stand_in: draw_key()? }
+        }
         _ => Redaction::None,
     };
     let secrets = match passphrase {
@@ -289,8 +292,8 @@ fn draw() -> Result<Seed, Failed> {
     seed::draw().map_err(|error| Failed::new(NETWORK, error))
 }
 
-fn draw_key() -> Result<Key, Failed> {
-    Ok(Key::generate(&mut draw()?.stream(0)))
+fn draw_key() -> Result<Arc<Key>, Failed> {
+    Ok(Arc::new(Key::generate(&mut draw()?.stream(0))))
 }
 
 fn hub_header(config: &HubConfig, seed: &Seed) -> Header {
@@ -420,7 +423,7 @@ pub(crate) fn hub_of(header: &Header) -> anyhow::Result<Hub> {
         return Ok(Hub::new(config, seed_of(header)?));
     }
     let key = Key::parse(field(header, CLEARTEXT_KEY)?).context(CLEARTEXT_KEY)?;
-    Ok(Hub::new(config, seed_of(header)?).with_cleartext_key(key))
+    Ok(Hub::new(config, seed_of(header)?).with_cleartext_key(Arc::new(key)))
 }
 
 /// The participant that a header tells of; `journal` is what its vaults answered, if the header has no

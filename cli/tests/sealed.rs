@@ -277,9 +277,6 @@ fn a_passphrase_that_cannot_be_used_is_a_usage_error() {
     let insecure = join(&["--passphrase", "--insecure-cleartext-key"]);
     refused(insecure, "hint: leave out --insecure-cleartext-key");
     refused(join(&["--passphrase", "--passphrase-file", "x"]), "cannot be used with");
-    let recorded = folder.path().join("trace");
-    let record = ["--record", recorded.to_str().unwrap()];
-    refused(join(&[&["--passphrase"], &record[..]].concat()), "is not recorded");
     let mut command = semfio(&["chat", "join", "127.0.0.1:1", "--dialect", "line"]);
     let output = command.env("SEMFIO_PASSPHRASE", "x").stdin(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

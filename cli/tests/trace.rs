@@ -1,9 +1,17 @@
 //! `--record` and `replay`.
 
-use rustix::process::Signal;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
 
-use crate::peers::{Ended, RUNTIMES, Server, run};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::peers::{Ended, RUNTIMES, Server, run, semfio};
 
 fn replay(trace: &Path) -> Ended {
     run(&["replay", trace.to_str().unwrap()], "")
@@ -47,17 +55,41 @@ fn a_recorded_run_replays_and_a_changed_one_does_not() {
     }
 }
 
+/// Whether a text passed in what a trace tells, or stands in its header.
+fn holds(trace: &Path, text: &str) -> bool {
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let coded = |engine: &dyn Fn(&str) -> String| trace.contains(&engine(text));
+    let passed = trace.lines().any(|line| {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let octets = event["base64"].as_str().map(|octets| STANDARD.decode(octets).unwrap());
+        octets.unwrap_or_default().windows(text.len()).any(|part| part == text.as_bytes())
+    });
+    passed
+        || trace.contains(text)
+        || coded(&|text| STANDARD_NO_PAD.encode(text))
+        || coded(&|text| URL_SAFE_NO_PAD.encode(text))
+}
+
+/// What the header says is secret.
+fn marked(trace: &Path) -> Value {
+    let trace = std::fs::read_to_string(trace).unwrap();
+    serde_json::from_str::<Value>(trace.lines().next().unwrap()).unwrap()["secret"].clone()
+}
+
 #[test]
-fn a_recorded_run_with_a_cleartext_key_replays_and_is_warned_of() {
+fn a_recorded_run_with_a_cleartext_key_replays_with_the_key_and_without() {
     let folder = tempfile::tempdir().unwrap();
     const FLAG: &str = "--insecure-cleartext-key";
-    for runtime in RUNTIMES {
+    for (runtime, secrets) in RUNTIMES.iter().flat_map(|name| [(*name, false), (*name, true)]) {
         let hub = folder.path().join(format!("{runtime}.hub"));
         let member = folder.path().join(format!("{runtime}.member"));
-        let record = ["--runtime", runtime, "--record"];
+        let with: &[&str] = if secrets { &["--record-secrets"] } else { &[] };
+        let record = [with, &["--runtime", runtime, "--record"]].concat();
         let server = Server::start_with(&[&record[..], &[hub.to_str().unwrap()]].concat(), &[FLAG]);
-        let record = ["--quiet", "--runtime", runtime, "--record"];
-        let args = [member.to_str().unwrap(), "chat", "join", &server.address, FLAG];
+        let mut key = [0; 44];
+        TcpStream::connect(&server.address).unwrap().read_exact(&mut key).unwrap();
+        let key = std::str::from_utf8(&key).unwrap();
+        let args = [member.to_str().unwrap(), "--quiet", "chat", "join", &server.address, FLAG];
         let joined = run(&[&record[..], &args].concat(), "um\ndois\ntrês\n");
         assert_eq!((joined.code, &*joined.out), (Some(0), "um\ndois\ntrês\n"), "{}", joined.err);
         assert!(joined.err.contains("WARNING: the key crosses the network in clear"));
@@ -66,6 +98,53 @@ fn a_recorded_run_with_a_cleartext_key_replays_and_is_warned_of() {
             let replayed = replay(trace);
             assert_eq!(replayed.code, Some(0), "{runtime}: {replayed:?}");
             assert!(replayed.out.starts_with("agrees: "), "{}", replayed.out);
+            assert_eq!(holds(trace, key), secrets, "{runtime}: {}", trace.display());
+        }
+        let named: &[&str] = if secrets { &["cleartext_key"] } else { &[] };
+        assert_eq!(marked(&hub), json!(named));
+    }
+}
+
+#[test]
+fn a_recorded_run_with_a_passphrase_replays_with_it_and_without() {
+    const PASSPHRASE: &str = "abacate-amarelo-na-serra";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("passphrase");
+    std::fs::write(&file, PASSPHRASE).unwrap();
+    std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
+    let file = file.to_str().unwrap();
+    for (runtime, secrets) in RUNTIMES.iter().flat_map(|name| [(*name, false), (*name, true)]) {
+        let trace = |name: &str| folder.path().join(format!("{runtime}.{name}"));
+        let with: &[&str] = if secrets { &["--record-secrets"] } else { &[] };
+        let record = [with, &["--runtime", runtime, "--record"]].concat();
+        let hub = trace("hub");
+        let server = Server::start(&[&record[..], &[hub.to_str().unwrap()]].concat());
+        let [ana_to, bia_to] = ["ana", "bia"].map(|nick| trace(nick).to_str().unwrap().to_owned());
+        let address = &*server.address;
+        let join = ["chat", "join", address, "--passphrase-file", file, "--nick"];
+        // The holder is there until the other has left.
+        let mut ana = semfio(&[&record[..], &[&*ana_to], &join, &["ana"]].concat());
+        ana.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut ana = ana.spawn().unwrap();
+        let mut typing = ana.stdin.take().unwrap();
+        typing.write_all(b"quem vem?\n").unwrap();
+        let mut heard = BufReader::new(ana.stdout.take().unwrap()).lines();
+        heard.by_ref().map(Result::unwrap).find(|line| line.ends_with("quem vem?")).unwrap();
+        let bia = run(&[&record[..], &[&*bia_to], &join, &["bia"]].concat(), "sou eu\n");
+        assert_eq!(bia.code, Some(0), "{}", bia.err);
+        heard.by_ref().map(Result::unwrap).find(|line| line.ends_with("sou eu")).unwrap();
+        drop(typing);
+        assert_eq!(ana.wait().unwrap().code(), Some(0));
+        server.stop(Signal::TERM, 0);
+        for (trace, member) in [(hub.clone(), false), (trace("ana"), true), (trace("bia"), true)] {
+            let replayed = replay(&trace);
+            assert_eq!(replayed.code, Some(0), "{runtime}: {replayed:?}");
+            assert!(replayed.out.starts_with("agrees: "), "{}", replayed.out);
+            assert_eq!(holds(&trace, PASSPHRASE), secrets && member, "{}", trace.display());
+            // A member's trace is of what it read; the server read nothing.
+            assert_eq!(holds(&trace, "sou eu"), member, "{}", trace.display());
+            let named: &[&str] = if secrets && member { &["passphrase", "vaults"] } else { &[] };
+            assert_eq!(marked(&trace), json!(named));
         }
     }
 }

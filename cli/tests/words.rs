@@ -47,7 +47,11 @@ Everywhere:
           Print JSON Lines, each with a `type`; the first has the schema version `v`
 
       --record <FILE>
-          Write a trace of the run, for `semfio replay`; it holds all that was said
+          Write a trace of the run, for `semfio replay`: all that was said, but neither passphrase
+          nor keys
+
+      --record-secrets
+          Write passphrase and keys into the trace too: whoever gets it can read and enter the room
 
       --color <WHEN>
           When to use colours; NO_COLOR is honoured
@@ -93,7 +97,11 @@ Everywhere:
           Print JSON Lines, each with a `type`; the first has the schema version `v`
 
       --record <FILE>
-          Write a trace of the run, for `semfio replay`; it holds all that was said
+          Write a trace of the run, for `semfio replay`: all that was said, but neither passphrase
+          nor keys
+
+      --record-secrets
+          Write passphrase and keys into the trace too: whoever gets it can read and enter the room
 
       --color <WHEN>
           When to use colours; NO_COLOR is honoured
@@ -127,6 +135,7 @@ fn wrong_use_is_told() {
         &["lab", "--tour", "--listen-base", "127.0.0.1:0"],
         &["generate", "complete", "cobol"],
         &["-q", "-v", "chat", "serve"],
+        &["--record-secrets", "chat", "join", "127.0.0.1:8000"],
     ] {
         let ended = run(args, "");
         assert_eq!(ended.code, Some(2), "{args:?}: {ended:?}");

@@ -332,9 +332,9 @@ impl Hub {
     }
 
     /// The same, with this key in place of that from the seed: so that the seed can be written down.
-    pub fn with_cleartext_key(mut self, key: Key) -> Self {
+    pub fn with_cleartext_key(mut self, key: Arc<Key>) -> Self {
         if let Some(cleartext) = &mut self.cleartext {
-            cleartext.key = Arc::new(key);
+            cleartext.key = key;
         }
         self
     }

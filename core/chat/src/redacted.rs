@@ -11,10 +11,10 @@
 //! is seen with the last of them. No machine can tell, since none acts on a part of a token.
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::mem;
 use semfio_keysync::{Cut, Key, Splitter};
-use semfio_machine::{Chunk, ConnId, Now, Outbox, Tap, TapEntry};
+use semfio_machine::{Action, Chunk, ConnId, FileId, FileSpan, Now, Outbox, Tap, TapEntry};
 
 use crate::token::KEY_TEXT;
 
@@ -25,20 +25,21 @@ const SAME: usize = 33;
 #[derive(Debug)]
 pub struct Redacted<T> {
     tap: T,
-    stand_in: Key,
+    stand_in: Arc<Key>,
     /// Of a hub, its key; members learn it.
-    key: Option<Key>,
+    key: Option<Arc<Key>>,
     wires: BTreeMap<ConnId, Wire>,
 }
 
 impl<T> Redacted<T> {
     /// For a hub with this key.
-    pub fn of_hub(key: Key, stand_in: Key, tap: T) -> Self {
+    pub fn of_hub(key: Arc<Key>, stand_in: Arc<Key>, tap: T) -> Self {
         Self { tap, stand_in, key: Some(key), wires: BTreeMap::new() }
     }
 
-    /// For a member.
-    pub fn of_member(stand_in: Key, tap: T) -> Self {
+    /// For a member that speaks tokens, or frames: a server that sends keys takes one for the other if
+    /// its first octets come late. One that speaks neither takes a key for a text.
+    pub fn of_member(stand_in: Arc<Key>, tap: T) -> Self {
         Self { tap, stand_in, key: None, wires: BTreeMap::new() }
     }
 
@@ -72,21 +73,29 @@ impl<M, T: Tap<M>> Tap<M> for Redacted<T> {
                 }
                 wire.queued(outbox);
                 let mut seen = Outbox::default();
-                seen.put(&wire.ahead);
+                seen.put(wire.ahead.get(..n).unwrap_or(&wire.ahead));
                 wire.ahead.drain(..n.min(wire.ahead.len()));
+                seen.put_file(behind(outbox.queued().saturating_sub(seen.queued())));
                 self.tap.record(now, TapEntry::Sent(conn, n, &seen));
             }
-            TapEntry::Closed(conn, why) => {
-                self.wires.remove(&conn);
-                self.tap.record(now, TapEntry::Closed(conn, why));
+            other => {
+                // Not before: what is closed may still have something to send.
+                if let TapEntry::Action(Action::Close { conn, .. }) = other {
+                    self.wires.remove(conn);
+                }
+                self.tap.record(now, other);
             }
-            other => self.tap.record(now, other),
         }
     }
 
     fn drain(&mut self, to: &mut dyn FnMut(&[u8])) {
         self.tap.drain(to);
     }
+}
+
+/// What stands for the octets that wait, beyond those that were sent: how many they are is seen.
+fn behind(len: u64) -> FileSpan {
+    FileSpan { file: FileId(0), offset: 0, len }
 }
 
 /// One connection.
@@ -100,10 +109,10 @@ struct Wire {
 }
 
 impl Wire {
-    fn new(key: Option<&Key>, stand_in: &Key) -> Self {
+    fn new(key: Option<&Arc<Key>>, stand_in: &Arc<Key>) -> Self {
         let (greeting, tokens) = (Stage::Greeting(Vec::new()), Stage::Tokens { begun: false });
         let (inward, outward) = if key.is_some() { (tokens, greeting) } else { (greeting, tokens) };
-        let keys = Keys { real: key.cloned(), stand_in: stand_in.clone() };
+        let keys = Keys { real: key.cloned(), stand_in: Arc::clone(stand_in) };
         let (inward, outward) = (Stream::new(inward), Stream::new(outward));
         Self { keys, inward, outward, ahead: Vec::new() }
     }
@@ -130,8 +139,8 @@ impl Wire {
 #[derive(Debug)]
 struct Keys {
     /// Once it is known.
-    real: Option<Key>,
-    stand_in: Key,
+    real: Option<Arc<Key>>,
+    stand_in: Arc<Key>,
 }
 
 #[derive(Debug)]
@@ -149,7 +158,7 @@ enum Stage {
     Tokens {
         begun: bool,
     },
-    /// Somebody speaks frames.
+    /// It speaks otherwise: frames, or there was no key.
     Plain,
 }
 
@@ -161,20 +170,20 @@ impl Stream {
     /// Appends to `seen` what is to be seen of `bytes`, and of what was held.
     fn pass(&mut self, keys: &mut Keys, bytes: &[u8], seen: &mut Vec<u8>) {
         let mut bytes = bytes;
-        if let Stage::Greeting(text) = &mut self.stage {
-            if text.is_empty() && bytes.first() == Some(&0xFF) {
+        while let (Stage::Greeting(text), Some((&octet, rest))) =
+            (&mut self.stage, bytes.split_first())
+        {
+            if !fits(text.len(), octet) {
                 self.stage = Stage::Plain;
-            } else {
-                let missing = KEY_TEXT.saturating_sub(text.len()).min(bytes.len());
-                let (greeting, rest) = bytes.split_at(missing);
-                bytes = rest;
-                greet(&keys.stand_in, text, greeting, seen);
-                if text.len() == KEY_TEXT {
-                    let key =
-                        core::str::from_utf8(text).ok().and_then(|text| Key::parse(text).ok());
-                    keys.real = keys.real.take().or(key);
-                    self.stage = Stage::Tokens { begun: false };
-                }
+                break;
+            }
+            bytes = rest;
+            seen.extend(keys.stand_in.to_text().as_bytes().get(text.len()));
+            text.push(octet);
+            if text.len() == KEY_TEXT {
+                let key = core::str::from_utf8(text).ok().and_then(|text| Key::parse(text).ok());
+                keys.real = keys.real.take().or_else(|| key.map(Arc::new));
+                self.stage = Stage::Tokens { begun: false };
             }
         }
         if let (Stage::Tokens { begun: begun @ false }, Some(first)) =
@@ -193,42 +202,38 @@ impl Stream {
 
     fn cut(&mut self, real: &Key, stand_in: &Key, bytes: &[u8], seen: &mut Vec<u8>) {
         let mut told = self.held.len().min(SAME);
-        let mut stream = mem::take(&mut self.held);
-        stream.extend_from_slice(bytes);
-        let mut rest = stream.as_slice();
-        while let Some(cut) = self.splitter.cut(real, rest, false) {
+        self.held.extend_from_slice(bytes);
+        let mut past = 0_usize;
+        loop {
+            let rest = self.held.get(past..).unwrap_or_default();
+            let Some(cut) = self.splitter.cut(real, rest, false) else { break };
             let (Cut::Token(n) | Cut::Lost(n) | Cut::Rest(n)) = cut;
-            let (span, after) = rest.split_at(n.min(rest.len()));
-            rest = after;
+            let n = n.min(rest.len());
+            let span = rest.get(..n).unwrap_or_default();
             let token = matches!(cut, Cut::Token(_)).then(|| real.translate(span, stand_in));
             let span = token.as_ref().and_then(Option::as_deref).unwrap_or(span);
             seen.extend_from_slice(span.get(told..).unwrap_or_default());
-            told = 0;
+            told = told.saturating_sub(n);
+            past = past.saturating_add(n);
         }
-        seen.extend_from_slice(rest.get(told..rest.len().min(SAME)).unwrap_or_default());
-        self.held = rest.to_vec();
+        self.held.drain(..past);
+        seen.extend_from_slice(self.held.get(told..self.held.len().min(SAME)).unwrap_or_default());
     }
 
     /// Nothing follows that would make a token of what is held.
     fn give_up(&mut self, seen: &mut Vec<u8>) {
         seen.extend_from_slice(self.held.get(SAME..).unwrap_or_default());
         self.held = Vec::new();
+        self.splitter = Splitter::new();
     }
 }
 
-/// What is seen of the next characters of a key: those of the stand-in, but what is no key must not
-/// become one.
-fn greet(stand_in: &Key, text: &mut Vec<u8>, next: &[u8], seen: &mut Vec<u8>) {
-    let stand_in = stand_in.to_text();
-    for &octet in next {
-        let legal = match text.len() {
-            // The last character has two bits that must be nothing.
-            42 => b"AEIMQUYcgkosw048".contains(&octet),
-            43 => octet == b'=',
-            _ => octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'),
-        };
-        let other = stand_in.as_bytes().get(text.len()).filter(|_| legal);
-        seen.push(*other.unwrap_or(&octet));
-        text.push(octet);
+/// Whether a key's text may have this octet there.
+fn fits(at: usize, octet: u8) -> bool {
+    match at {
+        // The last character has two bits that must be nothing.
+        42 => b"AEIMQUYcgkosw048".contains(&octet),
+        43 => octet == b'=',
+        _ => octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_'),
     }
 }

@@ -194,9 +194,9 @@ impl Key {
         open_with([self], policy, now, token, out)
     }
 
-    /// The token that stands under `other` for this one: of the same time, IV, plaintext, and length. `None`
-    /// if its MAC is wrong, or its text not strictly base64url. One whose MAC alone is right becomes
-    /// one whose MAC alone is right.
+    /// The token that stands under `other` for this one: of the same time, IV, plaintext, and
+    /// length. One whose MAC alone is right becomes one whose MAC alone is right. `None` if the MAC is
+    /// wrong, the text not strictly base64url, or the ciphertext no whole number of blocks.
     ///
     /// The IV is used under a second key, which says no more than that both tokens are the same.
     pub fn translate(&self, token: &[u8], other: &Self) -> Option<Vec<u8>> {

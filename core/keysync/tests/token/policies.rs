@@ -203,6 +203,36 @@ fn what_is_signed_and_wrong_is_told_from_what_is_forged() {
 }
 
 #[test]
+fn a_token_is_translated_to_another_key() {
+    for n in (0..100).chain([703, 65_536]) {
+        let plaintext = vec![b'x'; n];
+        let token = seal(&key(1), AT, &plaintext);
+        let other = key(1).translate(&token, &key(2)).unwrap();
+        assert_eq!((other.len(), &other[..33]), (token.len(), &token[..33]), "version, time, IV");
+        assert_ne!(other[33..], token[33..]);
+        assert_eq!(open(&key(2), Policy::STRICT, AT, &other), Ok((AT, plaintext)));
+        assert_eq!(open(&key(1), Policy::STRICT, AT, &other), Err(TokenError::Mac));
+        assert_eq!(key(2).translate(&other, &key(1)), Some(token.clone()));
+        assert_eq!(key(2).translate(&token, &key(1)), None);
+        assert_eq!(key(1).translate(&token[..token.len() - 1], &key(2)), None);
+    }
+    for seconds in [0, u64::MAX] {
+        let other = key(1).translate(&signed(seconds, &body()), &key(2)).unwrap();
+        let any = Policy { ttl: None, skew: None, decoding: Decoding::Strict };
+        assert_eq!(open(&key(2), any, AT, &other), Ok((seconds, b"plain".to_vec())));
+    }
+    // What the MAC alone is right of.
+    for blocks in 1..5 {
+        let token = signed(AT, &[1; 64][..16 * blocks]);
+        let other = key(1).translate(&token, &key(2)).unwrap();
+        assert_eq!(open(&key(1), Policy::STRICT, AT, &token), Err(TokenError::Padding));
+        assert_eq!(open(&key(2), Policy::STRICT, AT, &other), Err(TokenError::Padding));
+        assert_eq!((other.len(), &other[..33]), (token.len(), &token[..33]));
+    }
+    assert_eq!(key(1).translate(&signed(AT, &[1; 40]), &key(2)), None);
+}
+
+#[test]
 fn nothing_longer_than_the_limit_is_read() {
     let longest = seal(&key(1), AT, &vec![b'x'; MAX_PLAINTEXT]);
     assert_eq!(longest.len(), MAX_TOKEN);
