@@ -23,7 +23,7 @@
 //! | any inside | PART | the same; Holding: a fresh epoch is due | `Waiting` |
 //! | any inside | EPOCH above the active one, its key is there or is derived, and the check fits | the same; that epoch is active | `Rotated`, `Ready`, `Opened`, `Unreadable` |
 //! | any inside | EPOCH above the active one, else | the same; Linked: RESYNC | |
-//! | any inside | any other EPOCH | the same | |
+//! | any inside | any other EPOCH, or one that leaps too far | the same | |
 //! | Holding | START of a member, or within the limit of guesses | Holding; agreeing | REPLY |
 //! | Holding | START of one whose agreement is under way, or who was refused | Holding | REPLY again, if it is the same START |
 //! | Holding | START beyond that limit | Holding | REFUSE |
@@ -67,7 +67,7 @@ use semfio_machine::{Deadline, Instant, Now};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::agreement::{Context, REPLY};
-use crate::holder::{AGREE_WITHIN, Holding, MAX_MEMBERS};
+use crate::holder::{AGREE_WITHIN, Holding, MAX_LEAP, MAX_MEMBERS};
 use crate::message::{Body, MAX_TEXT, MAX_WRAPPED, Manner, Refusal, Sealed, Which, short};
 use crate::vault::{Answer, CHECK, Vault};
 use crate::window::Window;
@@ -94,6 +94,9 @@ const MAX_AROUND: usize = 1024;
 pub const MAX_SEALED: usize = token_len(MAX_TEXT + MAX_AROUND);
 /// Things to send that wait to be fetched; what exceeds it is dropped, and asked for again.
 const MAX_TRANSMITS: usize = 1024;
+/// The highest epoch that is taken from a holder by who has had none: from there on another 2^29 leaps of
+/// a bad holder are needed to use up the numbers.
+const MAX_EPOCH: u64 = 1 << 62;
 /// Candidates of whom a member hears before the log tells it that it is the holder: as many as a hub
 /// lets wait.
 const MAX_KNOCKS: usize = 64;
@@ -595,6 +598,11 @@ impl KeySync {
     pub fn handle_epoch(&mut self, now: Now, epoch: u64, fresh: bool, check: [u8; CHECK]) {
         self.begin(now);
         if epoch <= self.floor || matches!(self.state, State::Outside | State::Failed(_)) {
+            return;
+        }
+        // What all members told the holder at most, or a holder could use up the numbers and leave.
+        let leap = if self.floor == 0 { MAX_EPOCH } else { 2 * MAX_LEAP };
+        if epoch.saturating_sub(self.floor) > leap {
             return;
         }
         // The log's newest entry is the one that counts; if one before was forged, it is forgotten.

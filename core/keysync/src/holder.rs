@@ -32,7 +32,7 @@ pub const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// After so many texts an epoch is followed by a fresh one: far from where IVs of 128 bits repeat.
 pub const MAX_TEXTS: u64 = 1 << 20;
 /// How far an epoch that a member tells may be above one's own. Nobody uses up the numbers by lying.
-const MAX_LEAP: u64 = 1 << 32;
+pub(crate) const MAX_LEAP: u64 = 1 << 32;
 
 /// What a holder keeps.
 #[derive(Debug)]
@@ -269,7 +269,7 @@ impl KeySync {
             }
         }
         holding.names.insert(folded, Owner { identity, number: from, until: None });
-        if last.saturating_sub(holding.made) <= MAX_LEAP {
+        if last.saturating_sub(self.floor) <= MAX_LEAP {
             holding.made = holding.made.max(last);
         }
         let first = proved.map(|last| last.saturating_add(1));
@@ -532,8 +532,8 @@ mod tests {
         last
     }
 
-    #[test]
-    fn a_member_that_says_it_had_no_epoch_gets_none_from_before_it_was_let_in() {
+    /// Ana holds the room and has let bia in: number 2, with epoch 2.
+    fn let_in() -> (Now, KeySync, KeySync) {
         let mut now = Now::default();
         let (mut ana, mut bia) = (member(1, "ana"), member(2, "bia"));
         ana.handle_door(now, 1, 1);
@@ -552,6 +552,12 @@ mod tests {
         let check = ana.vault.check("sala", 2).unwrap();
         bia.handle_epoch(now, 2, false, check);
         assert_eq!((bia.epoch(), bia.epochs.len()), (2, 1));
+        (now, ana, bia)
+    }
+
+    #[test]
+    fn a_member_that_says_it_had_no_epoch_gets_none_from_before_it_was_let_in() {
+        let (now, mut ana, mut bia) = let_in();
         // It agrees anew, as one of those inside, and lies.
         bia.handle_disconnected(now);
         bia.handle_door(now, 2, 1);
@@ -563,5 +569,21 @@ mod tests {
         ana.handle_relay(now, 2, &relayed(&mut bia).unwrap());
         bia.handle_relay(now, 1, &relayed(&mut ana).unwrap());
         assert!(!bia.epochs.contains_key(&1), "it has the key of before");
+    }
+
+    #[test]
+    fn a_holder_does_not_use_up_the_numbers_of_those_it_leaves_behind() {
+        for epoch in [u64::MAX, u64::MAX - 1, 1 << 62] {
+            let (mut now, mut ana, mut bia) = let_in();
+            ana.vault.ratchet("sala", 2, epoch, None).unwrap();
+            let check = ana.vault.check("sala", epoch).unwrap();
+            bia.handle_epoch(now, epoch, false, check);
+            bia.handle_part(now, 50);
+            bia.handle_holder(now, 51, 2);
+            now.mono = now.mono.saturating_add(SETTLE);
+            bia.handle_timeout(now);
+            relayed(&mut bia);
+            assert_eq!((bia.is_ready(), bia.epoch()), (true, 3), "{epoch}");
+        }
     }
 }

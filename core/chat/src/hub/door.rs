@@ -17,6 +17,7 @@
 //! | candidate | ADMIT by the holder | member | JOIN entry |
 //! | candidate | REFUSE by the holder | outside | to it REFUSED |
 //! | candidate, waiting | [`DOOR_WITHIN`] | outside | to it REFUSED; to the holder GONE |
+//! | waiting | the door is full, and somebody comes from an address that has nobody there | outside | to it REFUSED |
 //! | candidate, waiting | PART, BYE, connection gone | outside | to the holder GONE |
 //! | candidate, waiting | the last inside leaves | the oldest: holder; others: candidate | as ENTER |
 //! | member, holder | PART, BYE, connection gone | outside | PART entry; to the holder GONE |
@@ -258,8 +259,16 @@ impl Hub {
         }
         let at_door = self.candidates.iter().filter(|candidate| candidate.room == at).count();
         if at_door >= MAX_CANDIDATES {
-            self.turn_away(candidate, Why::Limit, net);
-            return Ok(());
+            // Or one address would fill the door with those who wait.
+            let here = |c: &Candidate| c.room == at && c.source == source;
+            let waits = |c: &Candidate| c.room == at && !c.called;
+            let newest = self.candidates.iter().rposition(waits);
+            let newest = newest.filter(|_| !self.candidates.iter().any(here));
+            let turned = newest.and_then(|newest| self.candidates.remove(newest));
+            self.turn_away(turned.unwrap_or(candidate), Why::Limit, net);
+            if turned.is_none() {
+                return Ok(());
+            }
         }
         self.candidates.push_back(candidate);
         self.wake_doors(until);

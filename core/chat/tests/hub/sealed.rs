@@ -398,6 +398,38 @@ fn a_class_behind_one_address_enters_together() {
 }
 
 #[test]
+fn one_address_does_not_fill_a_door() {
+    let mut lab = Lab::new();
+    let ana = lab.knock("ana", "r");
+    let enter = |lab: &mut Lab, nick: &str, last: u8| {
+        let peer = lab.connect_from([10, 9, 0, last].into());
+        lab.hello(peer, nick, [0; 16]);
+        lab.key(peer, "r", Ask::Enter { since: 0 });
+        lab.run(1);
+        peer
+    };
+    let flood: Vec<_> = (0..80).map(|n| enter(&mut lab, &format!("m{n}"), 3)).collect();
+    lab.run(10);
+    let refused = |lab: &Lab| flood.iter().filter(|&&p| !lab.only(p, "REFUSED").is_empty()).count();
+    assert_eq!(refused(&lab), 80 - MAX_CANDIDATES);
+    for n in 0..2 {
+        let bia = enter(&mut lab, &format!("bia{n}"), 4 + n);
+        lab.run(10);
+        assert_eq!(lab.only(bia, "DOOR").len(), 1, "{n}");
+        assert_eq!(lab.only(ana, "KNOCK").len(), 4 + usize::from(n));
+        assert_eq!(refused(&lab), 81 - MAX_CANDIDATES + usize::from(n), "one made way");
+    }
+    // Those who were called are not turned away for others.
+    for &peer in &flood[..3] {
+        assert_eq!(lab.only(peer, "DOOR").len(), 1);
+        assert_eq!(lab.only(peer, "REFUSED"), NONE);
+    }
+    let again = enter(&mut lab, "bia9", 4);
+    lab.run(10);
+    assert_eq!(lab.only(again, "REFUSED"), ["REFUSED r Limit"], "it has a place there");
+}
+
+#[test]
 fn a_flood_of_entering_is_reported_once() {
     let mut lab = Lab::new();
     let ana = lab.knock("ana", "r");
