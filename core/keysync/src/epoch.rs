@@ -82,7 +82,8 @@ pub const RETRY: Duration = Duration::from_secs(2);
 /// The longest pause before START or CONFIRM is sent again. In the 30 s that a hub leaves somebody at the door
 /// these are at most 10 relays; it lets 16 pass.
 const RETRY_MAX: Duration = Duration::from_secs(8);
-/// Tokens that wait for their key: some seconds of a lively room.
+/// Tokens that wait for their key: some seconds of a lively room. One sender has half of these places, and of
+/// the octets.
 pub const MAX_HELD: usize = 256;
 /// Octets of the tokens that wait for their key.
 pub const MAX_HELD_OCTETS: usize = 1 << 20;
@@ -672,7 +673,13 @@ impl KeySync {
         }
         if outer.epoch > self.floor {
             let octets = self.held_octets.saturating_add(token.len());
-            if self.held.len() >= MAX_HELD || octets > MAX_HELD_OCTETS {
+            // Half of the places for each: whoever seals for an epoch that never comes takes no more.
+            let own = self.held.iter().filter(|held| held.sender == outer.sender);
+            let (count, sum) = own.fold((0_usize, token.len()), |(count, sum), held| {
+                (count.saturating_add(1), sum.saturating_add(held.token.len()))
+            });
+            let full = self.held.len() >= MAX_HELD || octets > MAX_HELD_OCTETS;
+            if full || count >= MAX_HELD / 2 || sum > MAX_HELD_OCTETS / 2 {
                 return Err(Unopened::Refused);
             }
             self.held_octets = octets;

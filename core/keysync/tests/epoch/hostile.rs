@@ -206,10 +206,15 @@ fn what_comes_before_its_key_is_held_within_limits_and_not_for_ever() {
     let (_, mut bia, _) = admitted(|_, _| ());
     let token = vec![b'A'; 100];
     let later = Stamped { epoch: 90, counter: 0 };
-    for _ in 0..MAX_HELD {
-        assert_eq!(open(&mut bia, at(400), 1, &(later, token.clone())), Err(Unopened::Held));
+    for sender in [1, 5] {
+        for _ in 0..MAX_HELD / 2 {
+            let said = (later, token.clone());
+            assert_eq!(open(&mut bia, at(400), sender, &said), Err(Unopened::Held));
+        }
+        let said = (later, token.clone());
+        assert_eq!(open(&mut bia, at(400), sender, &said), Err(Unopened::Refused));
     }
-    assert_eq!(open(&mut bia, at(400), 1, &(later, token)), Err(Unopened::Refused));
+    assert_eq!(open(&mut bia, at(400), 6, &(later, token)), Err(Unopened::Refused));
     events(&mut bia);
     bia.handle_timeout(at(400 + 60_000));
     let unreadable = |event: &KeyEvent| matches!(event, KeyEvent::Unreadable { .. });
