@@ -493,6 +493,8 @@ fn number<T: std::str::FromStr>(header: &Header, key: &str) -> anyhow::Result<T>
 
 #[cfg(test)]
 mod tests {
+    use semfio_machine::Chunk;
+
     use super::*;
 
     #[test]
@@ -520,6 +522,31 @@ mod tests {
         let mut planted = hub_header(&HubConfig::default(), &seed);
         planted.config.insert("slow".into(), "sometimes".into());
         assert!(hub_of(&planted).is_err());
+    }
+
+    /// What a hub sends in clear to who is not framed.
+    fn sent_key(hub: Hub) -> Vec<u8> {
+        let mut shard = Shard::new(hub, NetLimits::default());
+        let address = "127.0.0.1:9".parse().unwrap();
+        let peer = Peer { address, local: address };
+        let id = shard.handle_accepted(Now::default(), peer).unwrap();
+        shard.handle_received(Now::default(), id, &mut [b'x']);
+        let Some(Chunk::Bytes(key)) = shard.outbox(id).and_then(|out| out.chunks().next()) else {
+            panic!("nothing is sent");
+        };
+        key.to_vec()
+    }
+
+    #[test]
+    fn a_header_gives_no_key_unless_it_is_to() {
+        let config = HubConfig { insecure_cleartext_key: true, ..HubConfig::default() };
+        for with_secrets in [false, true] {
+            let (hub, header, _) = hub(config.clone(), with_secrets).unwrap();
+            let key = sent_key(hub);
+            assert_eq!(key == sent_key(hub_of(&header).unwrap()), with_secrets);
+            let from_seed = Hub::new(config.clone(), header.seed.as_ref().unwrap());
+            assert_ne!(key, sent_key(from_seed));
+        }
     }
 
     #[test]
