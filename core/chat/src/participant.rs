@@ -616,7 +616,9 @@ impl Participant {
 
     fn leave_if_done(&mut self, now: Now, net: &mut Net<Client>) {
         let done = self.unsent.is_empty() && self.early.is_empty();
-        if self.leaving == Leaving::WhenDone && done && self.is_live() {
+        // Nobody comes back only to leave.
+        let away = self.conn.is_none() && self.rooms.iter().all(|room| room.entered);
+        if self.leaving == Leaving::WhenDone && done && (self.is_live() || away) {
             self.leave(now, net);
         }
     }
@@ -865,6 +867,10 @@ impl Participant {
     }
 
     fn lost(&mut self, now: Now, why: &str, outcome: Outcome, net: &mut Net<Client>) {
+        self.leave_if_done(now, net);
+        if self.leaving == Leaving::Gone {
+            return;
+        }
         let come_back =
             self.welcomed && self.leaving != Leaving::Now && self.tries < self.config.retries;
         if !come_back {

@@ -86,6 +86,10 @@ impl Bench {
         self.shard.handle_message(self.now, ParticipantMessage::Line(line.into()));
     }
 
+    fn eof(&mut self) {
+        self.shard.handle_message(self.now, ParticipantMessage::Eof);
+    }
+
     fn cut(&mut self) {
         self.shard.handle_failed(self.now, self.conn.take().unwrap(), Failure::Reset);
         self.shard.handle_turn(self.now);
@@ -294,6 +298,45 @@ fn a_server_has_so_long_to_answer_hello() {
     bench.shard.handle_timeout(bench.now);
     let over = Outcome::Protocol(ClientError::WelcomeTimeout);
     assert_eq!(bench.reports(), [ParticipantReport::Over(over)]);
+}
+
+#[test]
+fn nobody_comes_back_only_to_leave() {
+    let left = [ParticipantReport::Over(Outcome::Left)];
+    // Cut off before the end of what is typed, or while it dials again.
+    for dials in [false, true] {
+        let mut bench = Bench::new("lobby");
+        bench.welcome();
+        bench.joined(1);
+        bench.cut();
+        if dials {
+            bench.connect();
+        }
+        bench.reports();
+        bench.eof();
+        if dials {
+            assert_eq!(bench.reports(), []);
+            bench.cut();
+        }
+        assert_eq!(bench.reports(), left);
+    }
+    // What was typed is not given up, nor a room that it never was in.
+    let mut bench = Bench::new("lobby");
+    bench.welcome();
+    bench.cut();
+    bench.eof();
+    assert!(!bench.reports().contains(&left[0]));
+    let mut bench = Bench::new("lobby");
+    bench.welcome();
+    bench.joined(1);
+    bench.line("oi");
+    bench.cut();
+    bench.eof();
+    assert!(!bench.reports().contains(&left[0]));
+    bench.welcome();
+    bench.names("lobby", 2);
+    bench.tell(&[entry(2, What::Join)]);
+    assert_eq!(bench.sent(), texts([(1, "oi")]));
 }
 
 #[test]
