@@ -478,7 +478,7 @@ impl Teller {
             Keys::Waiting => format!("* {room}: waiting for the new key"),
             Keys::Epoch { epoch, holder, cause } => {
                 let cause = match cause {
-                    Cause::Age => "for its age".into(),
+                    Cause::Renewed => "renewed".into(),
                     Cause::Joined(nick) => format!("{} joined", paint_nick(nick)),
                     Cause::Left(nick) => format!("{} left", paint_nick(nick)),
                     Cause::Holder(nick) => format!("{} holds the keys now", paint_nick(nick)),
@@ -630,7 +630,7 @@ fn as_key_record(room: &str, what: &Keys) -> Value {
         }
         Keys::Epoch { epoch, holder, cause } => {
             let (cause, nick) = match cause {
-                Cause::Age => ("age", None),
+                Cause::Renewed => ("renewed", None),
                 Cause::Joined(nick) => ("joined", Some(nick)),
                 Cause::Left(nick) => ("left", Some(nick)),
                 Cause::Holder(nick) => ("holder", Some(nick)),

@@ -18,10 +18,10 @@ mod tour;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 
-use crate::failed::Failed;
+use crate::failed::{Failed, USAGE};
 use crate::runtime::Runtime;
 
 /// Network protocols without the wire: chat, echo, and every run recorded and replayed.
@@ -93,9 +93,17 @@ fn refuse(error: &clap::Error) -> ! {
         Some(ContextValue::String(unknown)) => unknown.as_str(),
         _ => "",
     };
-    if std::env::args().any(|arg| arg == "serve") && unknown.starts_with("--passphrase") {
+    let given = |wanted: &str| std::env::args_os().any(|arg| arg == wanted);
+    if given("serve") && unknown.starts_with("--passphrase") {
         output::notice(
             "hint: the server needs no passphrase: it has no key, those who join agree on it; see --sealed",
+        );
+    } else if given("--passphrase") && error.kind() == ErrorKind::UnknownArgument
+        || error.kind() == ErrorKind::TooManyValues && unknown.starts_with("--passphrase")
+    {
+        output::notice(
+            "hint: --passphrase asks for it and takes none: others on this machine see arguments, \
+             and the shell keeps them",
         );
     }
     std::process::exit(error.exit_code())
@@ -104,6 +112,12 @@ fn refuse(error: &clap::Error) -> ! {
 fn main() -> ExitCode {
     let Cli { common, command } = Cli::try_parse().unwrap_or_else(|error| refuse(&error));
     output::choose_colour(common.color);
+    let runs = matches!(command, Command::Chat(_) | Command::Lab(_));
+    if common.record.is_some() && !runs {
+        return Failed::because(USAGE, "--record cannot be used", "this command has no run")
+            .hint("`chat serve`, `chat join` and `lab` are recorded")
+            .print();
+    }
     let result = match command {
         Command::Chat(chat::Chat::Serve(args)) => serve::run(&common, args),
         Command::Chat(chat::Chat::Join(args)) => join::run(&common, args),

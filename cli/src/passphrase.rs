@@ -53,7 +53,7 @@ impl PassphraseArgs {
             (Zeroizing::new(typed.into_bytes()), String::new())
         } else {
             let Some(text) = env::var_os(VARIABLE) else { return Ok(None) };
-            (Zeroizing::new(text.into_vec()), format!(" in {VARIABLE}"))
+            (first_line(Zeroizing::new(text.into_vec())), format!(" in {VARIABLE}"))
         };
         check(&text, &place)?;
         Ok(Some(text))
@@ -106,7 +106,7 @@ fn no_prompt(error: &io::Error) -> Failed {
     ))
 }
 
-/// The first line, and one byte more than it may have if it has that many.
+/// The first line, as far as it is too long. No more is read: it may be stdin, where texts follow.
 fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failed> {
     let cannot = |error| {
         Failed::because(USAGE, format!("cannot read the passphrase in {}", path.display()), error)
@@ -116,13 +116,24 @@ fn from_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failed> {
     // All its room at once, so that no copy is left behind when it grows; two for a line end.
     let most = MAX_PASSPHRASE.saturating_add(2);
     let mut text = Zeroizing::new(Vec::with_capacity(most));
-    (&mut file).take(most as u64).read_to_end(&mut text).map_err(cannot)?;
+    while text.len() < most && text.last() != Some(&b'\n') {
+        let before = text.len();
+        (&mut file).take(1).read_to_end(&mut text).map_err(cannot)?;
+        if text.len() == before {
+            break;
+        }
+    }
+    Ok(first_line(text))
+}
+
+/// Without its end and what follows, which an editor and a service's settings leave.
+fn first_line(mut text: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
     let line = text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len());
     text.truncate(line);
     if text.last() == Some(&b'\r') {
         text.pop();
     }
-    Ok(text)
+    text
 }
 
 /// Says that a file which should be secret is not.

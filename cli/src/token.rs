@@ -171,7 +171,8 @@ impl Keys {
         }
         texts.extend(self.key.iter().map(|key| ("--key".to_owned(), key.clone())));
         if texts.is_empty() {
-            texts.extend(std::env::var("SEMFIO_KEY").ok().map(|key| ("SEMFIO_KEY".into(), key)));
+            let keys = std::env::var_os("SEMFIO_KEY").map(|keys| keys.to_string_lossy().into());
+            texts.extend(keys.map(|keys| ("SEMFIO_KEY".into(), keys)));
         }
         let mut keys = Vec::new();
         for (from, text) in &texts {

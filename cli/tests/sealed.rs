@@ -258,6 +258,25 @@ fn a_server_of_sealed_rooms_takes_nothing_in_clear() {
 }
 
 #[test]
+fn wherever_a_passphrase_comes_from_its_first_line_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = keep(folder.path(), "right", PASSPHRASE);
+    let server = Server::start(&[]);
+    let _ana = Member::join("mio", &server.address, "ana", &file);
+    let join = ["chat", "join", &server.address, "--nick", "bia"];
+    let mut command = semfio(&join);
+    command.env("SEMFIO_PASSPHRASE", format!("{PASSPHRASE}\nnot this line\n"));
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    // What follows it on stdin is said.
+    let stdin = ["--passphrase-file", "/dev/stdin"];
+    let join = ["chat", "join", &server.address, "--nick", "caio"];
+    let piped = run(&[&join[..], &stdin].concat(), &format!("{PASSPHRASE}\nde um cano\n"));
+    assert_eq!(piped.code, Some(0), "{piped:?}");
+    assert!(piped.out.contains("<caio> de um cano") && !piped.out.contains("abacate"), "{piped:?}");
+}
+
+#[test]
 fn a_passphrase_that_cannot_be_used_is_a_usage_error() {
     let folder = tempfile::tempdir().unwrap();
     let empty = keep(folder.path(), "empty", "\nsecond line\n");
@@ -282,6 +301,9 @@ fn a_passphrase_that_cannot_be_used_is_a_usage_error() {
     assert_eq!(output.status.code(), Some(2));
     let serve = run(&["chat", "serve", "--passphrase-file", "x"], "");
     refused(serve, "hint: the server needs no passphrase");
+    let secret = run(&["chat", "join", "127.0.0.1:1", "--passphrase", "abacate"], "");
+    refused(secret, "hint: --passphrase asks for it and takes none");
+    refused(join(&["--passphrase=abacate"]), "hint: --passphrase asks for it and takes none");
     // Others may read it: that is said, and goes on.
     std::fs::set_permissions(&most, PermissionsExt::from_mode(0o644)).unwrap();
     let ended = file(&most);

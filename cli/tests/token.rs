@@ -1,6 +1,8 @@
 //! `semfio token`: the book's tokens, files of keys, refusals.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::peers::{Ended, run};
@@ -78,6 +80,9 @@ fn a_key_may_stand_in_the_environment() {
     let mut command = crate::peers::semfio(&["token", "open", "-q", OK]);
     let output = command.env("SEMFIO_KEY", KEY).output().unwrap();
     assert_eq!(output.stdout, b"OK\n");
+    let mut command = crate::peers::semfio(&["token", "open", "-q", OK]);
+    let output = command.env("SEMFIO_KEY", OsStr::from_bytes(b"\xff")).output().unwrap();
+    assert!(output.stderr.starts_with(b"semfio: no key in SEMFIO_KEY: "), "{output:?}");
 }
 
 #[test]
@@ -122,6 +127,7 @@ fn wrong_keys_are_told_and_not_shown() {
         &["rotate", "--key-file", "no/such/file", OK],
         &["open", "--key", KEY, "--policy", "lax", OK],
         &["open", "--key", KEY, "--json", "--raw", OK],
+        &["open", "--key", KEY, "--record", "/nowhere/trace", OK],
     ] {
         let ended = token(args, "");
         assert_eq!((ended.code, &*ended.out), (Some(2), ""), "{args:?}: {ended:?}");

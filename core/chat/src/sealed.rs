@@ -55,8 +55,8 @@ pub enum Keys {
 /// What a key was changed for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The one before was old, or there was none.
-    Age,
+    /// Nobody entered or left: the one before was old, or somebody who was at the door is gone.
+    Renewed,
     /// Somebody entered, who must not read what was said before.
     Joined(String),
     /// Somebody left, who must not read what is said from here on.
@@ -213,7 +213,7 @@ impl SealedRooms {
                 keys: KeySync::new(vault, name, nick),
                 opened: false,
                 holder: String::new(),
-                cause: Cause::Age,
+                cause: Cause::Renewed,
                 again: None,
                 held: VecDeque::new(),
             }
@@ -342,7 +342,7 @@ impl SealedRooms {
     /// What is to be told of a new key, and whether first that nobody has checked the passphrase.
     pub(crate) fn rotated(&mut self, room: &str, epoch: u64) -> Option<(bool, Keys)> {
         let room = self.room_mut(room)?;
-        let cause = core::mem::replace(&mut room.cause, Cause::Age);
+        let cause = core::mem::replace(&mut room.cause, Cause::Renewed);
         let opened = core::mem::take(&mut room.opened);
         Some((opened, Keys::Epoch { epoch, holder: room.holder.clone(), cause }))
     }

@@ -753,6 +753,14 @@ fn who_parts_comes_in_again_under_its_name() {
     room.say(bia, "oi");
     room.run(1_000);
     assert_eq!(room.heard(ana), ["bia: oi"], "{:?}", room.reports(bia));
+    // What is on the way as she leaves is not told to be unreadable; it has come.
+    room.say(ana, "vais?");
+    room.say(bia, "vou");
+    room.say(bia, "/part");
+    room.run(1_000);
+    let last = room.heard(ana).split_off(1);
+    assert!(last == ["ana: vais?", "bia: vou"] || last == ["bia: vou", "ana: vais?"], "{last:?}");
+    assert_eq!(room.heard(bia), ["bia: oi"]);
 }
 
 #[test]

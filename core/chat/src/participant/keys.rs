@@ -37,6 +37,8 @@ impl Participant {
                 self.opened(label, room, (message, entry.nick), (old, own));
             }
             Some(Err(Unopened::Held)) | None => {}
+            // It was on the way while we left, and the keys went with us.
+            Some(Err(_)) if self.seen_mut(room).is_none() => {}
             Some(Err(_)) => self.unreadable(label, room, old),
         }
         if let Some(at) = found {
