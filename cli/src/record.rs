@@ -1,8 +1,8 @@
 //! `--record`: services whose runs can be written down, and the file they are written to.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -171,9 +171,7 @@ where
     };
     let header = Header { start: clock.now(), ..header };
     let recording = Recording::default();
-    // Others on this machine shall not read what is said.
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    let file = file.map_err(|error| {
+    let file = private(path).map_err(|error| {
         Failed::because(USAGE, format!("cannot record to {}", path.display()), error)
     })?;
     let mut sink = Sink { file: BufWriter::new(file), recording: recording.clone() };
@@ -184,6 +182,15 @@ where
         Redaction::Member { stand_in } => Box::new(Redacted::of_member(stand_in, recorder)),
     });
     Ok((shard, recording))
+}
+
+/// A file that others on this machine cannot read, also if it was there before.
+fn private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
 }
 
 /// How a recording went; known once the shard is gone.

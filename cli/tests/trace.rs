@@ -23,6 +23,7 @@ fn a_recorded_run_replays_and_a_changed_one_does_not() {
     for runtime in RUNTIMES {
         let hub = folder.path().join(format!("{runtime}.hub"));
         let member = folder.path().join(format!("{runtime}.member"));
+        std::fs::write(&member, "of an earlier run, for all to read").unwrap();
         let server = Server::start(&["--runtime", runtime, "--record", hub.to_str().unwrap()]);
         for nick in ["ana", "bia", "caio"] {
             let args = ["--runtime", runtime, "--record", member.to_str().unwrap(), "chat", "join"];
@@ -32,6 +33,8 @@ fn a_recorded_run_replays_and_a_changed_one_does_not() {
         }
         server.stop(Signal::TERM, 0);
         for trace in [&hub, &member] {
+            let mode = std::fs::metadata(trace).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "others can read {}", trace.display());
             let replayed = replay(trace);
             assert_eq!(replayed.code, Some(0), "{runtime}: {replayed:?}");
             assert!(replayed.out.starts_with("agrees: "), "{}", replayed.out);
