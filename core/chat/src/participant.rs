@@ -432,7 +432,8 @@ impl Participant {
                 return self.done(1);
             }
         };
-        let gives_up = typed == Typed::Quit && self.welcomed && !self.ready;
+        let waits = !self.unsent.is_empty() || !self.early.is_empty();
+        let gives_up = typed == Typed::Quit && self.welcomed && !(self.ready && waits);
         if !self.takes_lines() && !gives_up {
             if self.unsent.len().saturating_add(self.early.len()) >= MAX_UNSENT {
                 self.report(ParticipantReport::Refused("too much waits to be sent".into()));

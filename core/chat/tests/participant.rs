@@ -301,6 +301,22 @@ fn a_server_has_so_long_to_answer_hello() {
 }
 
 #[test]
+fn who_waits_at_the_door_may_quit() {
+    for typed in [&["/quit"][..], &["oi", "/quit"]] {
+        let mut bench = Bench::sealed("lobby");
+        bench.welcome();
+        bench.tell(&[Response::Key { room: "lobby", tell: Tell::Door { you: 7, holder: 3 } }]);
+        bench.reports();
+        typed.iter().for_each(|line| bench.line(line));
+        bench.sent();
+        bench.cut();
+        // Not before what was typed before.
+        let over = ParticipantReport::Over(Outcome::Left);
+        assert_eq!(bench.reports().contains(&over), typed.len() == 1);
+    }
+}
+
+#[test]
 fn nobody_comes_back_only_to_leave() {
     let left = [ParticipantReport::Over(Outcome::Left)];
     // Cut off before the end of what is typed, or while it dials again.
