@@ -17,7 +17,7 @@ use semfio_chat::{
 };
 use semfio_frame::Dialect;
 use semfio_keysync::{GuardConfig, KeyFailure, Refusal};
-use semfio_machine::Target;
+use semfio_machine::{Failure, Target};
 use semfio_runtime_os::{Clock, Handle};
 use serde_json::{Value, json};
 
@@ -545,6 +545,11 @@ impl Teller {
                 format!("the connection to {server} broke"),
                 failure,
             ))),
+            Some(Outcome::Failed(Failure::Reset)) => {
+                let what = format!("{server} broke off before it let you in");
+                Err(Failed::because(NETWORK, what, Failure::Reset)
+                    .hint("is that a chat server, and of this dialect?"))
+            }
             Some(Outcome::Failed(failure)) => {
                 Err(Failed::because(NETWORK, format!("cannot connect to {server}"), failure)
                     .hint("is the server running? `semfio chat serve` starts one"))
