@@ -49,6 +49,11 @@ impl Failed {
         self
     }
 
+    /// The exit code.
+    pub(crate) fn code(&self) -> u8 {
+        self.code
+    }
+
     /// Prints it to stderr and gives the exit code.
     pub(crate) fn print(self) -> ExitCode {
         let mut stderr = anstream::stderr().lock();

@@ -137,7 +137,7 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     teller.verdict(&ahead)
 }
 
-fn target(text: &str) -> Result<Target, String> {
+pub(crate) fn target(text: &str) -> Result<Target, String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(Target::Address(address));
     }

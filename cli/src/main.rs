@@ -2,6 +2,7 @@
 
 mod chat;
 mod failed;
+mod file;
 mod generate;
 mod join;
 mod lab;
@@ -24,7 +25,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::failed::{Failed, USAGE};
 use crate::runtime::Runtime;
 
-/// Network protocols without the wire: chat, echo, and every run recorded and replayed.
+/// Network protocols without the wire: chat, files, echo, and every run recorded and replayed.
 #[derive(Debug, Parser)]
 #[command(name = "semfio", version, arg_required_else_help = true, max_term_width = 100)]
 struct Cli {
@@ -74,6 +75,9 @@ enum Command {
     /// A room to talk in: serve one, or join one
     #[command(subcommand)]
     Chat(chat::Chat),
+    /// Files: serve a folder, list one, get what is in it, whole for certain
+    #[command(subcommand)]
+    File(file::File),
     /// Fernet tokens: keys, sealing, opening, rotation
     #[command(subcommand)]
     Token(token::Token),
@@ -121,6 +125,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Chat(chat::Chat::Serve(args)) => serve::run(&common, args),
         Command::Chat(chat::Chat::Join(args)) => join::run(&common, args),
+        Command::File(what) => file::run(&common, what),
         Command::Token(token) => token::run(&common, token),
         Command::Replay(args) => replay::run(&common, &args),
         Command::Lab(args) => lab::run(&common, &args),

@@ -1,5 +1,7 @@
 //! `--record`: services whose runs can be written down, and the file they are written to.
 
+mod file;
+
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -25,6 +27,11 @@ use zeroize::Zeroizing;
 
 use crate::chat::dialect_name;
 use crate::failed::{Failed, NEGATIVE, NETWORK, USAGE};
+
+pub(crate) use file::{
+    COURSE_GET, FETCH, LISTING, POUR, REPOSITORY, course_get_header, course_get_of, fetch_header,
+    fetch_of, listing_header, listing_of, pour_header, pour_of, repository_header, repository_of,
+};
 
 /// The names of the services in a trace.
 pub(crate) const HUB: &str = "chat.hub";

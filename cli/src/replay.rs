@@ -49,6 +49,26 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             let participant = record::participant_of(&header, journal).map_err(unusable)?;
             replay(reader, Shard::new(Recordable(participant), limits), until)
         }
+        record::REPOSITORY => {
+            let repository = record::repository_of(&header).map_err(unusable)?;
+            replay(reader, Shard::new(Recordable(repository), limits), until)
+        }
+        record::FETCH => {
+            let fetch = record::fetch_of(&header).map_err(unusable)?;
+            replay(reader, Shard::new(Recordable(fetch), limits), until)
+        }
+        record::POUR => {
+            let pour = record::pour_of(&header).map_err(unusable)?;
+            replay(reader, Shard::new(Recordable(pour), limits), until)
+        }
+        record::LISTING => {
+            let listing = record::listing_of(&header).map_err(unusable)?;
+            replay(reader, Shard::new(Recordable(listing), limits), until)
+        }
+        record::COURSE_GET => {
+            let get = record::course_get_of(&header).map_err(unusable)?;
+            replay(reader, Shard::new(Recordable(get), limits), until)
+        }
         record::ECHO => {
             let service = semfio_echo::Service::new();
             replay(reader, Shard::new(Recordable(service), limits), until)

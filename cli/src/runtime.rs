@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use clap::ValueEnum;
 use semfio_machine::{DatagramMachine, Now, Refused, Service, Shard, StreamMachine};
 use semfio_runtime_mio::{self as mio, blocking};
-use semfio_runtime_os::{Clock, Handle, HostConfig, Stopper};
+use semfio_runtime_os::{Clock, Handle, HostConfig, Roots, Stopper};
 use semfio_runtime_smol as smol_host;
 
 /// What moves the bytes.
@@ -36,7 +36,17 @@ where
     S::Report: Send,
 {
     pub(crate) fn new(runtime: Runtime, shard: Shard<M, S>, clock: Clock) -> io::Result<Self> {
-        let config = HostConfig { clock, ..HostConfig::default() };
+        Self::with_roots(runtime, shard, clock, Roots::default())
+    }
+
+    /// A host whose service may ask for files in these folders.
+    pub(crate) fn with_roots(
+        runtime: Runtime,
+        shard: Shard<M, S>,
+        clock: Clock,
+        roots: Roots,
+    ) -> io::Result<Self> {
+        let config = HostConfig { clock, roots, ..HostConfig::default() };
         Ok(match runtime {
             Runtime::Mio => Self::Mio(mio::Host::new(shard, config)?),
             Runtime::Smol => Self::Smol(smol_host::Host::new(shard, config)?),

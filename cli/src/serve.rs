@@ -138,20 +138,8 @@ impl Teller {
             let record = json!({ "address": address, "room": args.room, "sealed": args.sealed });
             return records.print("listening", record);
         }
-        let ip = address.ip();
-        let (open_to, loud) = match ip {
-            _ if ip.is_loopback() => ("this machine alone", false),
-            _ if ip.is_unspecified() => ("EVERYONE who can reach this machine", true),
-            _ => ("EVERYONE who can reach this address", true),
-        };
-        let line = format!("listening on {address}, open to {open_to}");
-        // What is opened to others is said even if nothing else is.
-        if loud {
-            notice(&paint(LOUD, &line));
-        } else {
-            self.say(&line);
-        }
-        let (ip, port) = (reachable(ip), address.port());
+        say_listening(address, self.quiet);
+        let (ip, port) = (reachable(address.ip()), address.port());
         let address = SocketAddr::new(ip, port);
         self.say(&if args.sealed {
             format!("enter with: semfio chat join {address} --passphrase")
@@ -185,8 +173,25 @@ impl Teller {
     }
 }
 
+/// Says where it listens, and to whom that is open.
+pub(crate) fn say_listening(address: SocketAddr, quiet: bool) {
+    let ip = address.ip();
+    let (open_to, loud) = match ip {
+        _ if ip.is_loopback() => ("this machine alone", false),
+        _ if ip.is_unspecified() => ("EVERYONE who can reach this machine", true),
+        _ => ("EVERYONE who can reach this address", true),
+    };
+    let line = format!("listening on {address}, open to {open_to}");
+    // What is opened to others is said even if nothing else is.
+    if loud {
+        notice(&paint(LOUD, &line));
+    } else if !quiet {
+        notice(&line);
+    }
+}
+
 /// An address that leads to a listener from this machine.
-fn reachable(ip: IpAddr) -> IpAddr {
+pub(crate) fn reachable(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -17,6 +17,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
 use semfio_machine::{
     Closed, ConnId, Deadline, Failure, Instant, Net, Now, Peer, Reply, RequestId, RootId, Service,
@@ -32,19 +33,19 @@ use crate::tree::{Hash, MAX_FILE, TreeError};
 use crate::wire::{Entries, ErrorCode, Get, Kind, Message, Meta, RangeBytes};
 
 /// How long a server may be silent while something is asked of it.
-const SILENT: Duration = Duration::from_secs(60);
+pub(crate) const SILENT: Duration = Duration::from_secs(60);
 /// The least time between two reports of progress.
 const PROGRESS: Duration = Duration::from_millis(100);
 /// The first pause before it dials again; doubled each time.
-const BACK_OFF: Duration = Duration::from_millis(500);
+pub(crate) const BACK_OFF: Duration = Duration::from_millis(500);
 /// The longest pause.
-const BACK_OFF_MAX: Duration = Duration::from_secs(15);
+pub(crate) const BACK_OFF_MAX: Duration = Duration::from_secs(15);
 /// Groups in one GET: 4 MiB, long enough to hide the way there and back, short enough to share.
-const PIECE: u64 = 64;
+pub(crate) const PIECE: u64 = 64;
 /// GETs that wait for an answer on one connection.
-const AHEAD: usize = 2;
+pub(crate) const AHEAD: usize = 2;
 /// How often the content of a name may turn out to be another, or wrong, before it is given up.
-const CHANGES: u32 = 3;
+pub(crate) const CHANGES: u32 = 3;
 /// Connections at most.
 pub const MAX_JOBS: usize = 16;
 
@@ -128,6 +129,8 @@ pub enum FetchReport {
         /// After this pause.
         retry_in: Duration,
     },
+    /// There is no connection, or none any more: what is not done by now is not.
+    Unreachable(Lost),
     /// It is over.
     Over {
         /// Files that are saved.
@@ -182,6 +185,40 @@ pub enum Lost {
     OutOfTurn,
 }
 
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(code) => code.fmt(f),
+            Self::Wrong(error) => error.fmt(f),
+            Self::Changing => f.write_str("it changes while it is sent"),
+            Self::TooLarge => TreeError::TooLarge.fmt(f),
+            Self::NotTold => f.write_str("the server did not tell what it is"),
+            Self::NotSaved(stage, failure) => write!(f, "{stage}: {failure}"),
+            Self::Name(error) => error.fmt(f),
+            Self::Names(error) => error.fmt(f),
+            Self::TooMany => f.write_str("there are too many names"),
+            Self::Lost(lost) => lost.fmt(f),
+            Self::Interrupted => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl core::error::Error for FetchError {}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(failure) => failure.fmt(f),
+            Self::Protocol(error) => error.fmt(f),
+            Self::Ended(None) => f.write_str("the server ended it"),
+            Self::Ended(Some(code)) => write!(f, "the server ended it: {code}"),
+            Self::Silent => f.write_str("the server is silent"),
+            Self::Wrong(error) => error.fmt(f),
+            Self::OutOfTurn => f.write_str("the server answered what was not asked"),
+        }
+    }
+}
+
 /// Files and folders, fetched: a [`Service`] over [`Session`]s.
 #[derive(Debug)]
 pub struct Fetch {
@@ -194,6 +231,8 @@ pub struct Fetch {
     leaving: Vec<Arrival>,
     next_tag: u32,
     tries: u32,
+    /// There was a server once.
+    greeted: bool,
     redial: Option<Deadline>,
     /// Why the last connection was lost.
     lost: Lost,
@@ -282,6 +321,7 @@ impl Fetch {
             leaving: Vec::new(),
             next_tag: 1,
             tries: 0,
+            greeted: false,
             redial: Some(Deadline { at: Instant::default(), why: "dial" }),
             lost: Lost::Silent,
             heard: Instant::default(),
@@ -467,7 +507,11 @@ impl Fetch {
             return;
         }
         self.tries = self.tries.saturating_add(1);
-        if self.tries > self.config.retries {
+        // Where there never was a server of this kind, waiting does not help.
+        let hopeless =
+            !self.greeted && !matches!(why, Lost::Failed(Failure::Reset) | Lost::Ended(_));
+        if self.tries > self.config.retries || hopeless {
+            self.report(FetchReport::Unreachable(why));
             self.failed = self.failed.saturating_add(self.tasks.clear());
             return match self.file {
                 Some(_) => self.fail(now, FetchError::Lost(why), net),
@@ -520,6 +564,7 @@ impl Fetch {
         match message {
             Message::Welcome { .. } => {
                 conn.ready = true;
+                self.greeted = true;
                 let first = self.conns.len() == 1;
                 match &self.file {
                     None => self.next(now, net),

@@ -4,7 +4,8 @@
 //!
 //! - *Framed* ([`wire`]), with a [`Fetch`] on the other side: files and folders, several in one run,
 //!   over several connections. Each 64 KiB are proved against the file's hash as they arrive
-//!   ([`tree`]); what was cut is resumed from what the partial file turns out to hold.
+//!   ([`tree`]); what was cut is resumed from what the partial file turns out to hold. [`Listing`]
+//!   tells of what there is; [`Pour`] gives one file in order, for a pipe.
 //! - The *course's*: `GET name` is answered with the file and then `OK`, or with one exact text if
 //!   there is no such file. [`CourseGet`] fetches one over a [`CourseClient`]: it writes nothing on
 //!   an error and keeps what came of a file that was cut.
@@ -56,8 +57,10 @@ mod arrival;
 mod course;
 mod fetch;
 mod get;
+mod list;
 mod outlines;
 mod part;
+mod pour;
 mod repository;
 mod serving;
 mod session;
@@ -70,7 +73,9 @@ pub use fetch::{Fetch, FetchConfig, FetchError, FetchMessage, FetchReport, Lost,
 pub use get::{
     CourseGet, CourseGetConfig, CourseGetMessage, CourseGetOutcome, CourseGetReport, Cut, PROGRESS,
 };
+pub use list::{Listing, ListingConfig, ListingMessage, ListingOutcome, ListingReport};
 pub use part::Stage;
+pub use pour::{Pour, PourConfig, PourMessage, PourOutcome, PourReport, WINDOW};
 pub use repository::{
     LIST_TURNS, Repository, RepositoryConfig, RepositoryMessage, RepositoryReport,
 };

@@ -1,0 +1,206 @@
+//! `semfio file`: what its commands have in common.
+
+mod course;
+mod fetch;
+mod get;
+mod list;
+mod pour;
+mod progress;
+pub(crate) mod serve;
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clap::Subcommand;
+use semfio_file::wire::ErrorCode;
+use semfio_file::{FetchError, Lost, SessionError, Stage};
+use semfio_machine::Failure;
+use semfio_path::{Policy, Rule, SafeName};
+
+use crate::Common;
+use crate::failed::{Failed, NEGATIVE, NETWORK, PROTOCOL};
+use crate::signals::{self, Interrupted};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum File {
+    /// Serve a folder: to `semfio file get`, and to the course's client
+    Serve(serve::Args),
+    /// List what a server has
+    List(list::Args),
+    /// Get files and folders: proved as they come, resumed where they were cut
+    Get(get::Args),
+}
+
+pub(crate) fn run(common: &Common, what: File) -> Result<ExitCode, Failed> {
+    match what {
+        File::Serve(args) => serve::run(common, &args),
+        File::List(args) => list::run(common, args),
+        File::Get(args) => get::run(common, args),
+    }
+}
+
+/// Which names may be typed: whether they are served is the server's to say.
+const ANY: Policy = Policy { dot_names: true, hyphen: true };
+
+/// How often a transfer tries to come back, in a row: about a minute and a half.
+const RETRIES: u32 = 10;
+
+/// A name on a server, as an argument; a folder's may end in a slash.
+fn name(text: &str) -> Result<SafeName, String> {
+    let text = text.strip_suffix('/').unwrap_or(text);
+    SafeName::parse(text, ANY).map_err(|error| match error.rule {
+        Rule::Absolute => "names begin at the folder that is served, without /".to_owned(),
+        Rule::DotPart => "names lead down from the folder that is served, never up".to_owned(),
+        _ => error.to_string(),
+    })
+}
+
+/// Has `stop` called by SIGINT and SIGTERM; what is stopped may change.
+#[derive(Clone)]
+struct Stopping {
+    stop: Arc<Mutex<Box<dyn FnMut() + Send>>>,
+    interrupted: Interrupted,
+}
+
+impl Stopping {
+    fn new() -> Result<Self, Failed> {
+        let stop: Arc<Mutex<Box<dyn FnMut() + Send>>> = Arc::new(Mutex::new(Box::new(|| ())));
+        let shared = Arc::clone(&stop);
+        let interrupted = signals::catch(move || {
+            (shared.lock().unwrap_or_else(PoisonError::into_inner))();
+        })
+        .map_err(|error| Failed::because(NETWORK, "cannot catch signals", error))?;
+        Ok(Self { stop, interrupted })
+    }
+
+    fn set(&self, stop: impl FnMut() + Send + 'static) {
+        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(stop);
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.is_set()
+    }
+}
+
+/// There is no server that could be talked with, or none any more.
+fn unreachable(server: &str, lost: Lost) -> Failed {
+    match lost {
+        Lost::Failed(Failure::Reset) | Lost::Silent | Lost::Ended(_) => {
+            Failed::because(NETWORK, format!("the connection to {server} is lost"), lost)
+        }
+        Lost::Failed(Failure::NotFound) => {
+            Failed::because(NETWORK, format!("cannot connect to {server}"), "no such host")
+        }
+        Lost::Failed(_) => Failed::because(NETWORK, format!("cannot connect to {server}"), lost)
+            .hint("is the server running? `semfio file serve DIR` starts one"),
+        Lost::Protocol(error) => {
+            let what = format!("{server} does not speak as it should");
+            let failed = Failed::because(PROTOCOL, what, lost);
+            match error {
+                SessionError::BadPreface | SessionError::HelloTimeout => failed.hint(
+                    "if it is the course's server, try --course; if it is another, check the port",
+                ),
+                SessionError::BadVersion(_) => failed.hint("another version of semfio runs there"),
+                _ => failed,
+            }
+        }
+        _ => Failed::because(PROTOCOL, format!("{server} does not speak as it should"), lost),
+    }
+}
+
+/// Why there is not what was asked for, under a name.
+fn not_had(what: &str, server: &str, why: &FetchError) -> Failed {
+    let failed = |code| Failed::because(code, what, why);
+    match why {
+        FetchError::Refused(ErrorCode::Unknown) => {
+            failed(NEGATIVE).hint(format!("`semfio file list {server}` tells what there is"))
+        }
+        FetchError::Refused(ErrorCode::Unavailable) => {
+            failed(NETWORK).hint("the server says so of its own disk; it may work later")
+        }
+        FetchError::Refused(ErrorCode::Changed) | FetchError::Changing => {
+            failed(NETWORK).hint("it is being written on the server; try again once that is done")
+        }
+        FetchError::Refused(_) | FetchError::TooLarge | FetchError::TooMany => failed(NEGATIVE),
+        FetchError::NotSaved(stage, failure) => not_saved(what, *stage, *failure),
+        FetchError::Name(_) | FetchError::Names(_) => failed(NEGATIVE),
+        FetchError::Lost(lost) => unreachable(server, *lost),
+        _ => failed(PROTOCOL),
+    }
+}
+
+/// A step on the own disk failed.
+fn not_saved(what: &str, stage: Stage, failure: Failure) -> Failed {
+    match (stage, failure) {
+        (_, Failure::Exists) => {
+            Failed::because(NEGATIVE, what, "there is a file of that name, with other content")
+                .hint("--force replaces it; -o saves under another name")
+        }
+        (_, Failure::Denied) => Failed::because(NETWORK, what, format!("{stage}: {failure}"))
+            .hint("the folder must be yours to write in; -o DIR saves into another"),
+        (_, Failure::Full) => Failed::because(NETWORK, what, format!("{stage}: {failure}"))
+            .hint("what came is kept; make room, and the same command goes on from there"),
+        _ => Failed::because(NETWORK, what, format!("{stage}: {failure}")),
+    }
+}
+
+/// Bytes, for people.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return if bytes == 1 { "1 byte".into() } else { format!("{bytes} bytes") };
+    }
+    let (mut whole, mut unit) = (bytes, 0);
+    while whole >= 1024 * 1024 && unit + 1 < UNITS.len() {
+        whole /= 1024;
+        unit += 1;
+    }
+    let tenths = whole * 10 / 1024;
+    match tenths {
+        ..1000 => format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit]),
+        _ => format!("{} {}", tenths / 10, UNITS[unit]),
+    }
+}
+
+/// The command that was typed, so that a shell takes it again.
+fn command() -> String {
+    let words: Vec<String> =
+        std::env::args_os().map(|word| quote(&word.to_string_lossy())).collect();
+    words.join(" ")
+}
+
+/// A word that a shell takes as it is.
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_three_digits_or_four() {
+        let told = |bytes| size(bytes);
+        assert_eq!(told(0), "0 bytes");
+        assert_eq!(told(1), "1 byte");
+        assert_eq!(told(1023), "1023 bytes");
+        assert_eq!(told(1024), "1.0 KiB");
+        assert_eq!(told(102_399), "99.9 KiB");
+        assert_eq!(told(1024 * 1024 - 1), "1023 KiB");
+        assert_eq!(told(1 << 30), "1.0 GiB");
+        assert_eq!(told(u64::MAX), "16383 PiB");
+    }
+
+    #[test]
+    fn a_shell_takes_a_quoted_word_as_it_is() {
+        for word in ["", "a b", "it's", "$HOME", "ação.jpg", "127.0.0.1:8003", "*", "a\nb", "~"] {
+            let script = format!("printf %s {}", quote(word));
+            let out = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8(out.stdout).unwrap(), word);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! `semfio file serve`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use semfio_file::{Repository, RepositoryConfig, RepositoryMessage, RepositoryReport};
+use semfio_machine::Closed;
+use semfio_path::SafeName;
+use semfio_runtime_os::{Clock, Roots};
+use serde_json::{Value, json};
+
+use crate::Common;
+use crate::failed::{Failed, INTERRUPTED, NETWORK, USAGE};
+use crate::file::size;
+use crate::output::{Records, escape, notice};
+use crate::record::{self, Spoken};
+use crate::runtime::Host;
+use crate::serve::{cannot_listen, reachable, say_listening};
+use crate::signals;
+
+/// Peers of which it is remembered what they get.
+const PEERS: usize = 1024;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The folder; nothing outside it is served, and no name that begins with a dot
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Where to listen; the default is open to this machine alone
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8003")]
+    listen: SocketAddr,
+}
+
+pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
+    let roots = roots(&args.folder).map_err(|error| {
+        let failed =
+            Failed::because(USAGE, format!("cannot serve {}", args.folder.display()), &error);
+        match error.kind() {
+            io::ErrorKind::NotADirectory => failed.hint("a folder is served, not a file"),
+            _ => failed,
+        }
+    })?;
+    let config = RepositoryConfig::default();
+    let clock = Clock::start();
+    let (shard, recording) = record::shard(
+        Repository::new(config.clone()),
+        record::repository_header(&config),
+        common.record.as_deref(),
+        clock,
+    )?;
+    let cannot = |error| Failed::because(NETWORK, "cannot serve", error);
+    let mut host = Host::with_roots(common.runtime, shard, clock, roots).map_err(cannot)?;
+    let address = host.listen(args.listen).map_err(|error| cannot_listen(args.listen, &error))?;
+    let handle = host.handle();
+    let interrupted = signals::catch(move || drop(handle.send(Spoken(RepositoryMessage::Stop))));
+    let interrupted = interrupted.map_err(cannot)?;
+    let mut records = common.json.then(Records::default);
+    match &mut records {
+        Some(records) => {
+            let folder = args.folder.display().to_string();
+            records.print("listening", json!({ "address": address, "folder": folder }));
+        }
+        None => {
+            say_listening(address, common.quiet);
+            let address = SocketAddr::new(reachable(address.ip()), address.port());
+            if !common.quiet {
+                notice(&format!("get with: semfio file get {address} NAME"));
+                notice(&format!("list with: semfio file list {address}"));
+            }
+        }
+    }
+    let mut log = Log::new(common.verbose);
+    let served = host.run(|report| match &mut records {
+        Some(records) => {
+            let (kind, record) = as_record(&report);
+            records.print(kind, record);
+        }
+        None if common.quiet => {}
+        None => log.lines(&report).into_iter().for_each(|line| notice(&line)),
+    });
+    drop(served.map_err(cannot)?);
+    match &mut records {
+        Some(records) => records.print("stopped", json!({})),
+        None if common.quiet => {}
+        None => notice("stopped"),
+    }
+    recording.finish()?;
+    Ok(if interrupted.is_set() { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+/// The one folder of a file server or client.
+pub(crate) fn roots(folder: &Path) -> io::Result<Roots> {
+    // An empty path is where we are.
+    let here = folder.as_os_str().is_empty();
+    Roots::open([if here { Path::new(".") } else { folder }])
+}
+
+/// What a server reports, as lines for people: who gets what, once, however many parts it takes.
+pub(crate) struct Log {
+    verbose: bool,
+    gets: BTreeMap<Option<SocketAddr>, SafeName>,
+}
+
+impl Log {
+    pub(crate) fn new(verbose: bool) -> Self {
+        Self { verbose, gets: BTreeMap::new() }
+    }
+
+    pub(crate) fn lines(&mut self, report: &RepositoryReport) -> Option<String> {
+        let who = |peer: &Option<SocketAddr>| peer.map_or("?".into(), |peer| peer.to_string());
+        Some(match report {
+            RepositoryReport::Sending { peer, name, len } => {
+                format!("> {} gets {name}, {}, in the course's dialect", who(peer), size(*len))
+            }
+            RepositoryReport::Sent { peer, name } => format!("= {} has all of {name}", who(peer)),
+            RepositoryReport::Served { peer, name, bytes } => {
+                if self.gets.len() >= PEERS {
+                    self.gets.clear();
+                }
+                let known = self.gets.insert(*peer, name.clone()).as_ref() == Some(name);
+                match (known, self.verbose) {
+                    (_, true) => format!("> {} gets {} of {name}", who(peer), size(*bytes)),
+                    (false, _) => format!("> {} gets {name}", who(peer)),
+                    (true, _) => return None,
+                }
+            }
+            RepositoryReport::Changed { peer, name } => {
+                format!("! {name} changed while {} got it; the connection is cut", who(peer))
+            }
+            RepositoryReport::Refused { peer, code } => format!("! {}: {code}", who(peer)),
+            RepositoryReport::Unknown { peer, word } => {
+                let word = String::from_utf8_lossy(word);
+                format!("! {}: there is no {}", who(peer), escape(&word))
+            }
+            RepositoryReport::Unreadable { peer, name, failure } => {
+                format!("! {name} cannot be read: {failure}; {} got nothing", who(peer))
+            }
+            RepositoryReport::Hinted(peer) => {
+                format!("! {} speaks HTTP, and was told what is spoken here", who(peer))
+            }
+            RepositoryReport::Broken { peer, why } => format!("! {}: {}", who(peer), closed(why)),
+        })
+    }
+}
+
+fn closed(why: &Closed<semfio_file::SessionError>) -> String {
+    match why {
+        Closed::Error(error) => error.to_string(),
+        Closed::Failed(failure) => failure.to_string(),
+        _ => "it is over".into(),
+    }
+}
+
+/// A report as a record for programs.
+pub(crate) fn as_record(report: &RepositoryReport) -> (&'static str, Value) {
+    match report {
+        RepositoryReport::Sending { peer, name, len } => {
+            ("sending", json!({ "address": peer, "name": name.as_str(), "size": len }))
+        }
+        RepositoryReport::Sent { peer, name } => {
+            ("sent", json!({ "address": peer, "name": name.as_str() }))
+        }
+        RepositoryReport::Served { peer, name, bytes } => {
+            ("served", json!({ "address": peer, "name": name.as_str(), "bytes": bytes }))
+        }
+        RepositoryReport::Changed { peer, name } => {
+            ("changed", json!({ "address": peer, "name": name.as_str() }))
+        }
+        RepositoryReport::Refused { peer, code } => {
+            ("refused", json!({ "address": peer, "why": code.to_string() }))
+        }
+        RepositoryReport::Unknown { peer, word } => {
+            ("unknown", json!({ "address": peer, "name": String::from_utf8_lossy(word) }))
+        }
+        RepositoryReport::Unreadable { peer, name, failure } => {
+            let why = failure.to_string();
+            ("unreadable", json!({ "address": peer, "name": name.as_str(), "why": why }))
+        }
+        RepositoryReport::Hinted(peer) => ("hinted", json!({ "address": peer })),
+        RepositoryReport::Broken { peer, why } => {
+            ("broken", json!({ "address": peer, "why": closed(why) }))
+        }
+    }
+}
