@@ -2,6 +2,7 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 /// The runtimes of the command line.
@@ -47,7 +48,7 @@ pub(crate) fn run(args: &[&str], input: &str) -> Ended {
     Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-/// A chat server; killed when dropped.
+/// A server; killed when dropped.
 pub(crate) struct Server {
     child: Child,
     err: BufReader<ChildStderr>,
@@ -63,6 +64,17 @@ impl Server {
     pub(crate) fn start_with(args: &[&str], more: &[&str]) -> Self {
         let mut command = semfio(args);
         command.args(["chat", "serve", "--listen", "127.0.0.1:0"]).args(more);
+        Self::spawn(command)
+    }
+
+    /// A server of files.
+    pub(crate) fn files(args: &[&str], folder: &Path) -> Self {
+        let mut command = semfio(args);
+        command.args(["file", "serve", "--listen", "127.0.0.1:0"]).arg(folder);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut err = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();

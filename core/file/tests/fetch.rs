@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use semfio_file::{
     Fetch, FetchConfig, FetchError, FetchMessage, FetchReport, Lost, Repository, RepositoryConfig,
-    Session, Stage,
+    Session, SessionError, Stage,
 };
 use semfio_machine::{Failure, NetLimits, Now, RootId, Shard, Target};
 use semfio_path::{Policy, SafeName, is_part};
@@ -355,23 +355,36 @@ fn a_connection_that_breaks_is_made_again() {
 }
 
 #[test]
-fn a_server_that_is_gone_is_given_up() {
+fn a_server_that_never_was_is_given_up_at_once_and_one_that_is_gone_later() {
+    let refused = Lost::Failed(Failure::Refused);
+    let lost = |reports: &[FetchReport]| {
+        reports.iter().filter(|report| matches!(report, FetchReport::Lost { .. })).count()
+    };
     let mut net = Network::new(1);
     let client = fetch(&mut net, FetchConfig { retries: 3, ..config(&["a", "b"]) });
     let reports = run(&mut net, client);
+    assert_eq!(reports[0], FetchReport::Unreachable(refused));
     assert_eq!(over(&reports), (0, 2), "{reports:?}");
 
-    // One that never answers.
+    // One that never answers is none.
     let mut net = Network::new(1);
     assert!(net.listen_raw(address()));
     let client = fetch(&mut net, FetchConfig { retries: 1, ..config(&["a"]) });
     let reports = run(&mut net, client);
-    assert_eq!(over(&reports), (0, 1));
-    assert!(
-        reports
-            .iter()
-            .any(|report| matches!(report, FetchReport::Lost { why: Lost::Protocol(_), .. }))
-    );
+    let none = FetchReport::Unreachable(Lost::Protocol(SessionError::HelloTimeout));
+    assert_eq!((&reports[0], over(&reports)), (&none, (0, 1)));
+
+    let mut net = Network::new(1);
+    net.set_default_link(slow());
+    let server = serve(&mut net);
+    net.disk_mut(server).put_file(ROOT, "a", pattern(2_000_000));
+    let client = fetch(&mut net, FetchConfig { retries: 3, ..config(&["a", "b"]) });
+    net.run_for(Duration::from_millis(600)).unwrap();
+    net.kill(server);
+    let reports = run(&mut net, client);
+    assert_eq!((lost(&reports), over(&reports)), (3, (0, 2)), "{reports:?}");
+    assert!(reports.contains(&FetchReport::Unreachable(refused)));
+    assert_eq!(failure(&reports), &FetchError::Lost(refused));
 }
 
 #[test]

@@ -1,0 +1,442 @@
+//! Files served, listed, got and resumed.
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::peers::{Ended, RUNTIMES, Server, run, semfio};
+
+/// Folders of a server and of a client.
+struct Folders {
+    dir: TempDir,
+}
+
+impl Folders {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["served/sub/deep", "got"] {
+            fs::create_dir_all(dir.path().join(folder)).unwrap();
+        }
+        Self { dir }
+    }
+
+    fn served(&self) -> std::path::PathBuf {
+        self.dir.path().join("served")
+    }
+
+    fn got(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join("got").join(name)
+    }
+
+    fn put(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.served().join(name), content).unwrap();
+    }
+
+    /// Runs `file get`, saving into the client's folder.
+    fn get(&self, before: &[&str], server: &Server, after: &[&str]) -> Ended {
+        let into = self.got("");
+        let args = [before, &["file", "get", &server.address, "-o", path(&into)], after].concat();
+        run(&args, "")
+    }
+
+    /// What is in the client's folder.
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.got("")).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Bytes no two groups of which are the same.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at / 251 + at % 251 + at / 65_536) as u8).collect()
+}
+
+fn records(out: &str) -> Vec<Value> {
+    out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn files_and_folders_arrive_as_they_are() {
+    for runtime in RUNTIMES {
+        let folders = Folders::new();
+        folders.put("iguana.jpg", pattern(300_001));
+        folders.put("empty", "");
+        folders.put("fim", "it ends in OK");
+        folders.put("sub/a b", pattern(65_536));
+        folders.put("sub/deep/c", "c");
+        folders.put(".secret", "not served");
+        let server = Server::files(&["--runtime", runtime], &folders.served());
+        let before = ["--runtime", runtime];
+        let names = ["iguana.jpg", "empty", "leao.jpg", "fim", "sub/", ".secret"];
+        let got = folders.get(&before, &server, &[&names[..], &["--jobs", "3"]].concat());
+        assert_eq!(got.code, Some(1), "{runtime}: {got:?}");
+        assert!(got.err.contains("cannot get leao.jpg: there is no such name"), "{}", got.err);
+        assert!(got.err.contains("iguana.jpg: 292 KiB, whole"), "{}", got.err);
+        assert_eq!(folders.names(), ["empty", "fim", "iguana.jpg", "sub"], "{}", got.err);
+        for name in ["iguana.jpg", "empty", "fim", "sub/a b", "sub/deep/c"] {
+            let (there, here) = (folders.served().join(name), folders.got(name));
+            assert!(fs::read(there).unwrap() == fs::read(here).unwrap(), "{name}");
+        }
+        let log = server.stop(Signal::TERM, 0);
+        assert!(log.contains("gets iguana.jpg") && log.contains("stopped"), "{log}");
+    }
+}
+
+#[test]
+fn what_is_there_is_kept_unless_it_shall_be_replaced() {
+    let folders = Folders::new();
+    folders.put("a", "the right one");
+    let server = Server::files(&[], &folders.served());
+    fs::write(folders.got("a"), "mine").unwrap();
+    let got = folders.get(&[], &server, &["a"]);
+    assert_eq!(got.code, Some(1));
+    assert!(got.err.contains("there is a file of that name"), "{}", got.err);
+    assert!(got.err.contains("hint: --force"), "{}", got.err);
+    assert_eq!(fs::read_to_string(folders.got("a")).unwrap(), "mine");
+    assert_eq!(folders.get(&[], &server, &["a", "--force"]).code, Some(0));
+    assert_eq!(fs::read_to_string(folders.got("a")).unwrap(), "the right one");
+    let again = folders.get(&[], &server, &["a"]);
+    assert_eq!((again.code, &*again.err), (Some(0), "a: 13 bytes, there already\n"));
+    // Under another name.
+    let other = folders.got("b");
+    let args = ["file", "get", &server.address, "a", "-o", path(&other)];
+    assert_eq!(run(&args, "").code, Some(0));
+    assert_eq!(fs::read_to_string(other).unwrap(), "the right one");
+    assert_eq!(folders.names(), ["a", "b"]);
+}
+
+#[test]
+fn one_file_goes_to_stdout() {
+    let folders = Folders::new();
+    folders.put("big", pattern(9_000_000));
+    folders.put("empty", "");
+    let server = Server::files(&[], &folders.served());
+    for runtime in RUNTIMES {
+        let mut get = semfio(&["--runtime", runtime, "file", "get", &server.address, "big"]);
+        let mut child = get.args(["-o", "-"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut out = child.stdout.take().unwrap();
+        let mut first = [0; 10];
+        out.read_exact(&mut first).unwrap();
+        // A reader that takes its time holds the rest back.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let mut all = first.to_vec();
+        out.read_to_end(&mut all).unwrap();
+        assert!(all == pattern(9_000_000), "{runtime}: {} bytes", all.len());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        let get = |name| run(&["file", "get", &server.address, name, "-o", "-"], "");
+        let empty = get("empty");
+        assert_eq!((empty.code, &*empty.out, &*empty.err), (Some(0), "", ""));
+        let none = get("none");
+        assert_eq!((none.code, &*none.out), (Some(1), ""), "{}", none.err);
+        assert_eq!(get("sub").code, Some(1));
+    }
+    for more in [&["empty"][..], &["--json"], &["--course"]] {
+        let args = [&["file", "get", &server.address, "big", "-o", "-"], more].concat();
+        let ended = run(&args, "");
+        assert_eq!((ended.code, &*ended.out), (Some(2), ""), "{}", ended.err);
+        assert!(ended.err.contains("cannot write to stdout"), "{}", ended.err);
+    }
+}
+
+#[test]
+fn a_folder_is_listed() {
+    let folders = Folders::new();
+    folders.put("iguana.jpg", pattern(34_567));
+    folders.put("sub/a", "a");
+    let server = Server::files(&[], &folders.served());
+    for runtime in RUNTIMES {
+        let list = |more: &[&str]| {
+            let args = ["--runtime", runtime, "file", "list", &server.address];
+            run(&[&args, more].concat(), "")
+        };
+        let all = list(&[]);
+        assert_eq!((all.code, &*all.err), (Some(0), ""));
+        let lines: Vec<&str> = all.out.lines().collect();
+        assert!(lines[0].starts_with("  33.7 KiB  2"), "{}", all.out);
+        assert!(lines[0].ends_with("Z  iguana.jpg") && lines[1].ends_with("  sub/"), "{}", all.out);
+        let inside = list(&["sub/"]).out;
+        assert!(inside.contains("  sub/a\n") && inside.ends_with("  sub/deep/\n"), "{inside}");
+        assert!(list(&["sub/a"]).out.starts_with("    1 byte"));
+        let none = list(&["none"]);
+        assert_eq!((none.code, &*none.out), (Some(1), ""), "{}", none.err);
+        let records = records(&list(&["--json"]).out);
+        assert_eq!(records[0]["v"], 1);
+        assert_eq!(
+            (&records[0]["name"], &records[0]["size"]),
+            (&"iguana.jpg".into(), &34_567.into())
+        );
+        assert_eq!((&records[1]["kind"], &records[2]["type"]), (&"folder".into(), &"over".into()));
+    }
+}
+
+#[test]
+fn the_course_dialect_is_spoken_and_its_end_is_certain() {
+    let folders = Folders::new();
+    folders.put("Iguana.jpg", pattern(100_000));
+    folders.put("ok", "it ends in OK");
+    for runtime in RUNTIMES {
+        let server = Server::files(&["--runtime", runtime], &folders.served());
+        let before = ["--runtime", runtime];
+        let got = folders.get(&before, &server, &["--course", "iguana.jpg", "leao.jpg", "ok"]);
+        assert_eq!(got.code, Some(1), "{got:?}");
+        assert!(got.err.contains("cannot get leao.jpg: there is no such name"), "{}", got.err);
+        assert_eq!(folders.names(), ["iguana.jpg", "ok"]);
+        assert!(fs::read(folders.got("iguana.jpg")).unwrap() == pattern(100_000));
+        assert_eq!(fs::read_to_string(folders.got("ok")).unwrap(), "it ends in OK");
+        server.stop(Signal::TERM, 0);
+        fs::remove_file(folders.got("iguana.jpg")).unwrap();
+        fs::remove_file(folders.got("ok")).unwrap();
+    }
+    // One that closes in the middle.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let cutting = std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        let mut asked = [0; 64];
+        assert!(peer.read(&mut asked).unwrap() > 0);
+        peer.write_all(b"half of it").unwrap();
+    });
+    let into = folders.got("");
+    let got = run(&["file", "get", &address, "--course", "x.jpg", "-o", path(&into)], "");
+    cutting.join().unwrap();
+    assert_eq!(got.code, Some(3), "{got:?}");
+    assert!(got.err.contains("after 10 bytes") && got.err.contains("kept in"), "{}", got.err);
+    let names = folders.names();
+    assert!(names.len() == 1 && names[0].ends_with(".part"), "{names:?}");
+    assert_eq!(fs::read(folders.got(&names[0])).unwrap(), b"half of it");
+}
+
+/// What can go wrong before anything comes is told, with what could help.
+#[test]
+fn errors_have_a_code_a_line_and_a_hint() {
+    let folders = Folders::new();
+    folders.put("a", "a");
+    let server = Server::files(&[], &folders.served());
+    let refused = "127.0.0.1:1";
+    let none = folders.got("none/x");
+    let file = folders.served().join("a");
+    for (args, code, words) in [
+        (&["get", refused, "a"][..], 3, "cannot connect to 127.0.0.1:1: connection refused\nhint:"),
+        (&["list", refused], 3, "cannot connect to 127.0.0.1:1: connection refused\nhint:"),
+        (&["get", refused, "a", "-o", "-"], 3, "cannot connect to"),
+        (&["get", refused, "a", "--course"], 3, "cannot connect to"),
+        (&["get", refused, "/etc/passwd"], 2, "without /"),
+        (&["get", refused, "../a"], 2, "never up"),
+        (&["get", refused, "a\u{1b}b"], 2, "control character"),
+        (&["get", refused], 2, "<NAME>"),
+        (&["get", refused, "a b", "--course"], 2, "without spaces"),
+        (&["get", &server.address, "a", "-o", path(&none)], 2, "hint: make it first: mkdir -p"),
+        (&["get", refused, "a", "b", "-o", path(&file)], 2, "it is no folder"),
+        (&["serve", path(&none)], 2, "cannot serve"),
+        (&["serve", path(&file)], 2, "hint: a folder is served"),
+        (
+            &["serve", path(&folders.served()), "--listen", &server.address],
+            3,
+            "hint: another program",
+        ),
+    ] {
+        let ended = run(&[&["file"], args].concat(), "");
+        assert_eq!(ended.code, Some(code), "{args:?}: {ended:?}");
+        assert!(ended.err.contains(words), "{args:?}: {}", ended.err);
+        assert!(ended.out.is_empty(), "{args:?}: {}", ended.out);
+    }
+    assert!(folders.names().is_empty());
+    // As the course's server meets us: it does not know what we say, and closes.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let course = std::thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        assert!(peer.read(&mut [0; 1024]).unwrap() > 0);
+    });
+    let got = run(&["file", "get", &address, "a"], "");
+    course.join().unwrap();
+    assert_eq!(got.code, Some(4), "{got:?}");
+    assert!(got.err.contains("try --course"), "{}", got.err);
+}
+
+const GROUP: u64 = 65_536;
+
+/// A sparse file each group of which is another.
+fn put_sparse(path: &Path, len: u64) {
+    let file = fs::File::create(path).unwrap();
+    file.set_len(len).unwrap();
+    for group in 0..len / GROUP {
+        file.write_all_at(&group.to_be_bytes(), group * GROUP + group % 60_000).unwrap();
+    }
+}
+
+/// Compares without holding either.
+fn is_same(a: &Path, b: &Path) -> bool {
+    let (mut a, mut b) = (fs::File::open(a).unwrap(), fs::File::open(b).unwrap());
+    let (mut one, mut two) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    loop {
+        let n = a.read(&mut one).unwrap();
+        if n == 0 {
+            return b.read(&mut two).unwrap() == 0;
+        }
+        if b.read_exact(&mut two[..n]).is_err() || one[..n] != two[..n] {
+            return false;
+        }
+    }
+}
+
+/// Starts to get `big`, and ends it by `signal` once so much is verified; gives its exit code, what
+/// was verified, and what it said.
+fn cut(
+    before: &[&str],
+    address: &str,
+    into: &Path,
+    at: u64,
+    signal: Signal,
+) -> (Option<i32>, u64, String) {
+    let args = [before, &["--json", "file", "get", address, "big", "-o", path(into)]].concat();
+    let mut command = semfio(&args);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut verified = 0;
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let Ok(record) = serde_json::from_str::<Value>(&line.unwrap()) else { break };
+        assert_ne!(record["type"], "done", "it was too fast to be cut");
+        if record["type"] == "progress" && verified < at {
+            verified = record["verified"].as_u64().unwrap();
+            if verified >= at {
+                kill_process(Pid::from_child(&child), signal).unwrap();
+            }
+        }
+    }
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    (child.wait().unwrap().code(), verified, err)
+}
+
+#[test]
+fn what_was_killed_is_resumed_and_little_is_sent_again() {
+    const LEN: u64 = 384 << 20;
+    let folders = Folders::new();
+    let served = folders.served().join("big");
+    put_sparse(&served, LEN);
+    for (runtime, jobs) in RUNTIMES.into_iter().zip(["1", "1", "3"]) {
+        let server = Server::files(&["--runtime", runtime], &folders.served());
+        let before = ["--runtime", runtime];
+        let (code, verified, _) =
+            cut(&before, &server.address, &folders.got(""), LEN / 2, Signal::KILL);
+        assert_eq!(code, None);
+        let names = folders.names();
+        assert!(names.len() == 1 && names[0].ends_with(".part"), "{names:?}");
+        let again = folders.get(&["--runtime", runtime, "--json"], &server, &["big", "-j", jobs]);
+        assert_eq!(again.code, Some(0), "{again:?}");
+        assert!(is_same(&served, &folders.got("big")));
+        assert_eq!(folders.names(), ["big"]);
+        let records = records(&again.out);
+        let done = records.iter().find(|record| record["type"] == "done").unwrap();
+        let (received, bound) =
+            (done["received"].as_u64().unwrap(), LEN - verified + LEN / 100 + GROUP);
+        assert!(received < bound, "{runtime}: {received} came, {verified} were verified");
+        fs::remove_file(folders.got("big")).unwrap();
+        server.stop(Signal::TERM, 0);
+    }
+}
+
+#[test]
+fn an_interrupt_keeps_what_came_and_tells_how_to_go_on() {
+    const LEN: u64 = 384 << 20;
+    let folders = Folders::new();
+    put_sparse(&folders.served().join("big"), LEN);
+    let server = Server::files(&[], &folders.served());
+    for runtime in RUNTIMES {
+        let before = ["--runtime", runtime];
+        let (code, _, err) = cut(&before, &server.address, &folders.got(""), LEN / 8, Signal::INT);
+        assert_eq!(code, Some(130), "{err}");
+        let command = err.strip_prefix("go on with: ").unwrap_or_else(|| panic!("{err}")).trim();
+        let names = folders.names();
+        assert!(names.len() == 1 && names[0].ends_with(".part"), "{names:?}");
+        // As a shell takes it.
+        let again = std::process::Command::new("sh").args(["-c", command]).output().unwrap();
+        assert_eq!(again.status.code(), Some(0));
+        let records = records(&String::from_utf8(again.stdout).unwrap());
+        let begun = records.iter().find(|record| record["type"] == "begun").unwrap();
+        assert!(begun["resumed"].as_u64().unwrap() >= LEN / 8, "{begun}");
+        assert!(is_same(&folders.served().join("big"), &folders.got("big")));
+        fs::remove_file(folders.got("big")).unwrap();
+    }
+}
+
+#[test]
+fn every_record_of_files_has_a_type_and_the_first_the_schema() {
+    let folders = Folders::new();
+    folders.put("a", pattern(100_000));
+    let mut serve = semfio(&["--json", "file", "serve", "--listen", "127.0.0.1:0"]);
+    let mut serve = serve.arg(folders.served()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(serve.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let listening: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
+    assert_eq!((&listening["type"], &listening["v"]), (&"listening".into(), &1.into()));
+    let address = listening["address"].as_str().unwrap();
+    let into = folders.got("");
+    for (more, last) in [(&[][..], "over"), (&["--course"], "done")] {
+        let args = ["--json", "file", "get", address, "a", "-f", "-o", path(&into)];
+        let got = run(&[&args, more].concat(), "");
+        assert_eq!((got.code, &*got.err), (Some(0), ""));
+        let records = records(&got.out);
+        assert_eq!(records[0]["v"], 1, "{records:?}");
+        assert!(records[1..].iter().all(|record| record.get("v").is_none()));
+        assert!(records.iter().all(|record| record["type"].is_string()), "{records:?}");
+        assert_eq!(records.last().unwrap()["type"], last);
+    }
+    kill_process(Pid::from_child(&serve), Signal::TERM).unwrap();
+    let rest: Vec<Value> = lines.map(|line| serde_json::from_str(&line).unwrap()).collect();
+    for kind in ["served", "sending", "sent", "stopped"] {
+        assert!(rest.iter().any(|record| record["type"] == kind), "{kind}: {rest:?}");
+    }
+    assert_eq!(serve.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_recorded_transfer_replays() {
+    let folders = Folders::new();
+    folders.put("a", pattern(200_000));
+    folders.put("sub/b", "b");
+    let trace = |name: &str| folders.dir.path().join(name);
+    for runtime in RUNTIMES {
+        let of = |name: &str| trace(&format!("{runtime}.{name}"));
+        let record = |name: &str| {
+            let to = of(name).to_str().unwrap().to_owned();
+            ["--runtime".to_owned(), runtime.to_owned(), "--record".to_owned(), to]
+        };
+        let args = record("serve");
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let server = Server::files(&args, &folders.served());
+        let into = folders.got("");
+        let (address, into) = (&*server.address, path(&into));
+        for (name, args) in [
+            ("get", &["file", "get", address, "a", "sub", "none", "-fo", into][..]),
+            ("pour", &["file", "get", address, "a", "-o", "-"]),
+            ("list", &["file", "list", address]),
+            ("course", &["file", "get", address, "a", "--course", "-fo", into]),
+        ] {
+            let recorded = record(name);
+            let recorded: Vec<&str> = recorded.iter().map(String::as_str).collect();
+            let output = semfio(&[&recorded, args].concat()).output().unwrap();
+            let expected = if name == "get" { 1 } else { 0 };
+            assert_eq!(output.status.code(), Some(expected), "{name}: {output:?}");
+        }
+        server.stop(Signal::TERM, 0);
+        for name in ["serve", "get", "pour", "list", "course"] {
+            let replayed = run(&["replay", path(&of(name))], "");
+            assert_eq!(replayed.code, Some(0), "{runtime} {name}: {replayed:?}");
+            assert!(replayed.out.starts_with("agrees: "), "{}", replayed.out);
+        }
+    }
+}
