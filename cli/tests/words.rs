@@ -12,12 +12,13 @@ fn command() -> Command {
 #[test]
 fn help_says_what_there_is() {
     command().arg("--help").assert().success().stdout_eq(str![[r#"
-Network protocols without the wire: chat, echo, and every run recorded and replayed
+Network protocols without the wire: chat, files, echo, and every run recorded and replayed
 
 Usage: semfio [OPTIONS] <COMMAND>
 
 Commands:
   chat      A room to talk in: serve one, or join one
+  file      Files: serve a folder, list one, get what is in it, whole for certain
   token     Fernet tokens: keys, sealing, opening, rotation
   replay    Run a recorded trace again and compare
   lab       Start every server there is on this machine, to play with

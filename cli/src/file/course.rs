@@ -16,7 +16,7 @@ use crate::file::get::Place;
 use crate::file::progress::Progress;
 use crate::file::{Stopping, not_saved, size, unreachable};
 use crate::output::Records;
-use crate::record::{self, Spoken};
+use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
 
 /// Gets one after the other: a connection of this dialect is for one file.
@@ -76,7 +76,8 @@ fn one(
     let service = CourseGet::new(config.clone(), &seed)
         .map_err(|error| Failed::because(USAGE, &what, error))?;
     let header = record::course_get_header(&config, &seed);
-    let (shard, recording) = record::shard(service, header, common.record.as_deref(), clock)?;
+    let (shard, recording) =
+        record::shard(service, header, Redaction::None, common.record.as_deref(), clock)?;
     let host = Host::with_roots(common.runtime, shard, clock, place.roots()?).map_err(cannot)?;
     let handle = host.handle();
     stopping.set(move || drop(handle.send(Spoken(CourseGetMessage::Interrupt))));

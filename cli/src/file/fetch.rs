@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use semfio_file::{Fetch, FetchConfig, FetchError, FetchMessage, FetchReport};
 use semfio_machine::{RootId, Target};
 use semfio_path::{Policy, SafeName};
-use semfio_runtime_os::{Clock, seed};
+use semfio_runtime_os::Clock;
 use serde_json::{Value, json};
 
 use crate::Common;
@@ -15,7 +15,7 @@ use crate::file::get::Place;
 use crate::file::progress::Progress;
 use crate::file::{RETRIES, Stopping, command, not_had, size, unreachable};
 use crate::output::{LOUD, Records, notice, paint};
-use crate::record::{self, Spoken};
+use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
 
 #[allow(clippy::too_many_arguments)]
@@ -41,11 +41,11 @@ pub(crate) fn run(
         retries: RETRIES,
     };
     let cannot = |error: std::io::Error| Failed::because(NETWORK, "cannot get", error);
-    let seed = seed::draw().map_err(|error| Failed::new(NETWORK, error))?;
     let clock = Clock::start();
     let (shard, recording) = record::shard(
-        Fetch::new(config.clone(), &seed),
-        record::fetch_header(&config, &seed),
+        Fetch::new(config.clone()),
+        record::fetch_header(&config),
+        Redaction::None,
         common.record.as_deref(),
         clock,
     )?;

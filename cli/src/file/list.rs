@@ -15,7 +15,7 @@ use crate::Common;
 use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK};
 use crate::file::{Stopping, name, not_had, size, unreachable};
 use crate::output::{Records, print_line};
-use crate::record::{self, Spoken};
+use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
 
 #[derive(Debug, clap::Args)]
@@ -39,6 +39,7 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     let (shard, recording) = record::shard(
         Listing::new(config.clone()),
         record::listing_header(&config),
+        Redaction::None,
         common.record.as_deref(),
         clock,
     )?;

@@ -12,7 +12,7 @@ use crate::failed::{Failed, INTERRUPTED, NETWORK};
 use crate::file::progress::Progress;
 use crate::file::{RETRIES, Stopping, not_had, size, unreachable};
 use crate::output::{LOUD, paint, print_bytes};
-use crate::record::{self, Spoken};
+use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
 
 pub(crate) fn run(common: &Common, target: Target, name: SafeName) -> Result<ExitCode, Failed> {
@@ -22,6 +22,7 @@ pub(crate) fn run(common: &Common, target: Target, name: SafeName) -> Result<Exi
     let (shard, recording) = record::shard(
         Pour::new(config.clone()),
         record::pour_header(&config),
+        Redaction::None,
         common.record.as_deref(),
         clock,
     )?;

@@ -16,7 +16,7 @@ use crate::Common;
 use crate::failed::{Failed, INTERRUPTED, NETWORK, USAGE};
 use crate::file::size;
 use crate::output::{Records, escape, notice};
-use crate::record::{self, Spoken};
+use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
 use crate::serve::{cannot_listen, reachable, say_listening};
 use crate::signals;
@@ -48,6 +48,7 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     let (shard, recording) = record::shard(
         Repository::new(config.clone()),
         record::repository_header(&config),
+        Redaction::None,
         common.record.as_deref(),
         clock,
     )?;

@@ -10,7 +10,7 @@ use semfio_machine::{RootId, Seed, Target};
 use semfio_path::{Policy, SafeName};
 use semfio_trace::{Header, Recorded};
 
-use super::{Spoken, field, header, number, seed};
+use super::{Spoken, field, header, number, seed_of};
 
 /// The names of the services in a trace.
 pub(crate) const REPOSITORY: &str = "file.repository";
@@ -100,7 +100,7 @@ pub(crate) fn repository_of(header: &Header) -> anyhow::Result<Repository> {
 }
 
 /// The header of the trace of a [`Fetch`].
-pub(crate) fn fetch_header(config: &FetchConfig, seed: &Seed) -> Header {
+pub(crate) fn fetch_header(config: &FetchConfig) -> Header {
     let [kind, target, port] = target_fields(&config.target);
     let [dots, hyphen] = policy_fields(config.policy);
     // No safe name holds a line feed.
@@ -117,7 +117,7 @@ pub(crate) fn fetch_header(config: &FetchConfig, seed: &Seed) -> Header {
         ("jobs", config.jobs.to_string()),
         ("retries", config.retries.to_string()),
     ];
-    header(FETCH, "client", fields, Some(seed))
+    header(FETCH, "client", fields, None)
 }
 
 /// The fetch that a header tells of.
@@ -137,7 +137,7 @@ pub(crate) fn fetch_of(header: &Header) -> anyhow::Result<Fetch> {
         policy: policy_of(header)?,
         retries: number(header, "retries")?,
     };
-    Ok(Fetch::new(config, seed(header)?))
+    Ok(Fetch::new(config))
 }
 
 /// The header of the trace of a [`Pour`].
@@ -195,7 +195,7 @@ pub(crate) fn course_get_of(header: &Header) -> anyhow::Result<CourseGet> {
         save_as: safe(field(header, "save_as")?)?,
         replace: number(header, "replace")?,
     };
-    CourseGet::new(config, seed(header)?).map_err(anyhow::Error::new)
+    CourseGet::new(config, seed_of(header)?).map_err(anyhow::Error::new)
 }
 
 fn target_fields(target: &Target) -> [(&'static str, String); 3] {
@@ -252,8 +252,8 @@ mod tests {
                 policy: Policy { dot_names: true, hyphen: false },
                 retries: 4,
             };
-            let again = fetch_of(&fetch_header(&config, &seed)).unwrap();
-            assert_eq!(format!("{again:?}"), format!("{:?}", Fetch::new(config, &seed)));
+            let again = fetch_of(&fetch_header(&config)).unwrap();
+            assert_eq!(format!("{again:?}"), format!("{:?}", Fetch::new(config)));
             let config = PourConfig { target: target.clone(), name: name("a"), retries: 5 };
             let again = pour_of(&pour_header(&config)).unwrap();
             assert_eq!(format!("{again:?}"), format!("{:?}", Pour::new(config)));
