@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 use bytes::BytesMut;
+use rand_core::RngCore as _;
 use semfio_chat::wire::{
     Ask, Entry, ErrorCode, MAX_FRAME, Manner, PREFACE, Request, Response, Sealed, Tell, What,
     put_names,
@@ -95,11 +96,11 @@ impl Bench {
         self.shard.handle_turn(self.now);
     }
 
-    /// Ends the turn and gives the texts that were sent meanwhile, with their tags.
-    fn sent(&mut self) -> Vec<(u32, String)> {
+    /// Ends the turn and calls `each` with what was sent meanwhile.
+    fn requests(&mut self, mut each: impl FnMut(Request<'_>)) {
         self.shard.handle_turn(self.now);
-        let conn = self.conn.unwrap();
-        let outbox = self.shard.outbox(conn).unwrap();
+        let Some(conn) = self.conn else { return };
+        let Some(outbox) = self.shard.outbox(conn) else { return };
         let bytes: Vec<u8> = outbox
             .chunks()
             .flat_map(|chunk| match chunk {
@@ -109,41 +110,34 @@ impl Bench {
             .collect();
         self.shard.handle_sent(self.now, conn, bytes.len());
         let mut rest = bytes.strip_prefix(&PREFACE[..]).unwrap_or(&bytes);
-        let mut texts = Vec::new();
         while let Some((&[kind, a, b, c], after)) = rest.split_first_chunk::<4>() {
             let (body, after) = after.split_at(u32::from_be_bytes([0, a, b, c]) as usize);
             rest = after;
-            if let Some(Request::Msg { tag, text, .. }) = Request::parse(kind, body).unwrap() {
-                texts.push((tag, text.to_owned()));
+            if let Some(request) = Request::parse(kind, body).unwrap() {
+                each(request);
             }
         }
+    }
+
+    /// Ends the turn and gives the texts that were sent meanwhile, with their tags.
+    fn sent(&mut self) -> Vec<(u32, String)> {
+        let mut texts = Vec::new();
+        self.requests(|request| {
+            if let Request::Msg { tag, text, .. } = request {
+                texts.push((tag, text.to_owned()));
+            }
+        });
         texts
     }
 
     /// Ends the turn and gives the bodies that were to be relayed.
     fn relays(&mut self) -> Vec<Vec<u8>> {
-        self.shard.handle_turn(self.now);
-        let conn = self.conn.unwrap();
-        let outbox = self.shard.outbox(conn).unwrap();
-        let bytes: Vec<u8> = outbox
-            .chunks()
-            .flat_map(|chunk| match chunk {
-                Chunk::Bytes(bytes) => bytes.to_vec(),
-                Chunk::File(_) => Vec::new(),
-            })
-            .collect();
-        self.shard.handle_sent(self.now, conn, bytes.len());
-        let mut rest = bytes.strip_prefix(&PREFACE[..]).unwrap_or(&bytes);
         let mut bodies = Vec::new();
-        while let Some((&[kind, a, b, c], after)) = rest.split_first_chunk::<4>() {
-            let (body, after) = after.split_at(u32::from_be_bytes([0, a, b, c]) as usize);
-            rest = after;
-            if let Some(Request::Key { ask: Ask::Relay { body, .. }, .. }) =
-                Request::parse(kind, body).unwrap()
-            {
+        self.requests(|request| {
+            if let Request::Key { ask: Ask::Relay { body, .. }, .. } = request {
                 bodies.push(body.to_vec());
             }
-        }
+        });
         bodies
     }
 
@@ -534,4 +528,178 @@ fn a_server_does_not_tell_again_as_history_what_was_said_once() {
     bench.tell(&history);
     told(&mut bench, 9, "bia", "", said);
     assert_eq!(authors(&mut bench), ["bia"]);
+}
+
+/// A token that was sealed, by whom it was, and what stands around it.
+#[derive(Clone)]
+struct Kept {
+    by: &'static str,
+    sender: u64,
+    to: String,
+    epoch: u64,
+    counter: u64,
+    token: String,
+}
+
+/// One conversation with a server that says what it likes, and has one honest member at hand: gives how many
+/// texts were shown.
+fn conversation(seed: u64) -> usize {
+    let mut dice = Seed::from_u64(seed).stream(5);
+    let mut below = |n: u64| dice.next_u64() % n;
+    let (mut bench, mut bia) = let_in();
+    let (mut kept, mut bodies): (Vec<Kept>, Vec<Vec<u8>>) = (Vec::new(), Vec::new());
+    let (mut texts, mut shown) = (0, Vec::new());
+    for step in 0..120 {
+        let pick = |n: u64, of: &[&'static str]| of[n as usize % of.len()];
+        let (a, b, c) = (below(1 << 32), below(1 << 32), below(1 << 32));
+        let room = pick(a, &["lobby", "lobby", "lobby", "Lobby", "other"]);
+        let nick = pick(b, &["ana", "bia", "eva", "rita"]);
+        let seq = match c % 8 {
+            0 => 0,
+            1 => u64::MAX - c % 3,
+            _ => 5 + step / 2 + c % 5,
+        };
+        let number = [0, 1, 1, 2, 2, 7, u64::MAX][(a >> 8) as usize % 7];
+        let epoch = match b >> 8 & 7 {
+            0 => u64::MAX,
+            _ => (bia.epoch() + 1).saturating_sub(b >> 12 & 3),
+        };
+        let at = |what| Response::Entry(Entry { seq, time: 0, room, nick, what });
+        let key = |tell| Response::Key { room, tell };
+        match below(32) {
+            0..4 => {
+                bench.line(&format!("ana{texts}"));
+                texts += 1;
+            }
+            4..8 => {
+                let (manner, to) = match c % 3 {
+                    0 => (keysync::Manner::Private, pick(a >> 16, &["ana", "eva"])),
+                    _ => (keysync::Manner::Text, ""),
+                };
+                let mut token = Vec::new();
+                let text = format!("bia{texts}");
+                texts += 1;
+                if let Ok(stamped) = bia.seal(bench.now, manner, to, &text, &mut token) {
+                    let (to, token) = (to.to_owned(), String::from_utf8(token).unwrap());
+                    let Stamped { epoch, counter } = stamped;
+                    kept.push(Kept { by: "bia", sender: 1, to, epoch, counter, token });
+                }
+            }
+            8 => bench.line(pick(a, &["/nick rita", "/nick ana", "/history 0", "/who"])),
+            9 => bench.line(pick(a, &["/join other", "/part", "/join lobby", "/nick eva"])),
+            10..12 => {
+                let pause = [1, 300, 2_500, 11_000, 40_000][a as usize % 5];
+                bench.now.mono = bench.now.mono.saturating_add(Duration::from_millis(pause));
+                bench.shard.handle_timeout(bench.now);
+                bia.handle_timeout(bench.now);
+            }
+            12 if below(4) == 0 && bench.conn.is_some() => {
+                bench.cut();
+                bench.welcome();
+            }
+            13 => bench.tell(&[key(Tell::Door { you: 2, holder: number })]),
+            14 => bench.tell(&[key(Tell::Knock { peer: number, nick })]),
+            15 => bench.tell(&[key(Tell::Gone { peer: number })]),
+            16 => bench.tell(&[at(What::Holder(number))]),
+            17 => bench.tell(&[at(What::Part)]),
+            18 => bench.tell(&[at(What::Nick(pick(a >> 16, &["ana", "eva", "rita"])))]),
+            19 => bench.tell(&[at(What::Epoch { epoch, fresh: a & 1 == 0, check: [0; 16] })]),
+            20 => bench.tell(&[at(What::Said(Manner::Text, "in clear"))]),
+            21 => {
+                let (from, to, oldest) = (seq.saturating_sub(3), seq, seq);
+                bench.tell(&match c >> 16 & 1 {
+                    0 => [Response::Gap { from, to, oldest, room }],
+                    _ => [Response::History { from, to, room }],
+                });
+            }
+            22 => bench.tell(&[Response::Ack { tag: (a % 9) as u32, seq }]),
+            23 => bench.names(room, seq),
+            24 if !bodies.is_empty() => {
+                let mut body = bodies[a as usize % bodies.len()].clone();
+                let at = b as usize % body.len();
+                body[at] ^= (c & 1) as u8;
+                bench.tell(&[key(Tell::Relay { peer: number, body: &body })]);
+            }
+            25.. if !kept.is_empty() => {
+                let mut said = kept[kept.len() - 1 - a as usize % kept.len().min(6)].clone();
+                match c >> 16 & 15 {
+                    0 => said.sender = number,
+                    1 => said.epoch = epoch,
+                    2 => said.counter = said.counter.wrapping_add(b % 3),
+                    3 => said.to = nick.to_owned(),
+                    _ => {}
+                }
+                let Kept { sender, epoch, counter, ref token, ref to, .. } = said;
+                bench.tell(&[at(What::Sealed(Sealed { sender, to, epoch, counter, token }))]);
+            }
+            _ => {}
+        }
+        // What both say to each other mostly arrives.
+        let mut relays = Vec::new();
+        bench.requests(|request| match request {
+            Request::Key { ask: Ask::Relay { body, .. }, .. } => relays.push(body.to_vec()),
+            Request::Sealed { to, epoch, counter, token, .. } => {
+                let (to, token) = (to.to_owned(), token.to_owned());
+                kept.push(Kept { by: "ana", sender: 2, to, epoch, counter, token });
+            }
+            _ => {}
+        });
+        let arrives = below(4) > 0;
+        for body in relays.iter().filter(|_| arrives) {
+            bia.handle_relay(bench.now, 2, body);
+        }
+        bodies.extend(relays);
+        while let Some(transmit) = bia.poll_transmit() {
+            let (seq, nick, room) = (10 + step, "bia", "lobby");
+            match transmit {
+                KeyTransmit::Relay { body, .. } => {
+                    if arrives {
+                        let tell = Tell::Relay { peer: 1, body: &body };
+                        bench.tell(&[Response::Key { room, tell }]);
+                    }
+                    bodies.push(body);
+                }
+                KeyTransmit::Epoch { epoch, fresh, check } => {
+                    bia.handle_epoch(bench.now, epoch, fresh, check);
+                    let what = What::Epoch { epoch, fresh, check };
+                    bench.tell(&[Response::Entry(Entry { seq, time: 0, room, nick, what })]);
+                }
+                KeyTransmit::Admit { .. } => bench.names(room, seq),
+                KeyTransmit::Refuse { .. } => {}
+            }
+        }
+        for report in bench.reports() {
+            match report {
+                ParticipantReport::Entry { what, nick, old, .. } => {
+                    let (Happened::Text(text) | Happened::Action(text) | Happened::Private(text)) =
+                        what
+                    else {
+                        continue;
+                    };
+                    let by = kept.iter().find(|kept| text.starts_with(kept.by)).unwrap().by;
+                    let own = by == "ana" && matches!(&nick[..3], "ana" | "eva" | "rit");
+                    assert!(
+                        own || by == "bia" && nick.starts_with("bia"),
+                        "{seed}: {text} by {nick}"
+                    );
+                    if !old {
+                        shown.push(text);
+                    }
+                }
+                ParticipantReport::Over(_) => return shown.len(),
+                _ => {}
+            }
+        }
+    }
+    assert!(shown.len() <= kept.len(), "{seed}: {shown:?}");
+    let mut once: Vec<_> = shown.iter().filter(|text| text.starts_with("bia")).collect();
+    once.sort();
+    assert!(once.windows(2).all(|two| two[0] != two[1]), "{seed}: {shown:?}");
+    shown.len()
+}
+
+#[test]
+fn a_server_that_says_what_it_likes_puts_no_words_into_anybodys_mouth() {
+    let shown: usize = (0..150).map(conversation).sum();
+    assert!(shown > 300, "{shown} texts were shown");
 }
