@@ -3,8 +3,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use bytes::BytesMut;
 use rand_core::RngCore as _;
-use semfio_chat::wire::{PREFACE, Response, What};
+use semfio_chat::wire::{Ask, MAX_FRAME, PREFACE, Request, Response, Tell, What, Why};
 use semfio_chat::{
     Client, Happened, Hub, HubConfig, HubMessage, Keys, Outcome, Participant, ParticipantConfig,
     ParticipantMessage, ParticipantReport, Session,
@@ -774,4 +775,88 @@ fn a_program_that_is_begun_anew_comes_in_under_its_name() {
     room.say(bia, "oi");
     room.run(1_000);
     assert_eq!(room.heard(ana), ["bia: oi"], "{:?}", room.reports(bia));
+}
+
+/// One that has no passphrase, from two addresses: it asks for all that may be asked for, as fast as it can.
+#[test]
+fn who_only_makes_trouble_at_the_door_troubles_nobody_inside_nor_who_comes() {
+    for seed in 0..4 {
+        let mut room = Room::new();
+        let [ana, bia, caio] = room.members(["ana", "bia", "caio"]);
+        let mut dice = Seed::from_u64(seed).stream(3);
+        let mut below = |n: usize| dice.next_u32() as usize % n;
+        let bad = [200, 201, 201].map(|at| room.net.connect(address(at), (SERVER, 8000).into()));
+        let mut said = Vec::new();
+        for round in 0..300_u32 {
+            for (at, &peer) in bad.iter().enumerate() {
+                let nick = format!("bad{at}");
+                let mut wire = BytesMut::new();
+                if round == 0 {
+                    wire.extend_from_slice(&PREFACE);
+                    let (max_frame, session) = (MAX_FRAME as u32, [0; 16]);
+                    Request::Hello { max_frame, session, nick: &nick }.put(&mut wire);
+                }
+                // Its own number, and that of the holder.
+                let mut door = (1, 1);
+                for (kind, body) in frames(room.net.peer(peer).received()) {
+                    if let Ok(Some(Response::Key { tell: Tell::Door { you, holder }, .. })) =
+                        Response::parse(kind, body)
+                    {
+                        door = (you, holder);
+                    }
+                }
+                let number = [door.0, door.1, 0, u64::MAX][below(4)];
+                let mut body = vec![below(8) as u8; below(200) + 1];
+                body[1..].fill_with(|| below(256) as u8);
+                if below(2) == 0 {
+                    // A START that only lacks the passphrase.
+                    body = [&[1, b'A'][..], &[0x66; 31], &[3 + at as u8], &[0; 24], &[4]].concat();
+                    body.extend_from_slice(nick.as_bytes());
+                }
+                let asks = [
+                    Ask::Enter { since: number },
+                    Ask::Enter { since: 0 },
+                    Ask::Relay { peer: door.1, body: &body },
+                    Ask::Relay { peer: door.1, body: &body },
+                    Ask::Relay { peer: number, body: &body },
+                    Ask::Admit { peer: door.0 },
+                    Ask::Refuse { peer: number, why: Why::Proof },
+                    Ask::Epoch { epoch: u64::MAX, fresh: true, check: [0; 16] },
+                ];
+                let (ask, room_name) = (asks[below(8)], "lobby");
+                match below(12) {
+                    0 => Request::Part { room: room_name },
+                    1 => Request::Join { since: 0, room: room_name },
+                    2 => Request::Nick { nick: "dora" },
+                    3 => Request::History { from: 0, count: 9, room: room_name },
+                    4 => {
+                        let (to, token, epoch) = ("", "gAAAA", number);
+                        Request::Sealed { tag: 1, room: room_name, to, epoch, counter: 1, token }
+                    }
+                    _ => Request::Key { room: room_name, ask },
+                }
+                .put(&mut wire);
+                room.net.write(peer, wire);
+            }
+            if round % 20 == 0 {
+                room.say(bia, &format!("oi {round}"));
+                said.push(format!("bia: oi {round}"));
+            }
+            room.run(50);
+        }
+        let dora = room.enter("davi", PASSPHRASE);
+        room.run(3_000);
+        room.say(dora, "oi");
+        room.run(1_000);
+        said.push("davi: oi".to_owned());
+        for member in [ana, bia, caio] {
+            assert_eq!(room.heard(member), said, "{seed}");
+        }
+        let told = |conn: ConnId, response: Response<'_>| {
+            let logged = matches!(&response, Response::Entry(entry) if entry.seq > 0);
+            let inside = logged || matches!(response, Response::Names { .. });
+            assert!(!inside || !matches!(conn.index, 3..=5), "{response:?}");
+        };
+        room.responses(told);
+    }
 }
