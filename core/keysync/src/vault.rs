@@ -66,6 +66,8 @@ struct Secrets {
     seed: Seed,
     identity: Zeroizing<[u8; 32]>,
     initiator: Option<Initiator>,
+    /// With whom.
+    holder: u64,
     /// With the holder.
     link: Option<Pair>,
     responders: BTreeMap<u64, Responder>,
@@ -83,6 +85,7 @@ impl Vault {
             seed,
             identity: Zeroizing::new([0; 32]),
             initiator: None,
+            holder: 0,
             link: None,
             responders: BTreeMap::new(),
             pairs: BTreeMap::new(),
@@ -212,6 +215,7 @@ impl Vault {
             let proof = secrets.epochs.get(&last).map(|key| proof(key, context, last, &pake));
             let proof = proof.unwrap_or_default();
             secrets.initiator = Some(initiator);
+            secrets.holder = context.responder;
             Body::Start { pake, last, proof, nick: context.initiator.1 }.put(out);
             Some(())
         })?;
@@ -267,7 +271,8 @@ impl Vault {
             secrets.plain.clear();
             secrets.plain.reserve_exact(41);
             secrets.plain.push(STANDING);
-            secrets.plain.extend_from_slice(secrets.identity.as_slice());
+            let shown = secrets.shown();
+            secrets.plain.extend_from_slice(shown.as_slice());
             secrets.plain.extend_from_slice(&last.to_be_bytes());
             let mut standing = Vec::new();
             pair.to_responder.seal(now, iv, &secrets.plain, &mut standing);
@@ -569,6 +574,17 @@ impl Secrets {
         rng
     }
 
+    /// By what that holder knows it again. The next one is shown another, or the last could come to it
+    /// in its name.
+    fn shown(&self) -> Zeroizing<[u8; 32]> {
+        let mut shown = Zeroizing::new([0; 32]);
+        let info = [b"semfio standing".as_slice(), &self.holder.to_be_bytes()];
+        // 32 octets are never too many for HKDF-SHA256.
+        let _ = Hkdf::<Sha256>::new(None, self.identity.as_slice())
+            .expand_multi_info(&info, shown.as_mut());
+        shown
+    }
+
     fn iv(&mut self) -> [u8; 16] {
         let mut iv = [0; 16];
         self.rng().fill_bytes(&mut iv);
@@ -630,5 +646,40 @@ mod tests {
         for (at, one) in keys.iter().enumerate() {
             assert!(keys.iter().skip(at + 1).all(|other| one != other));
         }
+    }
+
+    /// What a holder with that number is told of who bia is.
+    fn known(bia: &mut Vault, holder: u64) -> [u8; 32] {
+        let now = UnixTime::default();
+        let mut ana = Vault::new(Passphrase::new(b"abacate"), Seed::from_u64(holder));
+        let context = Context { room: "sala", initiator: (2, "bia"), responder: holder };
+        let body = |put: &mut dyn FnMut(&mut Vec<u8>)| {
+            let mut body = Vec::new();
+            put(&mut body);
+            body
+        };
+        let start = body(&mut |out| assert!(bia.start(&context, 0, out).is_ok()));
+        let Ok(Body::Start { pake, .. }) = Body::parse(&start) else { panic!("{start:?}") };
+        let reply = body(&mut |out| ana.reply(&context, &pake, out).unwrap());
+        let Ok(Body::Reply { reply, .. }) = Body::parse(&reply) else { panic!("{reply:?}") };
+        let confirm = body(&mut |out| bia.finish(now, &reply, 0, out).unwrap());
+        let Ok(Body::Confirm { mac, standing }) = Body::parse(&confirm) else {
+            panic!("{confirm:?}")
+        };
+        ana.confirm(now, 2, &mac, standing).unwrap().0
+    }
+
+    #[test]
+    fn a_holder_knows_who_comes_back_and_cannot_be_it_to_the_next() {
+        let root = Seed::from_u64(9);
+        let vault = |seed, room: &str| {
+            Vault::new(Passphrase::new(b"abacate"), Seed::from_u64(seed)).known_by(&root, room)
+        };
+        let mut bia = vault(1, "sala");
+        let first = known(&mut bia, 7);
+        assert_eq!(known(&mut bia, 7), first, "it comes back");
+        assert_eq!(known(&mut vault(2, "Sala"), 7), first, "after a PART");
+        assert_ne!(known(&mut bia, 8), first, "another holder");
+        assert_ne!(known(&mut vault(1, "copa"), 7), first, "another room");
     }
 }
