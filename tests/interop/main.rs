@@ -1,4 +1,4 @@
-//! The command line against real peers: the course's own programs, nc, ncat, telnet's octets, and
+//! The command line against real peers: the course's own programs for chat and files, nc, ncat, telnet's octets, and
 //! plain sockets that misbehave; Python's `cryptography` against our tokens.
 //!
 //! What is not installed is skipped, with the reason on stderr; with `SEMFIO_NO_SKIP=1` a skip
@@ -8,6 +8,7 @@
 
 mod course;
 mod faults;
+mod files;
 mod lines;
 mod namespace;
 mod process;
