@@ -399,7 +399,7 @@ impl KeySync {
         let now = self.now.mono;
         let State::Holder(holding) = &mut self.state else { return };
         let base = holding.announced.and_then(|from| Some((from, self.epochs.get(&from)?.covers)));
-        let epoch = holding.made.saturating_add(1);
+        let epoch = holding.made.max(self.floor).saturating_add(1);
         let (made, fresh, covers) = match base {
             Some((from, covers)) if !holding.owes_fresh => {
                 (self.vault.ratchet(&self.room, from, epoch, None), false, covers)
@@ -585,5 +585,22 @@ mod tests {
             relayed(&mut bia);
             assert_eq!((bia.is_ready(), bia.epoch()), (true, 3), "{epoch}");
         }
+    }
+
+    #[test]
+    fn an_epoch_that_the_last_holder_derives_as_it_leaves_is_followed_by_a_fresh_one() {
+        let (mut now, mut ana, mut bia) = let_in();
+        // A holder may say that its key covers whatever comes.
+        bia.epochs.get_mut(&2).unwrap().covers = u64::MAX;
+        bia.handle_part(now, 50);
+        bia.handle_holder(now, 51, 2);
+        ana.vault.ratchet("sala", 2, 9, None).unwrap();
+        let check = ana.vault.check("sala", 9).unwrap();
+        bia.handle_epoch(now, 9, false, check);
+        assert!(!bia.is_ready());
+        now.mono = now.mono.saturating_add(SETTLE);
+        bia.handle_timeout(now);
+        relayed(&mut bia);
+        assert_eq!((bia.is_ready(), bia.epoch()), (true, 10));
     }
 }
