@@ -1,5 +1,6 @@
 //! `semfio lab`: every server there is, on this machine.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,9 +10,11 @@ use std::thread::{self, JoinHandle};
 use clap::ValueEnum;
 use semfio_chat::{HubConfig, HubMessage, Reports};
 use semfio_echo::{DatagramServer, Report, ServerEvent};
+use semfio_file::{Repository, RepositoryConfig, RepositoryMessage};
 use semfio_machine::{Service, Shard, StreamMachine};
-use semfio_runtime_os::Clock;
+use semfio_runtime_os::{Clock, Roots};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::chat::warn_of_cleartext_key;
 use crate::failed::{Failed, INTERRUPTED, NETWORK};
@@ -19,10 +22,12 @@ use crate::output::{DIM, Records, notice, paint, print_line};
 use crate::record::{self, Recordable, Recording, Redaction, Spoken};
 use crate::runtime::{Datagrams, Host, Runtime};
 use crate::serve::{as_line, as_record, cannot_listen};
-use crate::{Common, signals, tour};
+use crate::{Common, file, signals, tour};
 
 /// How far above the first port the sealed room is.
 const SEALED: u16 = 2;
+/// How far above the first port the files are.
+const FILES: u16 = 3;
 /// How far above the first port the echo servers are: 7 is the port of RFC 862.
 const ECHO: u16 = 7;
 
@@ -34,8 +39,8 @@ pub(crate) struct Args {
     /// Drive each server with our own clients, show each exchange, and end; on free ports
     #[arg(long)]
     tour: bool,
-    /// The chat room's address; the sealed room is 2 ports above, the echo servers 7. Port 0: all of
-    /// them free ones
+    /// The chat room's address; the sealed room is 2 ports above, files 3, the echo servers 7. Port 0:
+    /// all of them free ones
     #[arg(
         long,
         value_name = "ADDRESS:PORT",
@@ -49,7 +54,17 @@ pub(crate) struct Args {
 enum What {
     /// The course's secure chat, whose port is the chat room's; its key goes in clear
     Secure,
+    /// Four pictures, where the course's client for files looks for them: on the chat room's port
+    File,
 }
+
+/// Four pictures, drawn for this lab, under the names that the course's server knows.
+pub(crate) const PICTURES: [(&str, &[u8]); 4] = [
+    ("cachorro.jpg", include_bytes!("../pictures/cachorro.jpg")),
+    ("gato.jpg", include_bytes!("../pictures/gato.jpg")),
+    ("iguana.jpg", include_bytes!("../pictures/iguana.jpg")),
+    ("tucano.jpg", include_bytes!("../pictures/tucano.jpg")),
+];
 
 pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     if args.tour {
@@ -62,6 +77,7 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             voice.warn_of_cleartext_key();
             Servers::start_secure(common, args.listen_base, &voice)?
         }
+        Some(What::File) => Servers::start_file(common, args.listen_base, &voice)?,
     };
     let (ask, asked) = mpsc::channel();
     let interrupted = signals::catch(move || {
@@ -71,6 +87,7 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     match args.what {
         None => voice.table(&servers),
         Some(What::Secure) => voice.table_of_secure(servers.chat),
+        Some(What::File) => voice.table_of_files(servers.files),
     }
     // Until a signal comes.
     let _ = asked.recv();
@@ -83,9 +100,12 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
 pub(crate) struct Servers {
     pub(crate) chat: SocketAddr,
     pub(crate) sealed: SocketAddr,
+    pub(crate) files: SocketAddr,
     pub(crate) echo: SocketAddr,
     pub(crate) datagram_echo: SocketAddr,
     running: Vec<Running>,
+    /// The folder with the pictures, removed in the end.
+    pictures: Option<TempDir>,
 }
 
 struct Running {
@@ -94,32 +114,49 @@ struct Running {
 }
 
 impl Servers {
+    fn none(base: SocketAddr) -> Self {
+        Self {
+            chat: base,
+            sealed: base,
+            files: base,
+            echo: base,
+            datagram_echo: base,
+            running: Vec::new(),
+            pictures: None,
+        }
+    }
+
     pub(crate) fn start(common: &Common, base: SocketAddr, voice: &Voice) -> Result<Self, Failed> {
-        let mut servers =
-            Self { chat: base, sealed: base, echo: base, datagram_echo: base, running: Vec::new() };
+        let mut servers = Self::none(base);
         let above = |ports: u16| match base.port() {
             0 => base,
             port => SocketAddr::new(base.ip(), port.saturating_add(ports)),
         };
-        let (sealed, echo) = (above(SEALED), above(ECHO));
+        let (sealed, files, echo) = (above(SEALED), above(FILES), above(ECHO));
         let config = HubConfig { reports: Reports::All, ..HubConfig::default() };
         servers.chat = servers.start_chat("chat", config.clone(), common, base, voice.clone())?;
         let config = HubConfig { sealed_only: true, ..config };
         servers.sealed = servers.start_chat("sealed", config, common, sealed, voice.clone())?;
+        servers.files = servers.start_files(common, files, voice.clone())?;
         servers.echo = servers.start_echo(common, echo, voice.clone())?;
         servers.datagram_echo = servers.start_datagram_echo(common, echo, voice.clone())?;
         Ok(servers)
     }
 
     fn start_secure(common: &Common, base: SocketAddr, voice: &Voice) -> Result<Self, Failed> {
-        let mut servers =
-            Self { chat: base, sealed: base, echo: base, datagram_echo: base, running: Vec::new() };
+        let mut servers = Self::none(base);
         let config = HubConfig {
             reports: Reports::All,
             insecure_cleartext_key: true,
             ..HubConfig::default()
         };
         servers.chat = servers.start_chat("chat", config, common, base, voice.clone())?;
+        Ok(servers)
+    }
+
+    fn start_file(common: &Common, base: SocketAddr, voice: &Voice) -> Result<Self, Failed> {
+        let mut servers = Self::none(base);
+        servers.files = servers.start_files(common, base, voice.clone())?;
         Ok(servers)
     }
 
@@ -135,7 +172,9 @@ impl Servers {
         let clock = Clock::start();
         let path = trace(common, name);
         let (shard, recording) = record::shard(hub, header, redaction, path.as_deref(), clock)?;
-        self.start_host(common.runtime, shard, recording, clock, address, || HubMessage::Stop, {
+        let goodbye = || HubMessage::Stop;
+        let roots = Roots::default();
+        self.start_host(common.runtime, shard, roots, recording, clock, address, goodbye, {
             move |report| {
                 let (kind, record) = as_record(&report);
                 voice.tell(
@@ -143,6 +182,36 @@ impl Servers {
                     record,
                     &format!("{name:6} {}", as_line(&report)),
                 );
+            }
+        })
+    }
+
+    fn start_files(
+        &mut self,
+        common: &Common,
+        address: SocketAddr,
+        voice: Voice,
+    ) -> Result<SocketAddr, Failed> {
+        let cannot = |error| Failed::because(NETWORK, "cannot make a folder of pictures", error);
+        let pictures = self.pictures.insert(tempfile::tempdir().map_err(cannot)?);
+        for (name, picture) in PICTURES {
+            fs::write(pictures.path().join(name), picture).map_err(cannot)?;
+        }
+        let roots = file::serve::roots(pictures.path()).map_err(cannot)?;
+        let config = RepositoryConfig::default();
+        let header = record::repository_header(&config);
+        let clock = Clock::start();
+        let path = trace(common, "files");
+        let service = Repository::new(config);
+        let (shard, recording) =
+            record::shard(service, header, Redaction::None, path.as_deref(), clock)?;
+        let goodbye = || RepositoryMessage::Stop;
+        let mut log = file::serve::Log::new(common.verbose);
+        self.start_host(common.runtime, shard, roots, recording, clock, address, goodbye, {
+            move |report| {
+                let (kind, record) = file::serve::as_record(&report);
+                let line = log.lines(&report).map(|line| format!("files  {line}"));
+                voice.tell_some(&format!("files.{kind}"), record, line.as_deref());
             }
         })
     }
@@ -161,6 +230,7 @@ impl Servers {
         self.start_host(
             common.runtime,
             shard,
+            Roots::default(),
             recording,
             clock,
             address,
@@ -186,6 +256,7 @@ impl Servers {
         &mut self,
         runtime: Runtime,
         shard: Shard<M, Recordable<S>>,
+        roots: Roots,
         recording: Recording,
         clock: Clock,
         address: SocketAddr,
@@ -202,7 +273,7 @@ impl Servers {
         // Made in the thread in which it runs: not every host may move.
         let thread = thread::spawn(move || {
             let cannot = |error| Failed::because(NETWORK, "cannot serve", error);
-            let mut host = Host::new(runtime, shard, clock).map_err(cannot)?;
+            let mut host = Host::with_roots(runtime, shard, clock, roots).map_err(cannot)?;
             let bound = host.listen(address).map_err(|error| cannot_listen(address, &error))?;
             let _ = tell.send((bound, host.handle()));
             drop(host.run(on_report).map_err(cannot)?);
@@ -293,12 +364,17 @@ impl Voice {
     }
 
     pub(crate) fn tell(&self, kind: &str, record: Value, line: &str) {
+        self.tell_some(kind, record, Some(line));
+    }
+
+    /// What programs are told of, and people maybe.
+    fn tell_some(&self, kind: &str, record: Value, line: Option<&str>) {
         match &self.records {
             Some(records) => {
                 records.lock().unwrap_or_else(PoisonError::into_inner).print(kind, record);
             }
             None if self.quiet => {}
-            None => notice(line),
+            None => line.into_iter().for_each(notice),
         }
     }
 
@@ -328,12 +404,35 @@ impl Voice {
         print_line(&paint(DIM, "Ctrl-C stops it; what happens is shown below."));
     }
 
+    fn table_of_files(&self, files: SocketAddr) {
+        if self.records.is_some() {
+            return self.tell("serving", json!({ "files": files }), "");
+        }
+        if self.quiet {
+            return;
+        }
+        let names = PICTURES.map(|(name, _)| name).join(", ");
+        print_line(&format!("{names} are on {files}; try:"));
+        if files.port() == 8000 {
+            print_line(
+                "  python3 cliente.py     (the course's own client; it saves OK behind each)",
+            );
+        }
+        print_line(&format!(
+            "  semfio file get {files} iguana.jpg --course     (the same from us, and as it should be)"
+        ));
+        print_line(&format!("  semfio file list {files}"));
+        print_line(&format!("  semfio file get {files} iguana.jpg     (proved as it comes)"));
+        print_line(&paint(DIM, "Ctrl-C stops it; what happens is shown below."));
+    }
+
     fn table(&self, servers: &Servers) {
-        let (chat, sealed) = (servers.chat, servers.sealed);
+        let (chat, sealed, files) = (servers.chat, servers.sealed, servers.files);
         let (echo, datagrams) = (servers.echo, servers.datagram_echo);
         if self.records.is_some() {
             let record = json!({
-                "chat": chat, "sealed": sealed, "echo": echo, "datagram_echo": datagrams
+                "chat": chat, "sealed": sealed, "files": files, "echo": echo,
+                "datagram_echo": datagrams
             });
             return self.tell("serving", record, "");
         }
@@ -349,6 +448,8 @@ impl Voice {
         }
         let try_this = format!("semfio chat join {sealed} --passphrase");
         rows.push(("chat, sealed end to end", sealed, try_this));
+        rows.push(("files", files, format!("semfio file list {files}")));
+        rows.push(("", files, format!("semfio file get {files} iguana.jpg")));
         rows.push(("echo over TCP (RFC 862)", echo, format!("nc {} {}", echo.ip(), echo.port())));
         let try_this = format!("nc -u {} {}", datagrams.ip(), datagrams.port());
         rows.push(("echo over UDP (RFC 862)", datagrams, try_this));

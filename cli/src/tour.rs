@@ -1,6 +1,7 @@
 //! `semfio lab --tour`: each server driven by our own clients, each exchange shown.
 
 use std::fmt::Display;
+use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::ExitCode;
@@ -15,15 +16,20 @@ use semfio_chat::{
     ParticipantReport,
 };
 use semfio_echo::{ClientConfig, ClientEvent, DatagramClient, Interval, Ping};
+use semfio_file::wire::ErrorCode;
+use semfio_file::{
+    Fetch, FetchConfig, FetchError, FetchReport, Listing, ListingConfig, ListingReport, Session,
+};
 use semfio_frame::Dialect;
 use semfio_keysync::Passphrase;
-use semfio_machine::{DatagramMachine as _, Shard, Target};
-use semfio_runtime_os::{Clock, Handle, seed};
+use semfio_machine::{DatagramMachine as _, NetLimits, RootId, Service, Shard, Target};
+use semfio_path::{Policy, SafeName};
+use semfio_runtime_os::{Clock, Handle, Roots, seed};
 use serde_json::json;
 
 use crate::Common;
 use crate::failed::{Failed, NEGATIVE};
-use crate::lab::{Servers, Voice};
+use crate::lab::{PICTURES, Servers, Voice};
 use crate::output::{Records, paint, print_line};
 use crate::record::{Recordable, Spoken};
 use crate::runtime::{Datagrams, Host, Runtime};
@@ -45,9 +51,10 @@ pub(crate) fn run(common: &Common) -> Result<ExitCode, Failed> {
         quiet: common.quiet,
         records: common.json.then(Records::default),
     };
-    let stops: [(&str, Stop); 4] = [
+    let stops: [(&str, Stop); 5] = [
         ("chat", |guide, servers| guide.chat(servers.chat)),
         ("sealed chat", |guide, servers| guide.sealed(servers.sealed)),
+        ("files", |guide, servers| guide.files(servers.files)),
         ("echo over TCP", |guide, servers| guide.echo(servers.echo)),
         ("echo over UDP", |guide, servers| guide.datagram_echo(servers.datagram_echo)),
     ];
@@ -169,6 +176,72 @@ impl Guide {
         ana.leave()
     }
 
+    fn files(&mut self, server: SocketAddr) -> anyhow::Result<()> {
+        let target = Target::Address(server);
+        let config = ListingConfig { target: target.clone(), name: None };
+        let mut listed = 0;
+        self.transfer(Listing::new(config), Roots::default(), |report| {
+            listed += u32::from(matches!(report, ListingReport::Named(..)));
+        })?;
+        ensure!(listed == 4, "{listed} names are listed");
+        self.seen("the server tells of four pictures");
+
+        let folder = tempfile::tempdir()?;
+        let names = ["iguana.jpg", "leao.jpg"].map(|name| SafeName::parse(name, Policy::default()));
+        let config = FetchConfig {
+            target,
+            names: names.into_iter().collect::<Result<_, _>>()?,
+            root: RootId(0),
+            save_as: None,
+            replace: false,
+            jobs: 1,
+            policy: Policy::default(),
+            retries: 0,
+        };
+        let (mut saved, mut unknown) = (None, false);
+        let roots = Roots::open([folder.path()])?;
+        self.transfer(Fetch::new(config), roots, |report| match report {
+            FetchReport::Done { hash, .. } => saved = Some(hash),
+            FetchReport::Failed { why: FetchError::Refused(ErrorCode::Unknown), .. } => {
+                unknown = true;
+            }
+            _ => {}
+        })?;
+        let hash = saved.context("iguana.jpg did not come")?;
+        let (_, picture) = PICTURES[2];
+        ensure!(fs::read(folder.path().join("iguana.jpg"))? == picture, "iguana.jpg is another");
+        self.seen(format!("iguana.jpg comes, proved against its BLAKE3 {:.8}…", hash.to_string()));
+        ensure!(unknown, "there is a leao.jpg");
+        ensure!(fs::read_dir(folder.path())?.count() == 1, "more was saved");
+        self.seen("leao.jpg is unknown, and leaves no file");
+
+        let mut stream = TcpStream::connect(server)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET Iguana.jpg")?;
+        let mut back = Vec::new();
+        stream.read_to_end(&mut back).context("reading what comes back")?;
+        ensure!(back == [picture, b"OK"].concat(), "{} bytes came back", back.len());
+        self.seen("the course's client gets it too, whatever the case, and OK behind it");
+        Ok(())
+    }
+
+    /// Runs a client of files to its end.
+    fn transfer<S>(
+        &self,
+        service: S,
+        roots: Roots,
+        on_report: impl FnMut(S::Report),
+    ) -> anyhow::Result<()>
+    where
+        S: Service<Session> + Send,
+        S::Message: Send,
+        S::Report: Send,
+    {
+        let shard = Shard::new(service, NetLimits::default());
+        let host = Host::with_roots(self.runtime, shard, Clock::start(), roots)?;
+        Ok(host.run(on_report).map(drop)?)
+    }
+
     fn echo(&mut self, server: SocketAddr) -> anyhow::Result<()> {
         let sent: Vec<u8> = (0..=255).cycle().take(100_000).collect();
         let mut stream = TcpStream::connect(server)?;
@@ -277,7 +350,7 @@ impl Member {
         let (tell, reports) = mpsc::channel();
         let (give, given) = mpsc::channel();
         let thread = thread::spawn(move || {
-            let shard = Shard::new(Recordable(participant), semfio_machine::NetLimits::default());
+            let shard = Shard::new(Recordable(participant), NetLimits::default());
             let host = Host::new(runtime, shard, Clock::start())?;
             let _ = give.send(host.handle());
             // Nobody listens any more when the tour has failed.

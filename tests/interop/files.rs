@@ -160,6 +160,35 @@ fn ours_alone(runtime: &str) {
     }
 }
 
+/// `semfio lab file` and `semfio lab`, with what they say to try.
+fn lab(runtime: &str) {
+    let Some(place) = Place::new() else { return };
+    let mut lab = Process::semfio(&["--runtime", runtime, "lab", "file"]);
+    lab.wait_out("what to try", |out| out.contains("Ctrl-C stops it"));
+    for line in ["python3 cliente.py", "file get 127.0.0.1:8000 iguana.jpg --course", "file list"] {
+        assert!(lab.out().contains(line), "{}", lab.out());
+    }
+    for name in NAMES {
+        assert!(place.course_client(name) == [&picture(name)[..], b"OK"].concat(), "{name}");
+    }
+    for dialect in [&["--course"][..], &["--force"]] {
+        let mut client = place.our_client(runtime, &NAMES, dialect);
+        assert_eq!(client.wait(), 0, "{}", client.err());
+        place.assert_all_are_ours();
+    }
+    lab.signal(Signal::TERM);
+    assert_eq!(lab.wait(), 0, "{}", lab.err());
+
+    let mut lab = Process::semfio(&["--runtime", runtime, "lab"]);
+    lab.wait_out("what to try", |out| out.contains("Ctrl-C stops all"));
+    assert!(lab.out().contains("semfio file get 127.0.0.1:8003 iguana.jpg"), "{}", lab.out());
+    let mut list = Process::semfio(&["--json", "file", "list", "127.0.0.1:8003"]);
+    assert_eq!(list.wait(), 0, "{}", list.err());
+    assert!(NAMES.iter().all(|name| list.out().contains(name)), "{}", list.out());
+    lab.signal(Signal::TERM);
+    assert_eq!(lab.wait(), 0, "{}", lab.err());
+}
+
 macro_rules! on_each_runtime {
     ($($scenario:ident),*) => {
         $(mod $scenario {
@@ -173,7 +202,7 @@ macro_rules! on_each_runtime {
     };
 }
 
-on_each_runtime!(our_client, course_client, ours_alone);
+on_each_runtime!(our_client, course_client, ours_alone, lab);
 
 fn run(test: &str, scenario: fn(&str)) {
     prepare();
