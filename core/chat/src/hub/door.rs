@@ -23,7 +23,8 @@
 //! | member, holder | PART, BYE, connection gone | outside | PART entry; to the holder GONE |
 //! | member | it is first now | holder | HOLDER entry; DOOR and KNOCK for each candidate |
 //! | holder | EPOCH | holder | EPOCH entry |
-//! | holder | no fresh EPOCH within [`ROTATE_WITHIN`] of a PART or HOLDER | member, last in the row, unless alone | |
+//! | holder | the fresh EPOCH after two PARTs or more | the same | PING: it may not know of the last yet |
+//! | holder | no fresh EPOCH within [`ROTATE_WITHIN`] of a PART or HOLDER, or nothing after PING | member, last in the row, unless alone | |
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -56,6 +57,10 @@ pub(super) struct Door {
     inside: VecDeque<Insider>,
     /// Until when the holder has to announce a fresh key, if it has to.
     owed: Option<Instant>,
+    /// Another left before it did: what it announces may have been made before it knew.
+    again: bool,
+    /// Since when it is asked whether it is there, and so knows by now.
+    asked: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -206,7 +211,14 @@ impl Hub {
                 let door = self.door_mut(at);
                 // One that is derived from the key before is no answer to somebody's leaving.
                 if let Some(door) = door.filter(|_| fresh) {
-                    door.owed = None;
+                    let again = core::mem::take(&mut door.again) && door.due().is_some();
+                    let until = now.mono.saturating_add(ROTATE_WITHIN);
+                    door.owed = again.then_some(until);
+                    door.asked = again.then_some(now.mono);
+                    if again {
+                        self.wake_doors(until);
+                        self.tell(conn, &Response::Ping(now.mono.as_nanos()), net);
+                    }
                 }
                 let nick = self.nick_of(conn);
                 self.append(now, at, &nick, What::Epoch { epoch, fresh, check });
@@ -449,8 +461,12 @@ impl Hub {
             return;
         };
         if door.inside.is_empty() {
-            door.owed = None;
+            (door.owed, door.again, door.asked) = (None, false, None);
             return self.open_door(now, at, net);
+        }
+        door.again |= door.owed.is_some();
+        if door.asked.take().is_some() {
+            door.owed = None;
         }
         let due = *door.owed.get_or_insert(now.mono.saturating_add(ROTATE_WITHIN));
         self.wake_doors(due);
@@ -515,7 +531,7 @@ impl Hub {
         let Some(door) = self.door_mut(at) else {
             return;
         };
-        door.owed = Some(until);
+        (door.owed, door.again, door.asked) = (Some(until), false, None);
         let Some(holder) = door.holder() else {
             return;
         };
@@ -566,7 +582,15 @@ impl Hub {
             if door.due().is_none_or(|due| due > now.mono) {
                 continue;
             }
-            let silent = door.holder();
+            let (silent, asked) = (door.holder(), door.asked.take());
+            let heard = silent.and_then(|silent| self.member(silent.conn)).map(|m| m.heard);
+            let Some(door) = self.door_mut(at) else {
+                continue;
+            };
+            if asked.is_some() && heard > asked {
+                door.owed = None;
+                continue;
+            }
             door.inside.rotate_left(1);
             self.name_holder(now, at, net);
             self.introduce(at, net);

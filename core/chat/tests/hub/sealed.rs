@@ -226,6 +226,29 @@ fn a_silent_holder_is_passed_over_in_turn() {
 }
 
 #[test]
+fn a_holder_that_vanishes_with_an_answer_to_an_earlier_leaving_is_passed_over() {
+    for vanishes in [true, false] {
+        let mut lab = Lab::new();
+        let members = room(&mut lab, &["ana", "bia", "caio", "davi"]);
+        forget(&mut lab, &members);
+        // The key that is announced was made before the second left.
+        lab.ask(members[1], Request::Part { room: "r" });
+        lab.run(10);
+        lab.ask(members[2], Request::Part { room: "r" });
+        lab.run(10);
+        lab.rotate(members[0], "r", 5);
+        lab.run(1_000);
+        let pinged = lab.only(members[0], "PING");
+        assert_eq!(pinged.len(), 1, "{pinged:?}");
+        if !vanishes {
+            lab.ask(members[0], Request::Pong(0));
+        }
+        lab.run(ROTATE);
+        assert_eq!(lab.only(members[3], "HOLDER").len(), usize::from(vanishes));
+    }
+}
+
+#[test]
 fn one_that_is_alone_is_not_passed_over_until_it_has_company() {
     let mut lab = Lab::new();
     let members = room(&mut lab, &["ana", "bia"]);

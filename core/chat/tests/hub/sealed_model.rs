@@ -85,6 +85,10 @@ struct World {
     /// Those at the door, the oldest first.
     door: Vec<usize>,
     owed: Option<Instant>,
+    /// Another left before the holder answered.
+    again: bool,
+    /// The holder was asked whether it is there; it always is.
+    asked: bool,
     log: Vec<(Instant, String)>,
     /// How many were inside after each entry.
     inside: Vec<usize>,
@@ -101,6 +105,8 @@ impl World {
             row: Vec::new(),
             door: Vec::new(),
             owed: None,
+            again: false,
+            asked: false,
             log: Vec::new(),
             inside: Vec::new(),
             tag: 0,
@@ -139,6 +145,7 @@ impl World {
         let nick = self.peers[self.row[0]].nick.clone();
         self.enter_in_log(at, "HOLDER", &nick);
         self.owed = Some(at.saturating_add(ROTATE_WITHIN));
+        (self.again, self.asked) = (false, false);
     }
 
     /// One is not there any more, wherever it was.
@@ -152,11 +159,15 @@ impl World {
         let nick = self.peers[who].nick.clone();
         self.enter_in_log(at, "PART", &nick);
         if self.row.is_empty() {
-            self.owed = None;
+            (self.owed, self.again, self.asked) = (None, false, false);
             if let Some(&oldest) = self.door.first() {
                 self.seat(at, oldest);
             }
             return;
+        }
+        self.again |= self.owed.is_some();
+        if core::mem::take(&mut self.asked) {
+            self.owed = None;
         }
         self.owed.get_or_insert(at.saturating_add(ROTATE_WITHIN));
         if was == 0 {
@@ -177,6 +188,7 @@ impl World {
                     self.door.remove(0);
                     self.peers[who].place = Place::Outside;
                 }
+                (_, Some(at)) if at <= to && core::mem::take(&mut self.asked) => self.owed = None,
                 (_, Some(at)) if at <= to => {
                     self.row.rotate_left(1);
                     self.name_holder(at);
@@ -232,7 +244,8 @@ impl World {
                 let rest = format!("{} 1 {how}", holder.nick);
                 self.enter_in_log(at, "EPOCH", &rest);
                 if fresh || self.fault == Fault::RatchetCounts {
-                    self.owed = None;
+                    self.asked = core::mem::take(&mut self.again);
+                    self.owed = Some(at.saturating_add(ROTATE_WITHIN)).filter(|_| self.asked);
                 }
             }
             Op::Forge(nth) => {
@@ -290,6 +303,9 @@ impl World {
         self.lab.run(20);
         let now = self.lab.net.now().mono;
         self.pass(now);
+        if let (Some(&holder), true) = (self.row.first(), self.asked) {
+            self.lab.ask(self.peers[holder].id, Request::Pong(0));
+        }
     }
 
     fn check(&self) {
