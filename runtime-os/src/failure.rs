@@ -29,6 +29,7 @@ fn of_errno(errno: Errno) -> Failure {
         Errno::ISDIR | Errno::NOTDIR | Errno::LOOP | Errno::NXIO | Errno::NODEV => {
             Failure::WrongKind
         }
+        Errno::NAMETOOLONG => Failure::NameTooLong,
         Errno::NOSYS | Errno::OPNOTSUPP | Errno::AFNOSUPPORT => Failure::Unsupported,
         _ => Failure::Other,
     }
@@ -45,6 +46,7 @@ fn of_kind(kind: io::ErrorKind) -> Failure {
         io::ErrorKind::NotFound => Failure::NotFound,
         io::ErrorKind::AlreadyExists => Failure::Exists,
         io::ErrorKind::PermissionDenied => Failure::Denied,
+        io::ErrorKind::InvalidFilename => Failure::NameTooLong,
         io::ErrorKind::OutOfMemory => Failure::Exhausted,
         io::ErrorKind::Unsupported => Failure::Unsupported,
         _ => Failure::Other,
@@ -73,6 +75,7 @@ mod tests {
         }
         assert_eq!(failure(&Errno::MFILE.into()), Failure::Exhausted);
         assert_eq!(failure(&Errno::LOOP.into()), Failure::WrongKind);
+        assert_eq!(failure(&Errno::NAMETOOLONG.into()), Failure::NameTooLong);
         assert_eq!(failure(&io::Error::other("odd")), Failure::Other);
     }
 }

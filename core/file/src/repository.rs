@@ -216,7 +216,9 @@ impl Repository {
             }
             (
                 Stage::Finding { word, .. } | Stage::Opening { word },
-                Reply::Failed(Failure::NotFound | Failure::WrongKind | Failure::Denied),
+                Reply::Failed(
+                    Failure::NotFound | Failure::NameTooLong | Failure::WrongKind | Failure::Denied,
+                ),
             ) => self.unknown(conn, word, net),
             (Stage::Sending { file, metadata }, Reply::Found(found)) => {
                 net.release(file, None);

@@ -276,7 +276,7 @@ impl Serving {
             }
             (_, Reply::Failed(failure)) => {
                 let code = match failure {
-                    Failure::NotFound => ErrorCode::Unknown,
+                    Failure::NotFound | Failure::NameTooLong => ErrorCode::Unknown,
                     Failure::WrongKind => ErrorCode::WrongKind,
                     _ => ErrorCode::Unavailable,
                 };

@@ -276,6 +276,8 @@ pub enum Failure {
     Exhausted,
     /// Not a kind of file that can be used so (EISDIR, ENOTDIR, ELOOP, a device).
     WrongKind,
+    /// The file system takes no name of this length (ENAMETOOLONG).
+    NameTooLong,
     /// The host cannot do this.
     Unsupported,
     /// Anything else.
@@ -295,6 +297,7 @@ impl core::fmt::Display for Failure {
             Self::Full => "no space left",
             Self::Exhausted => "out of descriptors or memory",
             Self::WrongKind => "not a file of the right kind",
+            Self::NameTooLong => "the name is too long here",
             Self::Unsupported => "not supported here",
             Self::Other => "the system refused",
         })

@@ -30,7 +30,7 @@ pub(crate) enum Call<M> {
     Timeout,
 }
 
-const FAILURES: [Failure; 12] = [
+const FAILURES: [Failure; 13] = [
     Failure::Refused,
     Failure::Reset,
     Failure::TimedOut,
@@ -41,6 +41,7 @@ const FAILURES: [Failure; 12] = [
     Failure::Full,
     Failure::Exhausted,
     Failure::WrongKind,
+    Failure::NameTooLong,
     Failure::Unsupported,
     Failure::Other,
 ];
