@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -32,7 +33,26 @@ pub const LIST_LIMIT: usize = 1_000;
 pub struct Roots {
     folders: Vec<OwnedFd>,
     walk: Walk,
+    listed: Mutex<Option<Listed>>,
 }
+
+/// The names in the folder that was listed last, so that one that is listed on is not read from its
+/// beginning each time.
+#[derive(Debug)]
+struct Listed {
+    /// Of the folder, as it was then: its names are those as long as this is its stamp.
+    stamp: u64,
+    /// In the order of their bytes.
+    names: Vec<String>,
+}
+
+/// The most bytes of names that are kept, 24 counted beside the letters of each: some 40,000. A
+/// larger folder is read anew for each thousand of its names.
+const LISTED_LIMIT: usize = 2 * 1024 * 1024;
+
+/// How long a folder must have been as it is before its names are kept: two changes within a tick
+/// of the kernel's clock, at most 10 ms, leave one stamp.
+const SETTLED: Duration = Duration::from_millis(100);
 
 /// How the system is kept from leaving a folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,7 +97,7 @@ impl Roots {
             Some(Err(Errno::NOSYS | Errno::PERM)) => Walk::Parts,
             _ => Walk::Whole,
         };
-        Ok(Self { folders, walk })
+        Ok(Self { folders, walk, listed: Mutex::default() })
     }
 
     fn beneath(
@@ -186,7 +206,7 @@ fn attempt(effect: &Effect, roots: &Roots, files: &Files) -> Result<OwnedReply, 
         }
         Effect::List { root, path, after } => {
             let folder = roots.folder(*root, path).map_err(refused)?;
-            list(folder, after).map(OwnedReply::Listed).map_err(refused)
+            list(folder, after, &roots.listed).map(OwnedReply::Listed).map_err(refused)
         }
         Effect::Read { file, offset, len } => {
             if *len > READ_LIMIT {
@@ -284,21 +304,23 @@ fn open_parts(
     Err(Errno::NOENT)
 }
 
-fn list(folder: OwnedFd, after: &str) -> Result<Vec<Entry>, Errno> {
-    // Only the answer is held, however large the folder is.
-    let mut names = BTreeSet::new();
-    for found in Dir::read_from(&folder)? {
-        let found = found?;
-        let Ok(name) = found.file_name().to_str() else {
-            continue;
-        };
-        if name > after && name != "." && name != ".." {
-            names.insert(name.to_owned());
-            if names.len() > LIST_LIMIT {
-                names.pop_last();
-            }
+fn list(folder: OwnedFd, after: &str, listed: &Mutex<Option<Listed>>) -> Result<Vec<Entry>, Errno> {
+    let mut listed = listed.lock().unwrap_or_else(PoisonError::into_inner);
+    let stamp = stamp_of(&fs::fstat(&folder)?);
+    let names = match &*listed {
+        Some(kept) if kept.stamp == stamp => {
+            let from = kept.names.partition_point(|name| name.as_str() <= after);
+            kept.names[from..].iter().take(LIST_LIMIT).cloned().collect()
         }
-    }
+        _ => {
+            let (page, all) = read_names(&folder, after)?;
+            let stat = fs::fstat(&folder)?;
+            let names = all.filter(|_| stamp_of(&stat) == stamp && is_settled(&stat));
+            *listed = names.map(|names| Listed { stamp, names });
+            page
+        }
+    };
+    drop(listed);
     let mut entries = Vec::with_capacity(names.len());
     for name in names {
         match fs::statat(&folder, name.as_str(), AtFlags::SYMLINK_NOFOLLOW) {
@@ -308,6 +330,53 @@ fn list(folder: OwnedFd, after: &str) -> Result<Vec<Entry>, Errno> {
         }
     }
     Ok(entries)
+}
+
+/// The next names after `after`, and all of them unless they are too many to be kept.
+fn read_names(
+    folder: &OwnedFd,
+    after: &str,
+) -> Result<(BTreeSet<String>, Option<Vec<String>>), Errno> {
+    let mut page = BTreeSet::new();
+    let mut all = Some(Vec::new());
+    let mut size = 0;
+    for found in Dir::read_from(folder)? {
+        let found = found?;
+        let Ok(name) = found.file_name().to_str() else {
+            continue;
+        };
+        if name == "." || name == ".." {
+            continue;
+        }
+        if name > after {
+            page.insert(name.to_owned());
+            if page.len() > LIST_LIMIT {
+                page.pop_last();
+            }
+        }
+        size += name.len() + size_of::<String>();
+        if size > LISTED_LIMIT {
+            all = None;
+        }
+        if let Some(all) = &mut all {
+            all.push(name.to_owned());
+        }
+    }
+    if let Some(all) = &mut all {
+        all.sort_unstable();
+    }
+    Ok((page, all))
+}
+
+/// Whether it was last changed long enough ago for its stamp to tell the next change.
+fn is_settled(stat: &fs::Stat) -> bool {
+    let (Ok(seconds), Ok(nanos)) =
+        (u64::try_from(stat.st_ctime), u32::try_from(stat.st_ctime_nsec))
+    else {
+        return false;
+    };
+    let changed = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos);
+    SystemTime::now().duration_since(changed).is_ok_and(|ago| ago > SETTLED)
 }
 
 fn read(file: &File, offset: u64, len: u32) -> io::Result<Vec<u8>> {
@@ -365,8 +434,13 @@ fn metadata(stat: &fs::Stat) -> Metadata {
             FileType::Directory => FileKind::Folder,
             _ => FileKind::Other,
         },
-        stamp: stamp([stat.st_dev, stat.st_ino, stat.st_ctime as u64, stat.st_ctime_nsec as u64]),
+        stamp: stamp_of(stat),
     }
+}
+
+#[allow(clippy::unnecessary_cast)] // fields are narrower on other architectures
+fn stamp_of(stat: &fs::Stat) -> u64 {
+    stamp([stat.st_dev, stat.st_ino, stat.st_ctime as u64, stat.st_ctime_nsec as u64])
 }
 
 /// One number of which file it is and when it was last changed. The time of change is the
@@ -646,6 +720,46 @@ mod tests {
             assert!(matches!(it.list("", ""), OwnedReply::Listed(all) if all.len() == 1));
             assert!(matches!(it.stat(""), OwnedReply::Found(at) if at.kind == FileKind::Folder));
         });
+    }
+
+    /// Each name that is added or gone is seen at once, whether the names were kept or not.
+    #[test]
+    fn what_is_kept_of_a_listing_is_never_older_than_the_folder() {
+        let it = Folder::new(Walk::Whole);
+        let number = |n: usize| it.inside(&format!("sub/{n:05}"));
+        for n in 0..2_500 {
+            std::fs::write(number(n), "").unwrap();
+        }
+        let all = || {
+            let (mut names, mut after) = (Vec::new(), String::new());
+            loop {
+                let OwnedReply::Listed(page) = it.list("sub", &after) else { panic!("not listed") };
+                let Some(last) = page.last() else { return names };
+                after.clone_from(&last.name);
+                names.extend(page.into_iter().map(|entry| entry.name));
+            }
+        };
+        let kept = || it.roots.listed.lock().unwrap().as_ref().map(|kept| kept.names.len());
+        assert_eq!((all().len(), kept()), (2_501, None), "it is not settled");
+        std::thread::sleep(SETTLED * 2);
+        let before = all();
+        assert_eq!((before.len(), kept()), (2_501, Some(2_501)));
+        assert!(before.is_sorted() && all() == before);
+        std::fs::remove_file(number(7)).unwrap();
+        assert_eq!(all().len(), 2_500);
+        // Another folder is another listing; here many changes fall within one tick.
+        let count = || match it.list("", "") {
+            OwnedReply::Listed(all) => all.len(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(count(), 1);
+        for n in 0..500 {
+            std::fs::write(it.inside("new"), "").unwrap();
+            assert_eq!(count(), 2, "{n}");
+            std::fs::remove_file(it.inside("new")).unwrap();
+            assert_eq!(count(), 1, "{n}");
+        }
+        assert_eq!(all().len(), 2_500);
     }
 
     #[test]
