@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -16,7 +16,7 @@ use semfio_machine::{
     Effect, Entry, Failure, FileId, FileKind, Metadata, OpenMode, OwnedReply, RootId, UnixTime,
 };
 
-use crate::failure;
+use crate::{Clock, failure};
 
 /// The longest [`Effect::Read`] that is carried out, 16 MiB; longer ones fail as
 /// [`Failure::Exhausted`].
@@ -369,17 +369,11 @@ fn read_names(
 }
 
 /// Whether it was last changed long enough ago for its stamp to tell the next change.
+#[allow(clippy::unnecessary_cast)] // fields are narrower on other architectures
 fn is_settled(stat: &fs::Stat) -> bool {
-    let (Ok(seconds), Ok(nanos)) =
-        (u64::try_from(stat.st_ctime), u32::try_from(stat.st_ctime_nsec))
-    else {
-        return false;
-    };
-    let changed = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos);
-    // Compared with what the kernel wrote: no protocol sees it.
-    #[allow(clippy::disallowed_methods)]
-    let now = SystemTime::now();
-    now.duration_since(changed).is_ok_and(|ago| ago > SETTLED)
+    let changed = unix_time(stat.st_ctime as i64, stat.st_ctime_nsec as u64);
+    let ago = Clock::start().now().unix.as_nanos().checked_sub(changed.as_nanos());
+    ago.is_some_and(|ago| Duration::from_nanos(ago) > SETTLED)
 }
 
 fn read(file: &File, offset: u64, len: u32) -> io::Result<Vec<u8>> {
@@ -427,11 +421,9 @@ fn resolve(name: &str, port: u16) -> Result<OwnedReply, Failure> {
 
 #[allow(clippy::useless_conversion, clippy::unnecessary_cast)] // fields are narrower on other architectures
 fn metadata(stat: &fs::Stat) -> Metadata {
-    let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
-    let nanos = u64::try_from(stat.st_mtime_nsec).unwrap_or(0);
     Metadata {
         len: u64::try_from(stat.st_size).unwrap_or(0),
-        modified: UnixTime::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos)),
+        modified: unix_time(stat.st_mtime as i64, stat.st_mtime_nsec as u64),
         kind: match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => FileKind::File,
             FileType::Directory => FileKind::Folder,
@@ -439,6 +431,11 @@ fn metadata(stat: &fs::Stat) -> Metadata {
         },
         stamp: stamp_of(stat),
     }
+}
+
+fn unix_time(seconds: i64, nanos: u64) -> UnixTime {
+    let seconds = u64::try_from(seconds).unwrap_or(0);
+    UnixTime::from_nanos(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
 #[allow(clippy::unnecessary_cast)] // fields are narrower on other architectures
