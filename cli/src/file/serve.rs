@@ -128,6 +128,10 @@ impl Log {
                     (true, _) => return None,
                 }
             }
+            RepositoryReport::Taken { peer, name, size: of, received } => match received {
+                0 if *of > 0 => format!("< {} put {name}, which was there already", who(peer)),
+                _ => format!("< {} put {name}, {}", who(peer), size(*of)),
+            },
             RepositoryReport::Changed { peer, name } => {
                 format!("! {name} changed while {} got it; the connection is cut", who(peer))
             }
@@ -166,6 +170,10 @@ pub(crate) fn as_record(report: &RepositoryReport) -> (&'static str, Value) {
         }
         RepositoryReport::Served { peer, name, bytes } => {
             ("served", json!({ "address": peer, "name": name.as_str(), "bytes": bytes }))
+        }
+        RepositoryReport::Taken { peer, name, size, received } => {
+            let record = json!({ "address": peer, "name": name.as_str(), "size": size, "received": received });
+            ("taken", record)
         }
         RepositoryReport::Changed { peer, name } => {
             ("changed", json!({ "address": peer, "name": name.as_str() }))

@@ -318,8 +318,7 @@ impl Arrival {
         {
             net.release(file, None);
         }
-        let keep = self.proved > 0;
-        self.part.as_mut().is_none_or(|part| part.leave(keep, net))
+        self.part.as_mut().is_none_or(|part| part.leave(net))
     }
 
     fn handle_local<M: StreamMachine>(
@@ -523,7 +522,7 @@ impl Arrival {
         let Some(part) = self.goal.part() else {
             return Some(ArrivalEvent::Failed(Stage::Create, Failure::Unsupported));
         };
-        self.part = Some(Part::resume(root, name, replace, part, file));
+        self.part = Some(Part::resume(root, name, replace, part, file, self.proved > 0));
         self.finish(net);
         Some(ArrivalEvent::Begun { resumed: self.proved })
     }

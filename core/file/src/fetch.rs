@@ -35,7 +35,7 @@ use crate::wire::{Entries, ErrorCode, Get, Kind, Message, Meta, RangeBytes};
 /// How long a server may be silent while something is asked of it.
 pub(crate) const SILENT: Duration = Duration::from_secs(60);
 /// The least time between two reports of progress.
-const PROGRESS: Duration = Duration::from_millis(100);
+pub(crate) const PROGRESS: Duration = Duration::from_millis(100);
 /// The first pause before it dials again; doubled each time.
 pub(crate) const BACK_OFF: Duration = Duration::from_millis(500);
 /// The longest pause.
@@ -997,4 +997,4 @@ impl Service<Session> for Fetch {
 const UNEXPECTED: Failure = Failure::Unsupported;
 
 /// For names that were judged before.
-const ANY: Policy = Policy { dot_names: true, hyphen: true };
+pub(crate) const ANY: Policy = Policy { dot_names: true, hyphen: true };

@@ -202,7 +202,7 @@ impl CourseGet {
         let left = match self.ended {
             None => return,
             Some(Ended::Whole) => return part.finish(net),
-            Some(Ended::Cut(cut)) => part.leave(true, net).then_some(cut),
+            Some(Ended::Cut(cut)) => part.leave(net).then_some(cut),
         };
         if let Some(cut) = left {
             self.truncated(cut, net);

@@ -64,8 +64,10 @@ mod pour;
 mod repository;
 mod serving;
 mod session;
+mod taking;
 mod tasks;
 pub mod tree;
+mod upload;
 pub mod wire;
 
 pub use course::{CourseClient, CourseEnd, CourseEvent, MAX_WORD, NotAWord};
@@ -83,3 +85,5 @@ pub use session::{
     HELLO_WITHIN, IDLE, MAX_REQUEST, Piece, QUIET, SILENT, STALLED, Session, SessionCommand,
     SessionError, SessionEvent,
 };
+pub use taking::PutLimits;
+pub use upload::{Upload, UploadConfig, UploadError, UploadItem, UploadMessage, UploadReport};

@@ -17,7 +17,7 @@
 //! | any | a failure | Over | `Failed` |
 //! | Writing, Syncing | a failure, and it shall not be kept | Removing | REMOVE, then `Failed` |
 //! | Creating, Writing | `leave`, and all is written | Over | `Left` |
-//! | Creating, Writing | `leave`, not to be kept, and all is written | Removing | REMOVE, then `Left` |
+//! | Creating, Writing | `leave`, and nothing was | Removing | REMOVE, then `Left` |
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -71,8 +71,10 @@ pub(crate) struct Part {
     root: RootId,
     name: SafeName,
     replace: bool,
-    /// Whether a part that cannot be written on is worth keeping.
+    /// Whether a part that cannot be written on is worth keeping, if there is something in it.
     keep: bool,
+    /// Whether there is.
+    holds: bool,
     part: SafeName,
     /// Of those that are tried; one that is resumed has its own.
     tags: Option<Rng>,
@@ -104,7 +106,6 @@ enum Next {
     Write,
     Finish,
     Leave,
-    Discard,
 }
 
 /// What became of it.
@@ -138,6 +139,7 @@ impl Part {
             name,
             replace,
             keep,
+            holds: false,
             part,
             tags: Some(tags),
             tries: 0,
@@ -153,19 +155,21 @@ impl Part {
         Some(this)
     }
 
-    /// One that is open already, and kept whatever happens: to be written on.
+    /// One that is open already, to be written on, and kept unless it holds nothing.
     pub(crate) fn resume(
         root: RootId,
         name: SafeName,
         replace: bool,
         part: SafeName,
         file: FileId,
+        holds: bool,
     ) -> Self {
         Self {
             root,
             name,
             replace,
             keep: true,
+            holds,
             part,
             tags: None,
             tries: 0,
@@ -208,11 +212,11 @@ impl Part {
         }
     }
 
-    /// Nothing more will be written, and it gets no name: it stays as it is, or is removed. Whether
-    /// that is so already; if not, `Left` follows.
-    pub(crate) fn leave<M: StreamMachine>(&mut self, keep: bool, net: &mut Net<M>) -> bool {
+    /// Nothing more will be written, and it gets no name: it stays as it is, or is removed if it
+    /// holds nothing. Whether that is so already; if not, `Left` follows.
+    pub(crate) fn leave<M: StreamMachine>(&mut self, net: &mut Net<M>) -> bool {
         if self.next == Next::Write {
-            self.next = if keep { Next::Leave } else { Next::Discard };
+            self.next = Next::Leave;
             self.go_on(net);
         }
         self.state == State::Over
@@ -230,6 +234,7 @@ impl Part {
         if let Reply::Failed(failure) = *reply {
             return self.fail(failure, net);
         }
+        self.holds |= self.state == State::Writing;
         match (self.state, reply) {
             (State::Creating, Reply::Opened { file, .. }) => {
                 self.file = Some(*file);
@@ -283,10 +288,9 @@ impl Part {
             }
             (Next::Leave, Some(_)) => {
                 self.release(net);
-                return Some(self.over());
-            }
-            (Next::Discard, Some(_)) => {
-                self.release(net);
+                if self.holds {
+                    return Some(self.over());
+                }
                 self.remove(net);
             }
         }
@@ -320,7 +324,7 @@ impl Part {
         self.failed = Some((stage, failure));
         self.release(net);
         // One that could not be renamed is whole.
-        if self.keep || !matches!(stage, Stage::Write | Stage::Sync) {
+        if (self.keep && self.holds) || !matches!(stage, Stage::Write | Stage::Sync) {
             return Some(self.over());
         }
         self.remove(net);

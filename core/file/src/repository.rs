@@ -10,14 +10,16 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 use semfio_machine::{
-    Closed, ConnId, Effect, Entry, Failure, FileId, FileKind, FileSpan, Metadata, Net, Now,
-    OpenMode, Peer, Reply, RequestId, RootId, Service,
+    Closed, ConnId, Deadline, Effect, Entry, Failure, FileId, FileKind, FileSpan, Metadata, Net,
+    Now, OpenMode, Peer, Reply, RequestId, RootId, Service,
 };
 use semfio_path::{Policy, SafeName, fold};
 
+use crate::arrival::Goal;
 use crate::outlines::Outlines;
 use crate::serving::{Outcome, Serving, Shared, judge};
 use crate::session::{Session, SessionCommand, SessionError, SessionEvent};
+use crate::taking::{PutLimits, Puts};
 use crate::wire::{ErrorCode, Message};
 
 /// How often a folder is listed on in search of a name: 16,000 names. Each time the host reads
@@ -31,11 +33,13 @@ pub struct RepositoryConfig {
     pub root: RootId,
     /// Which names it knows.
     pub policy: Policy,
+    /// Whether peers may put files there, and how much. Default `None`.
+    pub writable: Option<PutLimits>,
 }
 
 impl Default for RepositoryConfig {
     fn default() -> Self {
-        Self { root: RootId(0), policy: Policy::default() }
+        Self { root: RootId(0), policy: Policy::default(), writable: None }
     }
 }
 
@@ -81,6 +85,17 @@ pub enum RepositoryReport {
         /// So many bytes of content.
         bytes: u64,
     },
+    /// A framed peer has put a file; it is durable.
+    Taken {
+        /// Who, if it is still there.
+        peer: Option<SocketAddr>,
+        /// Its name.
+        name: SafeName,
+        /// In bytes.
+        size: u64,
+        /// Bytes of its content that came; the others were there.
+        received: u64,
+    },
     /// A request of a framed peer was refused.
     Refused {
         /// Whose.
@@ -122,6 +137,8 @@ pub struct Repository {
     asked: BTreeMap<RequestId, ConnId>,
     framed: BTreeMap<ConnId, Serving>,
     doing: BTreeMap<ConnId, Doing>,
+    /// If files are taken.
+    puts: Option<Puts>,
     reports: VecDeque<RepositoryReport>,
 }
 
@@ -147,12 +164,13 @@ enum Stage {
 impl Repository {
     /// A server of one folder.
     pub fn new(config: RepositoryConfig) -> Self {
-        let RepositoryConfig { root, policy } = config;
+        let RepositoryConfig { root, policy, writable } = config;
         Self {
             shared: Shared { root, policy, outlines: Outlines::default() },
             asked: BTreeMap::new(),
             doing: BTreeMap::new(),
             framed: BTreeMap::new(),
+            puts: writable.map(Puts::new),
             reports: VecDeque::new(),
         }
     }
@@ -279,6 +297,23 @@ impl Repository {
         message: Message<'_>,
         net: &mut Net<Session>,
     ) {
+        let outcome = match (message, &mut self.puts) {
+            (Message::Put { tag, replace, size, hash, name, .. }, Some(puts)) => {
+                let root = self.shared.root;
+                match judge(name, self.shared.policy) {
+                    Some(name) => {
+                        let goal = Goal { root, name, replace, size, hash };
+                        puts.handle_put(now, conn, tag, goal, net)
+                    }
+                    None => Some(puts.handle_name(conn, tag, net)),
+                }
+            }
+            (_, Some(puts)) => puts.handle_message(now, conn, &message, net),
+            _ => None,
+        };
+        if outcome.is_some() || matches!(message, Message::Put { .. }) && self.puts.is_some() {
+            return self.tell(peer(conn, net), outcome);
+        }
         let serving = self.framed.entry(conn).or_insert_with(|| Serving::new(conn));
         let before = serving.request();
         let outcome = serving.handle_message(message, &mut self.shared, net);
@@ -296,9 +331,15 @@ impl Repository {
                 self.give_up(now, conn, net);
             }
         }
-        let peer = peer(conn, net);
+        self.tell(peer(conn, net), outcome);
+    }
+
+    fn tell(&mut self, peer: Option<SocketAddr>, outcome: Option<Outcome>) {
         match outcome {
-            None => {}
+            None | Some(Outcome::Known { .. } | Outcome::Hashing { .. }) => {}
+            Some(Outcome::Taken { name, size, received }) => {
+                self.report(RepositoryReport::Taken { peer, name, size, received });
+            }
             Some(Outcome::Sent { name, bytes }) => {
                 self.report(RepositoryReport::Served { peer, name, bytes });
             }
@@ -349,7 +390,7 @@ impl Service<Session> for Repository {
     type Report = RepositoryReport;
 
     fn accept(&mut self, _: Now, _: &Peer) -> Option<Session> {
-        Some(Session::serve(false))
+        Some(Session::serve(self.puts.is_some()))
     }
 
     fn handle_opened(&mut self, _: Now, _: ConnId, _: &Peer, _: &mut Net<Session>) {}
@@ -364,8 +405,14 @@ impl Service<Session> for Repository {
         match event {
             SessionEvent::Asked(word) => self.handle_asked(from, word, net),
             SessionEvent::Message(message) => self.handle_message(now, from, message, net),
-            // Nothing was asked for.
-            SessionEvent::Body(_) => net.abort(from),
+            SessionEvent::Body(bytes) => match &mut self.puts {
+                Some(puts) => {
+                    let outcome = puts.handle_body(now, from, bytes, net);
+                    self.tell(peer(from, net), outcome);
+                }
+                // Nothing was asked for.
+                None => net.abort(from),
+            },
             SessionEvent::Greeted => {}
             SessionEvent::Sent => self.handle_sent(from, net),
             SessionEvent::Hinted => {
@@ -389,6 +436,9 @@ impl Service<Session> for Repository {
         why: Closed<SessionError>,
         net: &mut Net<Session>,
     ) {
+        if let Some(puts) = &mut self.puts {
+            puts.handle_closed(conn, net);
+        }
         if let Some(mut serving) = self.framed.remove(&conn) {
             if let Some(request) = serving.close(net) {
                 self.asked.remove(&request);
@@ -411,7 +461,15 @@ impl Service<Session> for Repository {
     }
 
     fn handle_reply(&mut self, now: Now, id: RequestId, reply: Reply<'_>, net: &mut Net<Session>) {
-        let Some(conn) = self.asked.remove(&id) else { return };
+        let Some(conn) = self.asked.remove(&id) else {
+            let puts = self.puts.as_mut();
+            let told = puts.and_then(|puts| puts.handle_reply(now, id, &reply, net));
+            if let Some((conn, outcome)) = told {
+                let peer = conn.and_then(|conn| peer(conn, net));
+                self.tell(peer, Some(outcome));
+            }
+            return;
+        };
         if let Some(serving) = self.framed.get_mut(&conn) {
             let outcome = serving.handle_reply(now, &reply, &mut self.shared, net);
             self.settle(now, conn, outcome, net);
@@ -432,6 +490,16 @@ impl Service<Session> for Repository {
                 }
                 net.stop();
             }
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        self.puts.as_ref()?.poll_timeout()
+    }
+
+    fn handle_timeout(&mut self, now: Now, net: &mut Net<Session>) {
+        if let Some(puts) = &mut self.puts {
+            puts.handle_timeout(now, net);
         }
     }
 

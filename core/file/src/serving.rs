@@ -1,4 +1,5 @@
-//! What a server does for one framed connection: one request at a time.
+//! What a server does for one framed connection, or a client for the server it puts a file to: one
+//! request at a time.
 //!
 //! | request | step | asks the host for |
 //! |---|---|---|
@@ -9,6 +10,8 @@
 //! | | Queued, Hashing | its content, if its outline is not kept; WAIT is sent meanwhile |
 //! | | Judging | the open file's state: is it still what it was before? |
 //! | GET | Sending | spans to be hashed again, for files over 1 GiB |
+//!
+//! A file that is to be offered goes the way of STAT, but its hash is told to the owner.
 //!
 //! Content leaves as file spans, as long as the outbox has room. What leaves is not looked at: that
 //! it is what its hashes say the receiver proves. A request takes steps as the host answers, so the
@@ -93,7 +96,13 @@ enum Step {
 #[derive(Debug)]
 enum Want {
     Meta,
-    Parts { content: bool, hash: Hash, ranges: Ranges },
+    /// To be offered: nothing is sent.
+    Offer,
+    Parts {
+        content: bool,
+        hash: Hash,
+        ranges: Ranges,
+    },
 }
 
 /// What a request came to, for the log.
@@ -103,6 +112,23 @@ pub(crate) enum Outcome {
     Sent {
         name: SafeName,
         bytes: u64,
+    },
+    /// What was to be offered.
+    Known {
+        size: u64,
+        modified: u64,
+        hash: Hash,
+    },
+    /// So many bytes of so many are hashed.
+    Hashing {
+        done: u64,
+        of: u64,
+    },
+    /// A file that was put, so much of which came for it.
+    Taken {
+        name: SafeName,
+        size: u64,
+        received: u64,
     },
     Refused(ErrorCode),
 }
@@ -117,6 +143,27 @@ impl Serving {
     /// Nothing was asked yet.
     pub(crate) fn new(conn: ConnId) -> Self {
         Self { conn, held: None, work: None, request: None, placed: false }
+    }
+
+    /// Finds out what is to be told of a file that is offered as `tag`.
+    pub(crate) fn offer(
+        &mut self,
+        tag: u32,
+        name: SafeName,
+        shared: &Shared,
+        net: &mut Net<Session>,
+    ) {
+        self.open(tag, name, Want::Offer, shared, net);
+    }
+
+    /// The connection is another: who was answered is gone.
+    pub(crate) fn reconnect(&mut self, conn: ConnId, net: &mut Net<Session>) {
+        self.conn = conn;
+        if self.work.take_if(|work| !work.offers()).is_some() {
+            if let Some(request) = self.request.take() {
+                net.cancel(request);
+            }
+        }
     }
 
     /// Takes a message; `None` while the answer is being made, or if none is due.
@@ -248,15 +295,16 @@ impl Serving {
                     return None;
                 }
                 let (done, due) = outliner.due();
+                let (of, effect) = (done.saturating_add(due), read(held.file, done, due));
                 let mut told = told;
-                if now.mono.saturating_since(told) >= WAIT {
+                let tells = now.mono.saturating_since(told) >= WAIT;
+                if tells {
                     told = now.mono;
-                    self.tell(&Message::Wait { tag, done, of: done.saturating_add(due) }, net);
+                    self.tell(&Message::Wait { tag, done, of }, net);
                 }
-                let effect = read(held.file, done, due);
                 self.begin(tag, Step::Hashing { want, outliner, told });
                 self.ask(effect, net);
-                None
+                tells.then_some(Outcome::Hashing { done, of })
             }
             (Step::Judging { want, outline }, Reply::Found(metadata)) => {
                 let held = self.held.as_mut()?;
@@ -312,11 +360,16 @@ impl Serving {
     pub(crate) fn close(&mut self, net: &mut Net<Session>) -> Option<RequestId> {
         self.work = None;
         if let Some(held) = self.held.take() {
-            net.release(held.file, None);
+            net.release(held.file, Some(self.conn));
         }
         let request = self.request.take()?;
         net.cancel(request);
         Some(request)
+    }
+
+    /// Whether a request is not answered.
+    pub(crate) fn is_answering(&self) -> bool {
+        self.work.is_some()
     }
 
     /// What it asked the host last.
@@ -409,6 +462,10 @@ impl Serving {
                 self.tell(&Message::Meta { tag, meta, hash: Some(outline.hash()) }, net);
                 None
             }
+            Want::Offer => {
+                let Meta { size, modified, .. } = meta(&self.held.as_ref()?.metadata)?;
+                Some(Outcome::Known { size, modified, hash: outline.hash() })
+            }
             Want::Parts { hash, .. } if hash != outline.hash() => {
                 self.refuse(tag, ErrorCode::Changed, net)
             }
@@ -476,6 +533,21 @@ impl Serving {
     /// Refused only if the connection is gone, which is told in another way.
     fn tell(&self, message: &Message<'_>, net: &mut Net<Session>) {
         let _ = net.send(self.conn, SessionCommand::Message(message));
+    }
+}
+
+impl Work {
+    /// Whether it finds out what is to be offered.
+    fn offers(&self) -> bool {
+        let (Step::Opening { want, .. }
+        | Step::Checking { want }
+        | Step::Queued { want }
+        | Step::Hashing { want, .. }
+        | Step::Judging { want, .. }) = &self.step
+        else {
+            return false;
+        };
+        matches!(want, Want::Offer)
     }
 }
 

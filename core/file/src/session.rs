@@ -21,6 +21,7 @@
 //! | AwaitHello, AwaitWelcome | 10 s | Failed | |
 //! | Framed | a frame | Framed | `Message`, or `Body` for each piece |
 //! | Framed | a request while one is not answered | Framed | waits its turn |
+//! | Framed | a request while PUT is not answered | Failed | |
 //! | Framed | end of input between frames, BYE, ERROR without a tag | Closed | |
 //! | Framed (a server) | nothing comes or leaves for two minutes | Failed | |
 //! | any framed | a broken rule | Failed | ERROR is sent |
@@ -83,8 +84,7 @@ pub struct Session {
     sent: u64,
     /// In Framed: bytes that were left untaken.
     untaken: usize,
-    /// A request was told and is not answered.
-    busy: bool,
+    busy: Busy,
     /// Bytes of a BODY frame still to come.
     body: usize,
 }
@@ -93,6 +93,16 @@ pub struct Session {
 enum Role {
     Server { writable: bool },
     Client,
+}
+
+/// Whether a request was told and is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Busy {
+    No,
+    /// The next one waits, and all behind it.
+    Answering,
+    /// By PUT, the answers to which come as BODY: none may come.
+    Taking,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -249,7 +259,7 @@ impl Session {
             opened: false,
             sent: 0,
             untaken: 0,
-            busy: false,
+            busy: Busy::No,
             body: 0,
         }
     }
@@ -442,8 +452,15 @@ impl Session {
             if out.room() == 0 {
                 return Ok(Step::NeedRoom);
             }
-            if self.busy && input.peek().first().is_some_and(|&kind| wire::is_request(kind)) {
-                return Ok(Step::NeedCommand);
+            let header = input.peek().first_chunk::<HEADER>();
+            match self.busy {
+                Busy::Answering if input.peek().first().is_some_and(is_request) => {
+                    return Ok(Step::NeedCommand);
+                }
+                Busy::Taking if header.is_some_and(|[kind, ..]| is_request(kind)) => {
+                    return Err(SessionError::Unexpected);
+                }
+                _ => {}
             }
             if let Some(&[wire::BODY, a, b, c]) = input.peek().first_chunk() {
                 let len = u32::from_be_bytes([0, a, b, c]) as usize;
@@ -459,7 +476,7 @@ impl Session {
                 Read::Frame(frame) => frame,
                 Read::NeedInput(n) => return Ok(Step::NeedInput(n)),
                 // What was asked for is still wanted, maybe.
-                Read::End if self.busy => return Ok(Step::NeedCommand),
+                Read::End if self.busy != Busy::No => return Ok(Step::NeedCommand),
                 Read::End => {
                     self.close();
                     return Ok(Step::Done);
@@ -478,7 +495,9 @@ impl Session {
                     return Ok(Step::Done);
                 }
                 Message::Error { tag: 0, .. } => self.close(),
-                _ => self.busy |= wire::is_request(kind),
+                Message::Put { .. } => self.busy = Busy::Taking,
+                _ if wire::is_request(kind) => self.busy = Busy::Answering,
+                _ => {}
             }
             return Ok(Step::Event(SessionEvent::Message(message)));
         }
@@ -498,6 +517,10 @@ impl Session {
         self.until = None;
         self.state = State::Closed;
     }
+}
+
+fn is_request(kind: &u8) -> bool {
+    wire::is_request(*kind)
 }
 
 /// What the course's server splits at.
@@ -582,7 +605,9 @@ impl StreamMachine for Session {
             }
             (SessionCommand::Message(message), State::Framed) => {
                 put(out, message);
-                self.busy &= !message.is_answer();
+                if message.is_answer() {
+                    self.busy = Busy::No;
+                }
             }
             (SessionCommand::Body(pieces), State::Framed) => {
                 let len = pieces.iter().fold(0, |len: u64, piece| len.saturating_add(piece.len()));

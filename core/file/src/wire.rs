@@ -6,7 +6,10 @@
 //!
 //! A *tag* is the asker's number for a request, and comes back in all that answers it. Requests are
 //! answered one after the other. GET goes to whoever has the file: to the server, or, as long as a
-//! PUT is not answered, to the client.
+//! PUT is not answered, to the client, which then asks for nothing else. So the same code serves
+//! and fetches in both directions, and no frame has to list what is missing: it is asked for. PUT
+//! is answered with DONE or ERROR, and WAIT tells meanwhile how much of the file is proved. Before
+//! that ERROR each GET that is not answered is cancelled, so that the next PUT finds none.
 //!
 //! | type | to whom | holds |
 //! |---|---|---|
@@ -23,7 +26,7 @@
 //! | 0x8B ERROR | both | tag u32 (0: of no request, and the last frame), code u16, text |
 //! | 0x8C CANCEL | both | tag u32: no more of this is wanted; the answer still ends in DONE or ERROR |
 //! | 0x8D BYE | both | (empty) |
-//! | 0x01 WAIT | asker | tag u32, done u64, of u64: the file is being hashed, so many bytes of it |
+//! | 0x01 WAIT | both | tag u32, done u64, of u64: so many bytes of the file are hashed, or proved |
 //!
 //! The stream that answers GET is what [`Sender`](crate::tree::Sender) gives: pairs of hashes and
 //! groups of content in the order of the tree, without anything between them. Its length follows
@@ -156,7 +159,7 @@ pub enum Message<'a> {
     },
     /// Nothing more will be asked for.
     Bye,
-    /// A file is being hashed.
+    /// A file is being hashed, or put.
     Wait {
         /// Of the request.
         tag: u32,
@@ -309,11 +312,13 @@ pub enum ErrorCode {
     Full,
     /// 17: as was asked.
     Cancelled,
+    /// 18: too many others put files, or one of them this very name; soon it may go.
+    Busy,
     /// Any other number.
     Other(u16),
 }
 
-const CODES: [ErrorCode; 17] = [
+const CODES: [ErrorCode; 18] = [
     ErrorCode::Malformed,
     ErrorCode::TooLarge,
     ErrorCode::Unexpected,
@@ -331,6 +336,7 @@ const CODES: [ErrorCode; 17] = [
     ErrorCode::Mismatch,
     ErrorCode::Full,
     ErrorCode::Cancelled,
+    ErrorCode::Busy,
 ];
 
 impl ErrorCode {
@@ -371,6 +377,7 @@ impl core::fmt::Display for ErrorCode {
             Self::Mismatch => "the content is not what its hash says",
             Self::Full => "no space is left",
             Self::Cancelled => "cancelled",
+            Self::Busy => "others are at work here",
             Self::Other(number) => return write!(f, "error {number}"),
         })
     }

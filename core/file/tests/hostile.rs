@@ -7,14 +7,15 @@ use std::time::Duration;
 use bytes::BytesMut;
 use semfio_file::tree::{Hash, Item, MAX_FILE, Outline, Outliner, Ranges, Sender, TreeError};
 use semfio_file::wire::{
-    BODY, EntryList, Get, Kind, MAX_FRAME, Message, Meta, PREFACE, RangeBytes,
+    BODY, EntryList, ErrorCode, Get, Kind, MAX_FRAME, Message, Meta, PREFACE, RangeBytes,
 };
 use semfio_file::{
-    Fetch, FetchConfig, FetchError, FetchReport, IDLE, Lost, Repository, RepositoryConfig, Session,
+    Fetch, FetchConfig, FetchError, FetchReport, IDLE, Lost, PutLimits, Repository,
+    RepositoryConfig, Session, Upload, UploadConfig, UploadError, UploadItem, UploadReport,
 };
 use semfio_machine::{NetLimits, RootId, Shard, Target};
 use semfio_path::{Policy, SafeName};
-use semfio_sim::{Network, PeerId, ShardId};
+use semfio_sim::{DiskConfig, Network, PeerId, ShardId};
 
 const ROOT: RootId = RootId(0);
 const SERVER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
@@ -211,6 +212,477 @@ fn nobody_is_let_put_anything() {
     assert!(net.disk(server).names(ROOT, "").is_empty());
 }
 
+// Clients that lie about what they put.
+
+fn serve_put(net: &mut Network, limits: PutLimits) -> ShardId<Session, Repository> {
+    let writable = Some(limits);
+    let service = Repository::new(RepositoryConfig { writable, ..RepositoryConfig::default() });
+    let server = net.add(SERVER, Shard::new(service, NetLimits::default()));
+    net.disk_mut(server).put_folder(ROOT, "");
+    assert!(net.listen(server, address()));
+    server
+}
+
+/// The offer of a file.
+fn offer(tag: u32, size: u64, hash: Hash, name: &str) -> Message<'_> {
+    Message::Put { tag, replace: false, size, modified: 0, hash, name }
+}
+
+/// The streams that answer each of these GETs, cut into BODY frames, and DONE.
+fn answers(frames: &[u8], outline: &Outline, content: &[u8], lie: Lie) -> BytesMut {
+    let mut wire = BytesMut::new();
+    let mut at = 0;
+    while let Some((kind, body)) = frame(&frames[at..]) {
+        at += 4 + body.len();
+        let Ok(Some(Message::Get(get))) = Message::parse(kind, body) else { continue };
+        let mut stream = stream(outline, content, &get);
+        match lie {
+            Lie::Flip(at) if at < stream.len() => stream[at] ^= 1,
+            Lie::Short(n) => stream.truncate(stream.len().saturating_sub(n)),
+            Lie::Long(n) => stream.resize(stream.len() + n, 0),
+            Lie::Twice => stream.extend_from_within(..),
+            Lie::Nothing => stream.clear(),
+            _ => {}
+        }
+        for piece in stream.chunks(100_000) {
+            put_body(&mut wire, piece);
+        }
+        let tag = if lie == Lie::Tag { get.tag + 7 } else { get.tag };
+        put(&mut wire, Message::Done { tag, hash: outline.hash() });
+    }
+    wire
+}
+
+fn put_body(wire: &mut BytesMut, piece: &[u8]) {
+    let [_, a, b, c] = (piece.len() as u32).to_be_bytes();
+    wire.extend_from_slice(&[BODY, a, b, c]);
+    wire.extend_from_slice(piece);
+}
+
+/// What a server says in the end to one that puts with this lie, and what names it then has.
+fn put_with(lie: Lie, content: &[u8]) -> (Vec<String>, Vec<String>) {
+    let outline = outline(content);
+    let size = if let Lie::Size(size) = lie { size } else { content.len() as u64 };
+    let hash = if lie == Lie::Hash { Hash([9; 32]) } else { outline.hash() };
+    let mut net = Network::new(1);
+    let server = serve_put(&mut net, PutLimits::default());
+    let peer = greeted(&mut net);
+    let mut wire = BytesMut::new();
+    put(&mut wire, offer(3, size, hash, "a"));
+    let mut heard = Vec::new();
+    for _ in 0..20 {
+        net.write(peer, &wire);
+        net.run_for(Duration::from_secs(1)).unwrap();
+        let new = net.take_received(peer);
+        wire = answers(&new, &outline, content, lie);
+        heard.extend(frames(&new));
+    }
+    // Whatever it said, the connection is of use, or gone.
+    if net.peer(peer).state() == semfio_sim::PeerState::Open && net.peer(peer).eof().is_none() {
+        let meta = ask(&mut net, peer, Message::Stat { tag: 9, hashed: false, name: "" });
+        assert!(meta.iter().any(|frame| frame.starts_with("Meta { tag: 9")), "{lie:?}: {meta:?}");
+    }
+    net.close(peer);
+    net.run_until_idle().unwrap();
+    let disk = net.disk(server);
+    assert_eq!(disk.open_files(), 0, "{lie:?}");
+    let names = disk.names(ROOT, "").into_iter().map(str::to_owned).collect::<Vec<_>>();
+    if names.iter().any(|name| name == "a") {
+        assert!(disk.content(ROOT, "a") == Some(content), "{lie:?}");
+    }
+    (heard, names)
+}
+
+#[test]
+fn a_client_that_lies_is_found_out_and_leaves_no_file() {
+    let content: Vec<u8> = (0..5 * GROUP as u32 + 99).map(|n| (n / 3) as u8).collect();
+    let size = content.len() as u64;
+    let (heard, names) = put_with(Lie::None, &content);
+    assert!(heard.last().unwrap().starts_with("Done { tag: 3"), "{heard:?}");
+    assert_eq!(names, ["a"]);
+    for (lie, code) in [
+        (Lie::Size(size + 1), "Mismatch"),
+        (Lie::Size(size - 1), "Mismatch"),
+        (Lie::Size(size + GROUP), "Mismatch"),
+        (Lie::Size(size - GROUP), "Mismatch"),
+        (Lie::Size(10), "Mismatch"),
+        (Lie::Size(0), "Mismatch"),
+        (Lie::Size(MAX_FILE), "Full"),
+        (Lie::Size(MAX_FILE + 1), "FileTooLarge"),
+        (Lie::Size(1 << 63), "FileTooLarge"),
+        (Lie::Size(u64::MAX), "FileTooLarge"),
+        (Lie::Hash, "Mismatch"),
+        (Lie::Flip(0), "Mismatch"),
+        (Lie::Flip(100), "Mismatch"),
+        (Lie::Flip(300_000), "Mismatch"),
+        (Lie::Short(1), "Mismatch"),
+        (Lie::Short(GROUP as usize), "Mismatch"),
+        (Lie::Long(1), "Mismatch"),
+        (Lie::Long(200_000), "Mismatch"),
+        (Lie::Twice, "Mismatch"),
+        (Lie::Nothing, "Mismatch"),
+    ] {
+        let (heard, names) = put_with(lie, &content);
+        let told = heard.iter().any(|frame| frame.contains(&format!("code: {code}")));
+        assert!(told, "{lie:?}: {heard:?}");
+        assert!(!names.contains(&"a".to_owned()), "{lie:?}");
+        // What was proved before the lie is kept; nothing is not.
+        // Where the tree of the size told has parts of the true one.
+        let near = matches!(lie, Lie::Size(told) if told.abs_diff(size) <= GROUP);
+        let proved = matches!(lie, Lie::Flip(300_000) | Lie::Short(_) | Lie::Long(_) | Lie::Twice);
+        let proved = proved || near;
+        assert_eq!(names.len(), usize::from(proved), "{lie:?}: {names:?}");
+    }
+    // An answer to what was not asked ends the connection.
+    let (heard, names) = put_with(Lie::Tag, &content);
+    assert!(!heard.iter().any(|frame| frame.starts_with("Done")) && names.len() == 1, "{heard:?}");
+}
+
+#[test]
+fn names_that_may_not_be_put_are_refused_and_nothing_is_made() {
+    let mut net = Network::new(1);
+    let server = serve_put(&mut net, PutLimits::default());
+    net.disk_mut(server).put_file(ROOT, "file", "there");
+    net.disk_mut(server).put_folder(ROOT, "folder");
+    net.disk_mut(server).put_other(ROOT, "pipe");
+    let peer = greeted(&mut net);
+    let long = format!("{}/{}", vec!["x".repeat(250); 16].join("/"), "y".repeat(79));
+    for (name, code) in [
+        ("../a", "Name"),
+        ("/etc/passwd", "Name"),
+        ("a/../../b", "Name"),
+        ("", "Name"),
+        (".ssh/authorized_keys", "Name"),
+        ("a/.bashrc", "Name"),
+        ("con", "Name"),
+        ("a:b", "Name"),
+        ("a\\b", "Name"),
+        ("a\u{202E}b", "Name"),
+        (".a.semfio-0001.part", "Name"),
+        ("f/.a.semfio-0001.part", "Name"),
+        (&*long, "Name"),
+        ("file", "Exists"),
+        ("folder", "Exists"),
+        ("pipe", "Exists"),
+        ("file/x", "WrongKind"),
+        ("pipe/x", "WrongKind"),
+    ] {
+        let heard = ask(&mut net, peer, offer(3, 1, outline(b"x").hash(), name)).join(" ");
+        assert!(heard.contains(&format!("code: {code}")), "{name}: {heard}");
+    }
+    assert_eq!(net.disk(server).names(ROOT, ""), ["file", "folder", "pipe"]);
+    assert_eq!(net.disk(server).content(ROOT, "file"), Some(&b"there"[..]));
+    // Nor where it may be replaced: a folder is none, a pipe is no file.
+    for name in ["folder", "pipe"] {
+        let message = Message::Put {
+            tag: 3,
+            replace: true,
+            size: 0,
+            modified: 0,
+            hash: outline(b"").hash(),
+            name,
+        };
+        let heard = ask(&mut net, peer, message).join(" ");
+        let replaced = name == "pipe";
+        assert_eq!(heard.contains("Done"), replaced, "{name}: {heard}");
+    }
+}
+
+#[test]
+fn who_puts_asks_for_nothing_else_and_says_nothing_unasked() {
+    let content = vec![7; 3 * GROUP as usize];
+    let hash = outline(&content).hash();
+    for message in [
+        offer(4, 1, hash, "b"),
+        Message::Stat { tag: 4, hashed: false, name: "a" },
+        Message::List { tag: 4, folder: "", after: "" },
+    ] {
+        let mut net = Network::new(1);
+        let server = serve_put(&mut net, PutLimits::default());
+        let peer = greeted(&mut net);
+        let heard = ask(&mut net, peer, offer(3, content.len() as u64, hash, "a")).join(" ");
+        assert!(heard.contains("Get(Get { tag: 1"), "{heard}");
+        let heard = ask(&mut net, peer, message).join(" ");
+        assert!(heard.contains("code: Unexpected"), "{heard}");
+        net.run_until_idle().unwrap();
+        assert_eq!(net.disk(server).open_files(), 0);
+        assert!(net.disk(server).names(ROOT, "").is_empty(), "nothing came for it");
+    }
+    // BODY and DONE before anything is asked for, and after the last answer.
+    for done in [false, true] {
+        let mut net = Network::new(1);
+        let server = serve_put(&mut net, PutLimits::default());
+        let peer = greeted(&mut net);
+        if done {
+            let heard = ask(&mut net, peer, offer(3, 0, outline(b"").hash(), "a")).join(" ");
+            assert!(heard.contains("Done { tag: 3"), "{heard}");
+        }
+        net.write(peer, [BODY, 0, 0, 3, 1, 2, 3]);
+        net.run_for(Duration::from_secs(1)).unwrap();
+        assert_eq!(net.shard(server).connections().count(), 0);
+    }
+}
+
+#[test]
+fn a_put_is_cancelled_and_what_came_is_kept() {
+    let content: Vec<u8> = (0..200 * GROUP as u32).map(|n| (n / 3) as u8).collect();
+    let outline = outline(&content);
+    let size = content.len() as u64;
+    let mut net = Network::new(1);
+    let server = serve_put(&mut net, PutLimits::default());
+    let peer = greeted(&mut net);
+    let mut wire = BytesMut::new();
+    put(&mut wire, offer(3, size, outline.hash(), "a"));
+    net.write(peer, &wire);
+    net.run_for(Duration::from_secs(1)).unwrap();
+    // Two GETs; half of what answers the first, and CANCEL.
+    let gets = net.take_received(peer);
+    let all = answers(&gets, &outline, &content, Lie::None);
+    let some = &all[..4 + 100_000 + 4 + 100_000];
+    let mut wire = BytesMut::from(some);
+    put(&mut wire, Message::Cancel { tag: 77 });
+    put(&mut wire, Message::Cancel { tag: 3 });
+    net.write(peer, &wire);
+    net.run_for(Duration::from_secs(1)).unwrap();
+    let heard = frames(&net.take_received(peer));
+    let end = heard.len() - 3;
+    assert_eq!(heard[end..end + 2], ["Cancel { tag: 1 }", "Cancel { tag: 2 }"]);
+    assert!(heard[end + 2].contains("tag: 3, code: Cancelled"), "{heard:?}");
+    assert_eq!(net.disk(server).open_files(), 0);
+    let part = net.disk(server).names(ROOT, "")[0].to_owned();
+    assert_eq!(net.disk(server).content(ROOT, &part).unwrap().len() % GROUP as usize, 0);
+    // What was on its way is taken, and no more than that was asked for.
+    net.write(peer, &all[some.len()..]);
+    net.run_for(Duration::from_secs(1)).unwrap();
+    let heard = ask(&mut net, peer, offer(5, size, outline.hash(), "a")).join(" ");
+    assert!(heard.contains("Get(Get { tag: 1"), "{heard}");
+}
+
+/// Once a PUT has failed, its sender goes on for ever.
+#[test]
+fn what_is_not_wanted_any_more_is_bounded() {
+    let content: Vec<u8> = (0..200 * GROUP as u32).map(|n| (n / 3) as u8).collect();
+    let outline = outline(&content);
+    for extra in [0, 1] {
+        let mut net = Network::new(1);
+        let server = serve_put(&mut net, PutLimits::default());
+        let peer = greeted(&mut net);
+        let mut wire = BytesMut::new();
+        put(&mut wire, offer(3, content.len() as u64, outline.hash(), "a"));
+        put(&mut wire, Message::Cancel { tag: 9 });
+        net.write(peer, &wire);
+        net.run_for(Duration::from_secs(1)).unwrap();
+        net.take_received(peer);
+        let mut wire = BytesMut::new();
+        put(&mut wire, Message::Cancel { tag: 3 });
+        // 64 groups, and the pairs above them.
+        let mut ranges = Ranges::none(content.len() as u64);
+        ranges.add(0..64);
+        let due = 64 * GROUP + 64 * ranges.pairs() + extra;
+        for _ in 0..due / 1_000 {
+            put_body(&mut wire, &[0; 1_000]);
+        }
+        put_body(&mut wire, &vec![0; (due % 1_000) as usize]);
+        net.write(peer, &wire);
+        net.run_for(Duration::from_secs(5)).unwrap();
+        assert_eq!(net.shard(server).connections().count(), usize::from(extra == 0));
+    }
+}
+
+#[test]
+fn who_vanishes_or_says_nothing_holds_nothing_for_long() {
+    let content = vec![7; 3 * GROUP as usize];
+    let message = offer(3, content.len() as u64, outline(&content).hash(), "a");
+    // One that is cut, at each step of the server's.
+    for steps in 0..60 {
+        let mut net = Network::new(1);
+        let server = serve_put(&mut net, PutLimits::default());
+        let latency = Duration::from_millis(1);
+        net.disk_mut(server).set_config(DiskConfig { latency, ..DiskConfig::default() });
+        let peer = greeted(&mut net);
+        let mut wire = BytesMut::new();
+        put(&mut wire, message);
+        net.write(peer, &wire);
+        for _ in 0..steps {
+            net.step();
+        }
+        net.reset(peer);
+        net.run_until_idle().unwrap();
+        assert_eq!(net.disk(server).open_files(), 0);
+        assert_eq!(net.shard(server).connections().count(), 0);
+    }
+    // One that is silent.
+    let mut net = Network::new(1);
+    let server = serve_put(&mut net, PutLimits::default());
+    let peer = greeted(&mut net);
+    ask(&mut net, peer, message);
+    net.run_for(IDLE * 3).unwrap();
+    assert_eq!(net.shard(server).connections().count(), 0);
+    assert_eq!(net.disk(server).open_files(), 0);
+    assert!(net.disk(server).names(ROOT, "").is_empty());
+}
+
+/// Ten seconds without a proved group, and others who want its place.
+#[test]
+fn who_does_not_move_gives_way() {
+    for (at_once, name, in_way) in [(8, "a", true), (8, "b", false), (1, "b", true)] {
+        for wait in [Duration::from_secs(7), Duration::from_secs(10)] {
+            let mut net = Network::new(1);
+            let server = serve_put(&mut net, PutLimits { at_once, ..PutLimits::default() });
+            let content = vec![7; 3 * GROUP as usize];
+            let hash = outline(&content).hash();
+            let peer = greeted(&mut net);
+            ask(&mut net, peer, offer(3, content.len() as u64, hash, "a"));
+            net.run_for(wait).unwrap();
+            // That it says something does not count.
+            let other = greeted(&mut net);
+            ask(&mut net, peer, Message::Wait { tag: 1, done: 1, of: 2 });
+            let heard = ask(&mut net, other, offer(3, 1, outline(b"x").hash(), name)).join(" ");
+            let gone = net.shard(server).connections().count() == 1;
+            assert_eq!(heard.contains("code: Busy"), in_way, "{at_once} {name}: {heard}");
+            assert_eq!(gone, in_way && wait == Duration::from_secs(10), "{at_once} {name}");
+            if in_way {
+                // Its place is free once the disk has done with it.
+                let heard = ask(&mut net, other, offer(3, 1, outline(b"x").hash(), name)).join(" ");
+                assert_eq!(heard.contains("code: Busy"), !gone, "{at_once} {name}: {heard}");
+            }
+        }
+    }
+}
+
+// Servers that lie to who puts.
+
+/// What becomes of an upload whose server answers HELLO, and then the frames it is told with these.
+fn upload_to(mut answer: impl FnMut(&Message<'_>) -> Option<BytesMut>) -> Vec<UploadReport> {
+    let mut net = Network::new(1);
+    assert!(net.listen_raw(address()));
+    let name = SafeName::parse("a", Policy::default()).unwrap();
+    let config = UploadConfig {
+        target: Target::Address(address()),
+        items: vec![UploadItem { root: ROOT, local: name.clone(), name }],
+        replace: false,
+        policy: Policy::default(),
+        retries: 2,
+    };
+    let client = net.add(CLIENT, Shard::new(Upload::new(config), NetLimits::default()));
+    net.disk_mut(client).put_file(ROOT, "a", vec![1; 100_000]);
+    let mut peers = Vec::new();
+    for _ in 0..200_000 {
+        if net.is_over(client) {
+            break;
+        }
+        net.step();
+        for peer in net.accepted(address()) {
+            let mut wire = BytesMut::from(&PREFACE[..]);
+            put(&mut wire, Message::Welcome { max_frame: MAX_FRAME as u32, writable: true });
+            net.write(peer, &wire);
+            peers.push((peer, Vec::new(), 8));
+        }
+        for (peer, heard, at) in &mut peers {
+            heard.extend(net.take_received(*peer));
+            while let Some((kind, body)) = heard.get(*at..).and_then(frame) {
+                *at += 4 + body.len();
+                if kind == BODY {
+                    continue;
+                }
+                let message = Message::parse(kind, body).unwrap().unwrap();
+                if let Some(wire) = answer(&message) {
+                    net.write(*peer, &wire);
+                }
+            }
+        }
+    }
+    assert!(net.is_over(client), "{:?}", net.reports(client));
+    net.run_until_idle().unwrap();
+    assert_eq!(net.disk(client).open_files(), 0);
+    net.reports(client).iter().map(|(_, report)| report.clone()).collect()
+}
+
+fn one(message: Message<'_>) -> Option<BytesMut> {
+    let mut wire = BytesMut::new();
+    put(&mut wire, message);
+    Some(wire)
+}
+
+#[test]
+fn a_server_that_lies_to_who_puts_is_given_up() {
+    let hash = outline(&[1; 100_000]).hash();
+    let good = RangeBytes::new([(0, 100_000)]);
+    let bad = RangeBytes::new([(1, 100_000)]);
+    let get = |tag, hash, name, ranges: &RangeBytes| {
+        let ranges = ranges.list();
+        one(Message::Get(Get { tag, content: true, hash, size: 100_000, name, ranges }))
+    };
+    let out_of_turn = UploadError::Lost(Lost::OutOfTurn);
+    let failed = |reports: &[UploadReport]| match reports {
+        [.., UploadReport::Failed { why, .. }, UploadReport::Over { done: 0, failed: 1 }] => {
+            why.clone()
+        }
+        other => panic!("{other:?}"),
+    };
+    // Another file than is offered, or another content of it.
+    for (hash, name) in [(hash, "b"), (hash, "../a"), (Hash([1; 32]), "a")] {
+        let reports = upload_to(|message| match message {
+            Message::Put { .. } => get(1, hash, name, &good),
+            _ => None,
+        });
+        assert_eq!(failed(&reports), out_of_turn);
+    }
+    // It says that another content is there, or answers what was not asked.
+    for answer in [
+        Message::Done { tag: 1, hash: Hash([2; 32]) },
+        Message::Done { tag: 7, hash },
+        Message::Stat { tag: 1, hashed: false, name: "a" },
+        Message::Meta { tag: 1, meta: Meta { kind: Kind::File, size: 1, modified: 1 }, hash: None },
+    ] {
+        let reports = upload_to(|message| match message {
+            Message::Put { .. } => one(answer),
+            _ => None,
+        });
+        assert_eq!(failed(&reports), out_of_turn, "{answer:?}");
+    }
+    // It asks for what is no range, and is told so.
+    let mut codes = Vec::new();
+    let reports = upload_to(|message| match message {
+        Message::Put { .. } => get(1, hash, "a", &bad),
+        Message::Error { code, .. } => {
+            codes.push(*code);
+            one(Message::Error { tag: 1, code: ErrorCode::Unavailable, text: "" })
+        }
+        _ => None,
+    });
+    assert_eq!(codes, [ErrorCode::Ranges]);
+    assert_eq!(failed(&reports), UploadError::Refused(ErrorCode::Unavailable));
+    // It ends PUT, and not what it asked for.
+    let reports = upload_to(|message| match message {
+        Message::Put { .. } => {
+            let mut wire = get(1, hash, "a", &good)?;
+            wire.extend_from_slice(&one(Message::Done { tag: 1, hash })?);
+            Some(wire)
+        }
+        _ => None,
+    });
+    assert!(matches!(reports.last(), Some(UploadReport::Over { .. })));
+    // It is busy for ever, or says nothing.
+    let reports = upload_to(|message| match message {
+        Message::Put { tag, .. } => {
+            one(Message::Error { tag: *tag, code: ErrorCode::Busy, text: "" })
+        }
+        _ => None,
+    });
+    assert_eq!(failed(&reports), UploadError::Lost(Lost::Ended(Some(ErrorCode::Busy))));
+    let reports = upload_to(|_| None);
+    assert_eq!(failed(&reports), UploadError::Lost(Lost::Silent));
+    // It finds the same content wrong each time.
+    let reports = upload_to(|message| match message {
+        Message::Put { tag, .. } => {
+            one(Message::Error { tag: *tag, code: ErrorCode::Mismatch, text: "" })
+        }
+        _ => None,
+    });
+    assert_eq!(failed(&reports), UploadError::Changing);
+}
+
 // Servers that lie.
 
 /// How the server, played by hand, lies.
@@ -230,6 +702,8 @@ enum Lie {
     Long(usize),
     /// The answer has another tag.
     Tag,
+    /// All of the stream comes twice.
+    Twice,
     /// DONE comes at once.
     Nothing,
 }

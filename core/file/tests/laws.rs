@@ -220,6 +220,30 @@ fn a_framed_server_keeps_the_laws() {
 }
 
 #[test]
+fn a_server_that_takes_a_file_keeps_the_laws() {
+    let ranges = RangeBytes::new([(0, 65_536)]);
+    let get = Get { tag: 9, content: true, hash: HASH, size: 9, name: "a", ranges: ranges.list() };
+    let offer =
+        Message::Put { tag: 3, replace: false, size: 9, modified: 1, hash: HASH, name: "a" };
+    let mut all = wire(&[HELLO, offer]);
+    body(&mut all, 500);
+    Message::Done { tag: 9, hash: HASH }.put(&mut all);
+    offer.put(&mut all);
+    let asks = (2, Act::Command(Say::Message(Message::Wait { tag: 3, done: 0, of: 9 })));
+    let script = vec![asks.clone(), (4, Act::Command(Say::Message(DONE)))];
+    let server = || Session::serve(true);
+    framed(server, script.clone()).check(&all).unwrap();
+    // As long as it is not answered no other request may come; the answer to one that may be sent
+    // then, to GET, is none.
+    let kinds = framed(server, vec![asks]).check(&all);
+    kinds.unwrap();
+    let mut all = wire(&[HELLO, offer]);
+    Message::Get(get).put(&mut all);
+    framed(server, Vec::new()).check(&all).unwrap();
+    framed(|| Session::serve(false), Vec::new()).check(&all).unwrap();
+}
+
+#[test]
 fn a_framed_client_keeps_the_laws() {
     let meta = Meta { kind: Kind::File, size: 9, modified: 1 };
     let mut all = wire(&[WELCOME, Message::Meta { tag: 1, meta, hash: None }]);
