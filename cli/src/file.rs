@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Subcommand;
+use indicatif::BinaryBytes;
 use semfio_file::wire::ErrorCode;
 use semfio_file::{FetchError, Lost, SessionError, Stage};
 use semfio_machine::Failure;
@@ -145,21 +146,8 @@ fn not_saved(what: &str, stage: Stage, failure: Failure) -> Failed {
 }
 
 /// Bytes, for people.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1024 {
-        return if bytes == 1 { "1 byte".into() } else { format!("{bytes} bytes") };
-    }
-    let (mut whole, mut unit) = (bytes, 0);
-    while whole >= 1024 * 1024 && unit + 1 < UNITS.len() {
-        whole /= 1024;
-        unit += 1;
-    }
-    let tenths = whole * 10 / 1024;
-    match tenths {
-        ..1000 => format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit]),
-        _ => format!("{} {}", tenths / 10, UNITS[unit]),
-    }
+fn size(bytes: u64) -> BinaryBytes {
+    BinaryBytes(bytes)
 }
 
 /// The command that was typed, so that a shell takes it again.
@@ -181,19 +169,6 @@ fn quote(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_have_three_digits_or_four() {
-        let told = |bytes| size(bytes);
-        assert_eq!(told(0), "0 bytes");
-        assert_eq!(told(1), "1 byte");
-        assert_eq!(told(1023), "1023 bytes");
-        assert_eq!(told(1024), "1.0 KiB");
-        assert_eq!(told(102_399), "99.9 KiB");
-        assert_eq!(told(1024 * 1024 - 1), "1023 KiB");
-        assert_eq!(told(1 << 30), "1.0 GiB");
-        assert_eq!(told(u64::MAX), "16383 PiB");
-    }
 
     #[test]
     fn a_shell_takes_a_quoted_word_as_it_is() {

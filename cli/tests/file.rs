@@ -85,7 +85,7 @@ fn files_and_folders_arrive_as_they_are() {
         let got = folders.get(&before, &server, &[&names[..], &["--jobs", "3"]].concat());
         assert_eq!(got.code, Some(1), "{runtime}: {got:?}");
         assert!(got.err.contains("cannot get leao.jpg: there is no such name"), "{}", got.err);
-        assert!(got.err.contains("iguana.jpg: 292 KiB, whole"), "{}", got.err);
+        assert!(got.err.contains("iguana.jpg: 292.97 KiB, whole"), "{}", got.err);
         assert_eq!(folders.names(), ["empty", "fim", "iguana.jpg", "sub"], "{}", got.err);
         for name in ["iguana.jpg", "empty", "fim", "sub/a b", "sub/deep/c"] {
             let (there, here) = (folders.served().join(name), folders.got(name));
@@ -110,7 +110,7 @@ fn what_is_there_is_kept_unless_it_shall_be_replaced() {
     assert_eq!(folders.get(&[], &server, &["a", "--force"]).code, Some(0));
     assert_eq!(fs::read_to_string(folders.got("a")).unwrap(), "the right one");
     let again = folders.get(&[], &server, &["a"]);
-    assert_eq!((again.code, &*again.err), (Some(0), "a: 13 bytes, there already\n"));
+    assert_eq!((again.code, &*again.err), (Some(0), "a: 13 B, there already\n"));
     // Under another name.
     let other = folders.got("b");
     let args = ["file", "get", &server.address, "a", "-o", path(&other)];
@@ -166,11 +166,11 @@ fn a_folder_is_listed() {
         let all = list(&[]);
         assert_eq!((all.code, &*all.err), (Some(0), ""));
         let lines: Vec<&str> = all.out.lines().collect();
-        assert!(lines[0].starts_with("  33.7 KiB  2"), "{}", all.out);
+        assert!(lines[0].starts_with(" 33.76 KiB  2"), "{}", all.out);
         assert!(lines[0].ends_with("Z  iguana.jpg") && lines[1].ends_with("  sub/"), "{}", all.out);
         let inside = list(&["sub/"]).out;
         assert!(inside.contains("  sub/a\n") && inside.ends_with("  sub/deep/\n"), "{inside}");
-        assert!(list(&["sub/a"]).out.starts_with("    1 byte"));
+        assert!(list(&["sub/a"]).out.starts_with("       1 B"));
         let none = list(&["none"]);
         assert_eq!((none.code, &*none.out), (Some(1), ""), "{}", none.err);
         let records = records(&list(&["--json"]).out);
@@ -214,7 +214,7 @@ fn the_course_dialect_is_spoken_and_its_end_is_certain() {
     let got = run(&["file", "get", &address, "--course", "x.jpg", "-o", path(&into)], "");
     cutting.join().unwrap();
     assert_eq!(got.code, Some(3), "{got:?}");
-    assert!(got.err.contains("after 10 bytes") && got.err.contains("kept in"), "{}", got.err);
+    assert!(got.err.contains("after 10 B") && got.err.contains("kept in"), "{}", got.err);
     let names = folders.names();
     assert!(names.len() == 1 && names[0].ends_with(".part"), "{names:?}");
     assert_eq!(fs::read(folders.got(&names[0])).unwrap(), b"half of it");
@@ -348,6 +348,39 @@ fn what_was_killed_is_resumed_and_little_is_sent_again() {
         fs::remove_file(folders.got("big")).unwrap();
         server.stop(Signal::TERM, 0);
     }
+}
+
+#[test]
+fn a_server_that_is_killed_and_started_again_is_gone_on_with() {
+    const LEN: u64 = 384 << 20;
+    let folders = Folders::new();
+    put_sparse(&folders.served().join("big"), LEN);
+    let server = Server::files(&[], &folders.served());
+    let address = server.address.clone();
+    let into = folders.got("");
+    let mut get = semfio(&["--json", "file", "get", &address, "big", "-o", path(&into)]);
+    let mut get = get.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut servers = vec![server];
+    let mut records = Vec::new();
+    for line in BufReader::new(get.stdout.take().unwrap()).lines() {
+        let record: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        if record["type"] == "progress" && servers.len() == 1 {
+            // Dropped is killed.
+            servers.clear();
+            servers.push(Server::files_at(&[], &folders.served(), &address));
+            servers.push(Server::files(&[], &folders.served()));
+        }
+        records.push(record);
+    }
+    assert_eq!(get.wait().unwrap().code(), Some(0), "{records:?}");
+    let count = |kind: &str| records.iter().filter(|record| record["type"] == kind).count();
+    assert_eq!((count("lost"), count("begun"), count("done")), (1, 1, 1), "{records:?}");
+    let done = records.iter().find(|record| record["type"] == "done").unwrap();
+    let received = done["received"].as_u64().unwrap();
+    // What was on its way is sent again, and no more.
+    assert!(received < LEN + LEN / 100 + 10 * (1 << 20), "{received}");
+    assert!(is_same(&folders.served().join("big"), &folders.got("big")));
+    assert_eq!(folders.names(), ["big"]);
 }
 
 #[test]

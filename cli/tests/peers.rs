@@ -69,8 +69,13 @@ impl Server {
 
     /// A server of files.
     pub(crate) fn files(args: &[&str], folder: &Path) -> Self {
+        Self::files_at(args, folder, "127.0.0.1:0")
+    }
+
+    /// One that listens where another did.
+    pub(crate) fn files_at(args: &[&str], folder: &Path, address: &str) -> Self {
         let mut command = semfio(args);
-        command.args(["file", "serve", "--listen", "127.0.0.1:0"]).arg(folder);
+        command.args(["file", "serve", "--listen", address]).arg(folder);
         Self::spawn(command)
     }
 

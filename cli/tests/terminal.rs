@@ -180,3 +180,31 @@ fn a_passphrase_is_asked_for_and_not_shown() {
     }
     drop(server);
 }
+
+#[test]
+fn how_far_a_file_is_shows_and_the_line_is_clear_in_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let served = folder.path().join("served");
+    std::fs::create_dir(&served).unwrap();
+    File::create(served.join("big")).unwrap().set_len(512 << 20).unwrap();
+    let server = Server::files(&[], &served);
+    let into = folder.path().to_str().unwrap();
+    let get = ["file", "get", &server.address, "big", "-o", into];
+    let mut terminal = Terminal::start(&get);
+    terminal.shows("/512.00 MiB verified");
+    kill_process(Pid::from_child(&terminal.child), Signal::INT).unwrap();
+    assert_eq!(terminal.child.wait().unwrap().code(), Some(130));
+    terminal.shows("go on with: ");
+    assert!(terminal.shown().contains("what came is kept in "), "{}", terminal.shown());
+    let mut terminal = Terminal::start(&get);
+    terminal.shows("are there, and right");
+    terminal.shows("big: 512.00 MiB, whole: ");
+    assert_eq!(terminal.child.wait().unwrap().code(), Some(0));
+    // Nothing of the bar stays.
+    let shown = terminal.shown();
+    let last = shown.rsplit("\u{1b}[2K").next().unwrap();
+    assert!(last.starts_with("big: 512.00 MiB, whole: "), "{last:?}");
+    // Off a terminal there is none.
+    let again = run(&["file", "get", &server.address, "big", "-fo", into], "");
+    assert_eq!(again.err, "big: 512.00 MiB, there already\n");
+}

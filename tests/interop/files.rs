@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::RUNTIMES;
 use crate::course::{ADDRESS, program};
 use crate::namespace::within;
 use crate::process::{Process, prepare};
+use crate::{RUNTIMES, installed};
 
 /// The names that the course's server was written with.
 const NAMES: [&str; 4] = ["cachorro.jpg", "gato.jpg", "iguana.jpg", "tucano.jpg"];
@@ -189,6 +189,41 @@ fn lab(runtime: &str) {
     assert_eq!(lab.wait(), 0, "{}", lab.err());
 }
 
+/// Our client in a folder that is a file system of its own, mounted so: what it prints, with its exit
+/// code and what is there in the end behind it.
+fn on_disk(place: &Place, runtime: &str, options: &str) -> Process {
+    let ours = place.path("ours");
+    let script = format!(
+        "mount -t tmpfs -o {options} tmpfs {ours} || exit 99; \"$0\" \"$@\"; echo $?; ls -A {ours}"
+    );
+    let get = ["--runtime", runtime, "file", "get", ADDRESS, "gato.jpg", "big", "-o", &ours];
+    let mut client = Process::semfio_under(&["unshare", "--mount", "sh", "-c", &script], &get);
+    client.wait();
+    client
+}
+
+/// A disk that is full, and a folder nobody may write in.
+fn disks(runtime: &str) {
+    if !installed(&["mount"]) {
+        return;
+    }
+    let Some(place) = Place::new() else { return };
+    fs::File::create(place.path("imagens/big")).unwrap().set_len(32 << 20).unwrap();
+    let _server = place.our_server(runtime, ADDRESS);
+    let full = on_disk(&place, runtime, "size=8m");
+    let (out, err) = (full.out(), full.err());
+    assert!(out.starts_with("3\n"), "{out}{err}");
+    assert!(err.contains("cannot get big: writing: no space left\n"), "{err}");
+    assert!(err.contains(".part\nhint: what came is kept; make room"), "{err}");
+    let names: Vec<&str> = out.lines().skip(1).collect();
+    assert!(names.len() == 2 && names[0].ends_with(".part") && names[1] == "gato.jpg", "{out}");
+    let denied = on_disk(&place, runtime, "ro");
+    let (out, err) = (denied.out(), denied.err());
+    assert_eq!(out, "3\n", "{err}");
+    assert!(err.contains("gato.jpg: creating the partial file: permission denied\nhint:"), "{err}");
+    assert!(err.contains("cannot get big: "), "{err}");
+}
+
 macro_rules! on_each_runtime {
     ($($scenario:ident),*) => {
         $(mod $scenario {
@@ -202,7 +237,7 @@ macro_rules! on_each_runtime {
     };
 }
 
-on_each_runtime!(our_client, course_client, ours_alone, lab);
+on_each_runtime!(our_client, course_client, ours_alone, lab, disks);
 
 fn run(test: &str, scenario: fn(&str)) {
     prepare();

@@ -124,6 +124,12 @@ impl Process {
         Self::start(semfio(), args)
     }
 
+    /// The program under test, as the last words of another's command.
+    pub(crate) fn semfio_under(command: &[&str], args: &[&str]) -> Self {
+        let rest = [&command[1..], &[semfio().to_str().unwrap()], args].concat();
+        Self::start(command[0], &rest)
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

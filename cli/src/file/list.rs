@@ -93,7 +93,7 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
 fn as_line(name: &SafeName, meta: Meta) -> String {
     let time = UnixTime::from_nanos(meta.modified.saturating_mul(1_000_000)).civil();
     let (size, slash) = match meta.kind {
-        Kind::File => (size(meta.size), ""),
+        Kind::File => (size(meta.size).to_string(), ""),
         Kind::Folder => (String::new(), "/"),
     };
     format!(

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::Common;
 use crate::output::{escape, notice};
@@ -34,14 +34,12 @@ impl Progress {
             None => "{msg} {spinner} {binary_bytes}, {binary_bytes_per_sec}",
         };
         let style = ProgressStyle::with_template(template).expect("the template is our own");
-        let bar = ProgressBar::no_length().with_style(style);
-        bar.set_message(escape(name).into_owned());
-        if let Some(size) = size {
-            bar.set_length(size);
-        }
-        bar.set_position(there);
+        let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden());
+        let bar =
+            bar.with_style(style).with_message(escape(name).into_owned()).with_position(there);
         // What was there before did not come at this rate.
         bar.reset_eta();
+        bar.set_draw_target(ProgressDrawTarget::stderr());
         self.bar = Some(bar);
     }
 
