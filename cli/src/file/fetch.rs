@@ -115,8 +115,12 @@ impl Teller<'_> {
                     None => line.push_str(", there already"),
                     Some(0) => line.push_str(", whole"),
                     Some(there) => {
-                        let came = size(*received);
-                        line.push_str(&format!(", whole: {} were there, {came} came", size(there)));
+                        let missing = of.saturating_sub(there);
+                        let more = received.saturating_sub(missing);
+                        let (there, came, more) = (size(there), size(*received), size(more));
+                        line.push_str(&format!(
+                            ", whole: {there} were there, {came} came, {more} of that proof or again"
+                        ));
                     }
                 }
                 if self.verbose {
