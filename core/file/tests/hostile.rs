@@ -97,6 +97,9 @@ fn ranges_that_are_none_are_refused_each_by_its_rule() {
         &[(0, size + 1)][..],
         &[(GROUP, u64::MAX)],
         &[(u64::MAX, 1)],
+        // In whole groups, and over the end of all numbers.
+        &[(u64::MAX - GROUP + 1, 2 * GROUP)],
+        &[(GROUP, u64::MAX - GROUP + 1)],
         &[(0, 1 << 63)],
         &[(1, GROUP)],
         &[(0, 100)],
