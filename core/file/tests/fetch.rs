@@ -447,6 +447,32 @@ fn a_full_disk_is_told_and_the_part_kept() {
     assert_eq!(parts(net.disk(client)).len(), 1);
 }
 
+/// Denied at each step that writes, and not only once: told, nothing is left open, nothing has the
+/// name.
+#[test]
+fn a_folder_that_takes_nothing_is_told() {
+    for first in 1..12 {
+        let mut net = Network::new(1);
+        let server = serve(&mut net);
+        net.disk_mut(server).put_file(ROOT, "a", pattern(300_000));
+        let client = fetch(&mut net, config(&["a"]));
+        // From here on the folder is another user's.
+        (first..100).for_each(|step| net.disk_mut(client).fail_nth(step, Failure::Denied));
+        let reports = run(&mut net, client);
+        net.run_until_idle().unwrap();
+        let disk = net.disk(client);
+        assert_eq!(disk.open_files(), 0, "{first}");
+        let named = disk.content(ROOT, "a");
+        assert!(named.is_none_or(|found| found == pattern(300_000)), "{first}");
+        if over(&reports) == (0, 1) {
+            let why = failure(&reports);
+            assert!(matches!(why, FetchError::NotSaved(_, Failure::Denied)), "{first}: {why:?}");
+        } else {
+            assert!(named.is_some(), "{first}: {reports:?}");
+        }
+    }
+}
+
 #[test]
 fn rough_links_and_slow_disks_change_nothing() {
     semfio_sim::check(
