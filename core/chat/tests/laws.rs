@@ -4,7 +4,8 @@
 use bytes::{Bytes, BytesMut};
 use semfio_chat::text::{MAX_NICK, MAX_ROOM, MAX_TEXT};
 use semfio_chat::wire::{
-    Ask, Entry, ErrorCode, MAX_FRAME, MAX_RELAY, Manner, PREFACE, Request, Response, What, Why,
+    Ask, Entry, ErrorCode, MAX_FRAME, MAX_RELAY, Manner, PREFACE, Request, Response, Sealed, Tell,
+    What, Why,
 };
 use semfio_chat::{Client, ClientCommand, MAX_LINE, Session, SessionCommand, SessionEvent};
 use semfio_keysync::Key;
@@ -207,6 +208,20 @@ fn dialogue() -> BytesMut {
         Response::Entry(entry(What::Said(Manner::Text, "olá"))),
         Response::Ack { tag: 1, seq: 2 },
         Response::Gap { from: 3, to: 4, oldest: 5, room: "lobby" },
+        Response::Key { room: "lobby", tell: Tell::Door { you: 2, holder: 1 } },
+        Response::Key { room: "lobby", tell: Tell::Relay { peer: 1, body: b"\xFF\x01" } },
+        Response::Key { room: "lobby", tell: Tell::Knock { peer: 3, nick: "bia" } },
+        Response::Key { room: "lobby", tell: Tell::Refused { why: Why::Proof } },
+        Response::Key { room: "lobby", tell: Tell::Gone { peer: 3 } },
+        Response::Entry(entry(What::Epoch { epoch: 1, fresh: true, check: [7; 16] })),
+        Response::Entry(entry(What::Holder(1))),
+        Response::Entry(entry(What::Sealed(Sealed {
+            sender: 2,
+            to: "",
+            epoch: 1,
+            counter: 0,
+            token: "gAAA",
+        }))),
         Response::Error { code: ErrorCode::NotMember, fatal: false, tag: 4, text: "no" },
     ] {
         response.put(&mut wire);

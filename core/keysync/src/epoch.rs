@@ -19,7 +19,7 @@
 //! | Proving, Linked | WRAP | Linked | keys are pending |
 //! | Linked | 2 s, and the key of the newest EPOCH is missing | Linked | RESYNC |
 //! | any inside | HOLDER, another | Starting; pending keys are forgotten | START, `Waiting` |
-//! | any inside | HOLDER, itself | Holding; handing over | `Waiting` |
+//! | any inside | HOLDER, itself | Holding; handing over, above the newest EPOCH of the log | `Waiting` |
 //! | any inside | PART | the same; Holding: a fresh epoch is due | `Waiting` |
 //! | any inside | EPOCH above the active one, its key is there or is derived, and the check fits | the same; that epoch is active | `Rotated`, `Ready`, `Opened`, `Unreadable` |
 //! | any inside | EPOCH above the active one, else | the same; Linked: RESYNC | |
@@ -481,7 +481,7 @@ impl KeySync {
         (self.you, self.parted, self.away) = (you, 0, None);
         self.leave_holder();
         if you == holder {
-            self.hold(None);
+            self.hold(None, 0);
         } else {
             self.link(holder);
         }
@@ -582,10 +582,11 @@ impl KeySync {
             return;
         }
         self.parted = seq;
+        let logged = self.wanted.as_ref().map_or(0, |wanted| wanted.epoch);
         self.leave_holder();
         if peer == self.you {
             let knocks = core::mem::take(&mut self.knocks);
-            self.hold(Some(self.now.mono));
+            self.hold(Some(self.now.mono), logged);
             for (peer, nick) in knocks {
                 self.knocked(peer, &nick);
             }

@@ -19,7 +19,8 @@ pub const MAX_MEMBERS: usize = 4_096;
 /// [`MAX_FORMER`](crate::MAX_FORMER) epochs last for longer than a text is on its way.
 pub const PACE: Duration = Duration::from_millis(250);
 /// How long a new holder waits at least before its first epoch: what a START takes to come from far
-/// away. Who is slower misses nothing either, unless this holder is gone before it has its key.
+/// away. Who is slower misses nothing either, unless this holder is gone before it has its key, or
+/// has none in common with it by which it could prove that it was inside.
 pub const SETTLE: Duration = Duration::from_secs(1);
 /// How long it waits at most, for agreements that are under way.
 pub const HAND_OVER_WITHIN: Duration = Duration::from_secs(5);
@@ -31,7 +32,7 @@ pub(crate) const AGREE_WITHIN: Duration = Duration::from_secs(30);
 pub const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// After so many texts an epoch is followed by a fresh one: far from where IVs of 128 bits repeat.
 pub const MAX_TEXTS: u64 = 1 << 20;
-/// How far an epoch that a member tells may be above one's own. Nobody uses up the numbers by lying.
+/// How far an epoch that a member or the log tells may be above one's own. Nobody uses up the numbers by lying.
 pub(crate) const MAX_LEAP: u64 = 1 << 32;
 
 /// What a holder keeps.
@@ -143,8 +144,9 @@ impl Holding {
 }
 
 impl KeySync {
-    /// Becomes the holder: of a room it opens, or at a hand-over that begins now.
-    pub(crate) fn hold(&mut self, hand_over: Option<Instant>) {
+    /// Becomes the holder: of a room it opens, or at a hand-over that begins now. `logged` is an
+    /// epoch that the log has and whose key is missing: its number is used up.
+    pub(crate) fn hold(&mut self, hand_over: Option<Instant>, logged: u64) {
         let now = self.now.mono;
         let mut names = BTreeMap::new();
         if let Ok(identity) = self.vault.identity() {
@@ -156,7 +158,11 @@ impl KeySync {
             agreements: BTreeMap::new(),
             refused: BTreeSet::new(),
             names,
-            made: self.floor,
+            made: if logged.saturating_sub(self.floor) <= MAX_LEAP {
+                self.floor.max(logged)
+            } else {
+                self.floor
+            },
             announced: None,
             owes_fresh: hand_over.is_none(),
             joiners: BTreeSet::new(),

@@ -261,16 +261,28 @@ fn stale_and_repeated_wraps_and_epochs_change_nothing() {
     bia.handle_epoch(now, first.0, first.1, first.2);
     bia.handle_epoch(now, entry.0, !entry.1, entry.2);
     assert_eq!(bia.epoch(), entry.0);
+    let during = sealed(&mut holder, now, "durante");
+    assert!(open(&mut bia, now, 1, &during).is_ok());
+    bia.handle_relay(now, 1, &wrap);
+    assert_eq!(open(&mut bia, now, 1, &during), Err(Unopened::Refused));
 
     // Once the grace is over the key of before is gone, and its WRAP does not bring it back: a text
     // would be shown twice.
-    let (_, third) = next_epoch(&mut holder, at(5_000));
+    let (latest, third) = next_epoch(&mut holder, at(5_000));
+    bia.handle_relay(at(5_100), 1, &latest.unwrap());
     bia.handle_epoch(at(5_100), third.0, third.1, third.2);
+    assert_eq!(bia.epoch(), third.0);
     let wiped = Now { mono: at(1_200).mono.saturating_add(GRACE), ..START };
     bia.handle_timeout(wiped);
     bia.handle_relay(wiped, 1, &wrap);
     bia.handle_epoch(wiped, entry.0, entry.1, entry.2);
     assert_eq!(open(&mut bia, wiped, 1, &before), Err(Unopened::Refused));
+    let wiped = Now { mono: at(5_100).mono.saturating_add(GRACE), ..START };
+    let keys = bia.vault().keys();
+    bia.handle_timeout(wiped);
+    assert_eq!(bia.vault().keys(), keys - 1);
+    bia.handle_relay(wiped, 1, &wrap);
+    assert_eq!(open(&mut bia, wiped, 1, &during), Err(Unopened::Refused));
 }
 
 #[test]
@@ -333,6 +345,60 @@ fn a_silent_member_delays_an_epoch_by_no_more_than_the_deadline() {
     }
 }
 
+/// Says in a START that its sender was inside in epoch 1.
+fn claim(start: &mut [u8]) {
+    start[34..42].copy_from_slice(&1_u64.to_be_bytes());
+}
+
+/// K3: a hub that says so for a newcomer does not get it the keys of before.
+#[test]
+fn who_proves_nothing_gets_nothing_from_before() {
+    let before = sealed(&mut opened(), START, "antes");
+    for alter in [|_: &mut [u8]| (), claim] {
+        let (_, mut bia, entry) = admitted(|step, body| {
+            if step == 0 {
+                alter(body);
+            }
+        });
+        assert_eq!((bia.epoch(), entry.unwrap().0, bia.vault().keys()), (2, 2, 2));
+        assert_eq!(open(&mut bia, at(400), 1, &before), Err(Unopened::Refused));
+    }
+}
+
+/// K12, K2: a hub that tells the holder that a member is gone and never lets the log say so delays the
+/// next key by a second.
+#[test]
+fn who_is_gone_without_a_part_is_without_the_next_key() {
+    let (mut holder, _, _) = admitted(|_, _| ());
+    holder.handle_gone(at(1_000), 2);
+    assert_eq!(transmits(&mut holder), []);
+    assert_eq!(holder.poll_timeout().map(|due| due.at), Some(at(2_000).mono));
+    holder.handle_timeout(at(2_000));
+    let sent = transmits(&mut holder);
+    assert_eq!((sent.len(), announced(sent.last()).1), (1, true), "an EPOCH, and no WRAP");
+}
+
+/// K8: whoever holds a room without its passphrase learns of one guess that it is wrong, not of two.
+#[test]
+fn one_wrong_answer_ends_it() {
+    let mut false_holder =
+        KeySync::new(Vault::new(Passphrase::new(b"abacaxi"), Seed::from_u64(1)), "sala", "ana");
+    false_holder.handle_door(START, 1, 1);
+    transmits(&mut false_holder);
+    let mut bia = member(2, "bia");
+    bia.handle_door(START, 2, 1);
+    false_holder.handle_knock(START, 2, "bia");
+    false_holder.handle_relay(START, 2, &relay(&mut bia));
+    let reply = relay(&mut false_holder);
+    bia.handle_relay(START, 1, &reply);
+    assert_eq!((bia.state(), bia.vault().keys(), bia.poll_timeout()), ("Failed", 0, None));
+    assert_eq!(relay(&mut bia)[0], 6, "FAIL, and nothing else");
+    bia.handle_relay(START, 1, &reply);
+    bia.handle_door(START, 2, 1);
+    bia.handle_timeout(at(60_000));
+    assert_eq!(transmits(&mut bia), []);
+}
+
 /// K8: one who has not the passphrase is let guess thirty times a minute, not more; members do not
 /// use these up.
 #[test]
@@ -343,7 +409,11 @@ fn guesses_are_counted_and_members_are_none() {
         let mut stranger = member(number, "eva");
         stranger.handle_door(START, number, 1);
         holder.handle_knock(START, number, "eva");
-        holder.handle_relay(START, number, &relay(&mut stranger));
+        let mut start = relay(&mut stranger);
+        if number % 2 == 0 {
+            claim(&mut start);
+        }
+        holder.handle_relay(START, number, &start);
         let sent = transmits(&mut holder);
         answered += usize::from(matches!(sent[..], [KeyTransmit::Relay { .. }]));
     }
@@ -386,6 +456,24 @@ fn a_token_of_another_room_is_refused_under_the_same_key() {
     let text = sealed(&mut there, START, "oi");
     assert_eq!(open(&mut here, START, 1, &text), Err(Unopened::Refused));
     assert!(open(&mut there, START, 1, &text).is_ok());
+}
+
+/// K4: a new holder counts on from what the log has, also where it never had the key; but no hub
+/// uses the numbers up.
+#[test]
+fn a_new_holder_counts_on_from_the_log() {
+    for (logged, next) in [(9, 10), (u64::MAX, 3)] {
+        let (_, mut bia, _) = admitted(|_, _| ());
+        bia.handle_epoch(at(900), logged, true, [7; 16]);
+        bia.handle_part(at(1_000), 10);
+        bia.handle_holder(at(1_000), 11, 2);
+        transmits(&mut bia);
+        bia.handle_timeout(at(2_000));
+        let (epoch, fresh, check) = announced(transmits(&mut bia).last());
+        assert_eq!((epoch, fresh), (next, true));
+        bia.handle_epoch(at(2_100), epoch, fresh, check);
+        assert!(bia.is_ready());
+    }
 }
 
 /// K1: a key that was lost on its way is asked for, and what came meanwhile is read.

@@ -98,6 +98,8 @@ pub struct Person {
     live: bool,
     hung: Option<Instant>,
     slow_until: Instant,
+    /// It was slow, and has not been ready since.
+    behind: bool,
     clogged: bool,
     skew: i64,
     pub up: VecDeque<(Instant, Up)>,
@@ -110,7 +112,10 @@ pub struct Person {
     excused: BTreeSet<String>,
     first_epoch: u64,
     /// The first it was let in with, since it last came to the door.
-    first_here: u64,
+    first_here: (u64, [u8; 16]),
+    /// The log's end at that time. What has a higher epoch before it is of those who all left before
+    /// they could give it a key.
+    first_end: u64,
     floor: u64,
     parts: u64,
     /// It has left for good: it is still told everything, and its clock stands.
@@ -119,6 +124,8 @@ pub struct Person {
     left_number: u64,
     gone: BTreeMap<u64, Instant>,
     announced: Option<(u64, [u8; 16])>,
+    /// What it was told of each epoch at last.
+    checks: BTreeMap<u64, [u8; 16]>,
     active: (u64, [u8; 16]),
     said: u32,
     pub failed: bool,
@@ -159,6 +166,22 @@ pub struct World {
     clean: BTreeMap<(u64, [u8; 16]), BTreeSet<u64>>,
     /// Everything that went to members, if somebody wants to have it.
     pub kept: Option<Vec<Down>>,
+}
+
+impl Person {
+    /// It reads and sends again, and catches up.
+    fn slow_for_now(&mut self, now: Instant) {
+        self.slow_until = now.saturating_add(secs(3));
+        self.behind = true;
+    }
+
+    /// Whether it does not read or send, or has not caught up: what it cannot prove that it may have,
+    /// it is not owed.
+    fn is_slow(&mut self, now: Instant) -> bool {
+        let still = self.hung.is_some() || self.clogged || self.slow_until > now;
+        self.behind &= still || !self.tape.sync.is_ready();
+        still || self.behind
+    }
 }
 
 impl World {
@@ -203,6 +226,7 @@ impl World {
             live: false,
             hung: None,
             slow_until: Instant::default(),
+            behind: false,
             clogged: false,
             skew: 0,
             up: VecDeque::new(),
@@ -213,7 +237,8 @@ impl World {
             waiting: BTreeMap::new(),
             excused: BTreeSet::new(),
             first_epoch: 0,
-            first_here: 0,
+            first_here: (0, [0; 16]),
+            first_end: 0,
             floor: 0,
             parts: 0,
             spy: None,
@@ -221,6 +246,7 @@ impl World {
             left_number: 0,
             gone: BTreeMap::new(),
             announced: None,
+            checks: BTreeMap::new(),
             active: (0, [0; 16]),
             said: 0,
             failed: false,
@@ -268,7 +294,14 @@ impl World {
     }
 
     pub fn hang(&mut self, who: usize, time: Duration) {
-        self.people[who].hung = Some(self.now.mono.saturating_add(time));
+        let person = &mut self.people[who];
+        person.hung = Some(self.now.mono.saturating_add(time));
+        // What is on its way waits as long as what comes now.
+        for (_, frame) in &person.down {
+            if let Down::Entry { what: What::Sealed(token), .. } = frame {
+                person.excused.insert(token.text.clone());
+            }
+        }
     }
 
     pub fn clog(&mut self, who: usize) {
@@ -304,7 +337,9 @@ impl World {
         }
         for person in &mut self.people {
             person.hung = person.hung.and(Some(self.now.mono));
-            person.clogged = false;
+            if std::mem::take(&mut person.clogged) {
+                person.slow_for_now(self.now.mono);
+            }
             person.comes_back = person.comes_back.and(Some(self.now.mono));
         }
         for who in self.present() {
@@ -365,7 +400,7 @@ impl World {
             }
             if self.people[who].hung.is_some_and(|at| at <= now) {
                 self.people[who].hung = None;
-                self.people[who].slow_until = now.saturating_add(secs(3));
+                self.people[who].slow_for_now(now);
                 self.flush(who);
             }
             if self.people[who].hung.is_some() || self.people[who].spy.is_some() {
@@ -443,14 +478,16 @@ impl World {
         match &what {
             What::Epoch { epoch, fresh, check } => {
                 self.hub.announced = Some((*epoch, self.now.mono));
-                let told = In::Epoch { epoch: *epoch, fresh: *fresh, check: *check };
-                self.tell_spies(&told);
+                // Who has left may try to derive what was drawn.
+                for fresh in [*fresh, false] {
+                    self.tell_spies(&In::Epoch { epoch: *epoch, fresh, check: *check });
+                }
             }
             What::Sealed(token) => {
                 self.try_spies(token);
                 for (_, who, _) in self.hub.seats.clone() {
                     let person = &mut self.people[who];
-                    if person.hung.is_some() || person.slow_until > self.now.mono {
+                    if person.is_slow(self.now.mono) {
                         person.excused.insert(token.text.clone());
                     }
                 }
@@ -653,7 +690,8 @@ impl World {
         }
         let input = match frame {
             Down::Door { you, holder } => {
-                (self.people[who].live, self.people[who].first_here) = (false, 0);
+                self.people[who].live = false;
+                self.people[who].first_here = (0, [0; 16]);
                 In::Door { you, holder }
             }
             Down::Knock { peer, nick } => In::Knock { peer, nick },
@@ -694,10 +732,9 @@ impl World {
             In::Open { label, sender, epoch, .. } => Some((label.0, *sender, *epoch)),
             _ => None,
         };
-        let claimed = match &input {
-            In::Epoch { epoch, check, .. } => Some((*epoch, *check)),
-            _ => None,
-        };
+        if let In::Epoch { epoch, check, .. } = &input {
+            self.people[who].checks.insert(*epoch, *check);
+        }
         if let In::Gone { peer } = &input {
             self.people[who].gone.entry(*peer).or_insert(now.mono);
         }
@@ -709,13 +746,11 @@ impl World {
         let before = self.people[who].tape.sync.epoch();
         let out = self.people[who].tape.tell(now, input);
         let after = self.people[who].tape.sync.epoch();
-        if let Some(claimed) = claimed {
-            if after != before {
-                self.people[who].active = claimed;
-            }
+        if after != before && after != 0 {
+            let active = (after, self.people[who].checks[&after]);
+            self.people[who].active = active;
             // K9: what becomes active is what some holder announced, bit for bit.
-            let genuine = self.announced.contains(&claimed);
-            assert!(after == before || genuine, "{who} has made a forged epoch active");
+            assert!(self.announced.contains(&active), "{who} has made a forged epoch active");
         }
         if let (Some((seq, ..)), Some(Err(Unopened::Refused))) = (shown, &out.opened) {
             if let Some(text) = self.people[who].waiting.remove(&seq) {
@@ -817,8 +852,15 @@ impl World {
                 }
             }
             KeyEvent::Ready { epoch } => {
-                let first = &mut self.people[who].first_here;
-                *first = if *first == 0 { epoch } else { *first };
+                let end = self.end();
+                let person = &mut self.people[who];
+                if person.first_here.0 == 0 {
+                    (person.first_here, person.first_end) = (person.active, end);
+                }
+                if person.behind {
+                    person.slow_for_now(now.mono);
+                    person.behind = false;
+                }
             }
             KeyEvent::Waiting | KeyEvent::Refused { .. } => {}
         }
@@ -850,7 +892,7 @@ impl World {
             let text = format!("{}:{who}.{}", self.room, person.said);
             let message = Message { manner, nick: person.nick.clone(), text: text.clone() };
             let (sender, parts, key) = (person.tape.sync.number(), person.parts, person.active);
-            let stale = person.slow_until > self.now.mono;
+            let stale = person.behind || person.slow_until > self.now.mono;
             let now = self.time_of(who);
             let input = In::Seal { manner, to: to.clone(), text: text.clone() };
             let sealed = self.people[who].tape.tell(now, input).sealed;
@@ -868,15 +910,15 @@ impl World {
     /// K3: one that is in for the first time opens nothing from before.
     fn look_back(&mut self, who: usize, now: Now) {
         let first = self.people[who].first_epoch;
-        // Where the entry of the epoch it was let in with does not come through, a later one is the
-        // first that is active: then what counts is where it was let in.
+        // Where the entry or the key of the epoch it was let in with does not come through, a later
+        // one is the first that is active: then what counts is where it was let in.
         let seat = self.hub.seats.iter().find(|seat| seat.1 == who).map_or(0, |seat| seat.2);
-        let honest = self.adversary.is_none();
+        let all_comes = self.adversary.is_none() && !self.lossy;
         for (at, what) in self.hub.log.clone().into_iter().enumerate() {
             let What::Sealed(Token { sender, to, epoch, counter, token, .. }) = what else {
                 continue;
             };
-            if !honest && self.hub.base + at as u64 >= seat {
+            if !all_comes && self.hub.base + at as u64 >= seat {
                 continue;
             }
             if epoch < first {
@@ -954,7 +996,10 @@ impl World {
             let said = &self.said[&token.text];
             for &(_, who, from) in &seats {
                 let person = &self.people[who];
-                let owed = self.hub.base + at as u64 + 1 > from && token.epoch >= person.first_here;
+                let seq = self.hub.base + at as u64 + 1;
+                let here = said.key == person.first_here
+                    || token.epoch > person.first_here.0 && seq > person.first_end;
+                let owed = seq > from && here;
                 assert!(
                     !owed
                         || said.stale
