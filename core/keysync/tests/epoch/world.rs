@@ -851,7 +851,7 @@ impl World {
                     self.closed(who);
                 }
             }
-            KeyEvent::Ready { epoch } => {
+            KeyEvent::Ready { .. } => {
                 let end = self.end();
                 let person = &mut self.people[who];
                 if person.first_here.0 == 0 {
