@@ -10,7 +10,10 @@ use semfio_file::tree::{GROUP, Hash};
 use semfio_file::wire::{
     BODY, EntryList, ErrorCode, Get, Kind, MAX_FRAME, Message, Meta, PREFACE, RangeBytes,
 };
-use semfio_file::{Fetch, FetchConfig, FetchReport, Repository, RepositoryConfig, Session};
+use semfio_file::{
+    Fetch, FetchConfig, FetchReport, Listing, ListingConfig, ListingReport, Pour, PourConfig,
+    PourReport, Repository, RepositoryConfig, Session,
+};
 use semfio_machine::{
     Action, Chunk, ConnId, Effect, Entry, Failure, FileId, FileKind, Instant, Metadata, NetLimits,
     Now, OpenMode, OwnedReply, Peer, RequestId, RootId, Service, Shard, Target, UnixTime,
@@ -435,93 +438,121 @@ fn answer(dice: &mut Dice, asked: &mut Asked, wire: &mut BytesMut, folders: Fold
 #[test]
 fn a_client_holds_little_whatever_its_server_says() {
     let _alone = alone();
-    let mut scratch = Vec::with_capacity(1 << 20);
-    let (mut most, mut most_tasks) = (0, 0);
+    let (target, retries) = (Target::Address(address()), 5);
+    let name = SafeName::parse("f", Policy::default()).unwrap();
     for seed in 1..19 {
-        let mut dice = Dice(seed * 0x9E37_79B9);
-        for _ in 0..8 {
-            dice.below(2);
-        }
-        let folders = [Folders::Deep, Folders::Some, Folders::Few][seed as usize % 3];
-        let mut now = Now { mono: Instant::from_nanos(1), ..Now::default() };
-        let before = held();
         let config = FetchConfig {
-            target: Target::Address(address()),
-            names: vec![SafeName::parse("f", Policy::default()).unwrap()],
+            target: target.clone(),
+            names: vec![name.clone()],
             root: RootId(0),
             save_as: None,
             replace: false,
-            jobs: 1 + dice.below(16),
+            jobs: 1 + seed as usize % 16,
             policy: Policy::default(),
-            retries: 5,
+            retries,
         };
-        let mut client = Side::new(Fetch::new(config));
-        client.len = SMALL;
-        let mut conns: BTreeMap<ConnId, (Asked, BytesMut)> = BTreeMap::new();
-        let mut none = 0;
-        for _ in 0..3_000 {
-            if client.shard.is_over() {
-                break;
-            }
-            client.act();
-            let peer = Peer { address: address(), local: address() };
-            for conn in client.dialled.drain(..) {
-                let mut wire = BytesMut::from(&PREFACE[..]);
-                let max_frame = MAX_FRAME as u32;
-                Message::Welcome { max_frame, writable: false }.put(&mut wire);
-                conns.insert(conn, (Asked::default(), wire));
-                client.shard.handle_connected(now, conn, peer);
-            }
-            client.closed.drain(..).for_each(|conn| drop(conns.remove(&conn)));
-            match dice.below(8) {
-                0 if conns.is_empty() => {
-                    if let Some(deadline) = client.shard.poll_timeout() {
-                        now.mono = now.mono.max(deadline.at);
-                        client.shard.handle_timeout(now);
-                    }
+        let over = |report: &FetchReport| matches!(report, FetchReport::Over { .. });
+        bounded("a fetch", seed, || Fetch::new(config), over);
+        let config = ListingConfig { target: target.clone(), name: Some(name.clone()) };
+        let over = |report: &ListingReport| matches!(report, ListingReport::Over(_));
+        bounded("a listing", seed, || Listing::new(config), over);
+    }
+    // Most are over soon.
+    for seed in 1..100 {
+        let config = PourConfig { target: target.clone(), name: name.clone(), retries };
+        let over = |report: &PourReport| matches!(report, PourReport::Over(_));
+        bounded("a pour", seed, || Pour::new(config), over);
+    }
+}
+
+/// Lets a hostile server talk to this client.
+fn bounded<S: Service<Session>>(
+    what: &str,
+    seed: u64,
+    client: impl FnOnce() -> S,
+    is_over: impl Fn(&S::Report) -> bool,
+) {
+    let mut scratch = Vec::with_capacity(1 << 20);
+    let (mut most, mut heard) = (0, 0);
+    let mut dice = Dice(seed * 0x9E37_79B9);
+    for _ in 0..8 {
+        dice.below(2);
+    }
+    let folders = [Folders::Deep, Folders::Some, Folders::Few][seed as usize % 3];
+    let mut now = Now { mono: Instant::from_nanos(1), ..Now::default() };
+    let before = held();
+    let mut client = Side::new(client());
+    client.len = SMALL;
+    let mut conns: BTreeMap<ConnId, (Asked, BytesMut)> = BTreeMap::new();
+    let mut none = 0;
+    for _ in 0..3_000 {
+        if client.shard.is_over() {
+            break;
+        }
+        client.act();
+        let peer = Peer { address: address(), local: address() };
+        for conn in client.dialled.drain(..) {
+            let mut wire = BytesMut::from(&PREFACE[..]);
+            let max_frame = MAX_FRAME as u32;
+            Message::Welcome { max_frame, writable: false }.put(&mut wire);
+            conns.insert(conn, (Asked::default(), wire));
+            client.shard.handle_connected(now, conn, peer);
+        }
+        client.closed.drain(..).for_each(|conn| drop(conns.remove(&conn)));
+        match dice.below(8) {
+            0 if conns.is_empty() => {
+                if let Some(deadline) = client.shard.poll_timeout() {
+                    now.mono = now.mono.max(deadline.at);
+                    client.shard.handle_timeout(now);
                 }
-                0..=2 => drop(answer_local(&mut client, now, &mut none, &mut scratch)),
-                _ => {
-                    let at = dice.below(conns.len().max(1));
-                    let Some((conn, (asked, wire))) = conns.iter_mut().nth(at) else { continue };
-                    if let Some(outbox) = client.shard.outbox(*conn) {
-                        let mut n = 0;
-                        for chunk in outbox.chunks() {
-                            let Chunk::Bytes(bytes) = chunk else { continue };
-                            asked.hear(bytes);
-                            n += bytes.len();
-                        }
-                        client.shard.handle_sent(now, *conn, n);
-                    }
-                    if wire.is_empty() {
-                        answer(&mut dice, asked, wire, folders);
-                    }
-                    if client.shard.wants_read(*conn) {
-                        let n = wire.len().min(65_536);
-                        client.shard.handle_received(now, *conn, &mut wire.split_to(n));
-                    }
-                }
             }
-            let beside: usize = conns
-                .values()
-                .map(|(asked, wire)| {
-                    wire.capacity() + asked.heard.capacity() + asked.queue.capacity() * 8
-                })
-                .sum();
-            most = most.max(held().saturating_sub(before + beside));
-            while let Some(report) = client.shard.poll_report() {
-                if let FetchReport::Over { failed, .. } = report {
-                    most_tasks = most_tasks.max(failed);
+            0..=2 => drop(answer_local(&mut client, now, &mut none, &mut scratch)),
+            _ => {
+                let at = dice.below(conns.len().max(1));
+                let Some((conn, (asked, wire))) = conns.iter_mut().nth(at) else { continue };
+                if let Some(outbox) = client.shard.outbox(*conn) {
+                    let mut n = 0;
+                    for chunk in outbox.chunks() {
+                        let Chunk::Bytes(bytes) = chunk else { continue };
+                        asked.hear(bytes);
+                        n += bytes.len();
+                    }
+                    client.shard.handle_sent(now, *conn, n);
+                }
+                if wire.is_empty() {
+                    answer(&mut dice, asked, wire, folders);
+                }
+                if client.shard.wants_read(*conn) {
+                    let n = wire.len().min(65_536);
+                    client.shard.handle_received(now, *conn, &mut wire.split_to(n));
                 }
             }
         }
+        let beside: usize = conns
+            .values()
+            .map(|(asked, wire)| {
+                wire.capacity() + asked.heard.capacity() + asked.queue.capacity() * 8
+            })
+            .sum();
+        most = most.max(held().saturating_sub(before + beside));
+        while let Some(report) = client.shard.poll_report() {
+            heard += 1;
+            if is_over(&report) {
+                println!("{what}: at most {most} bytes, {heard} reports");
+            }
+        }
     }
-    println!("at most {most} bytes for a client, {most_tasks} names");
-    assert!(most < LIMIT, "{most}");
+    assert!(most < LIMIT, "{what}: {most}");
+    assert!(heard > 0, "{what}: it says something");
 }
 
 /// The client's disk is empty and takes everything.
-fn answer_local(client: &mut Side<Fetch>, now: Now, none: &mut u64, scratch: &mut Vec<u8>) -> bool {
+fn answer_local<S: Service<Session>>(
+    client: &mut Side<S>,
+    now: Now,
+    none: &mut u64,
+    scratch: &mut Vec<u8>,
+) -> bool {
     match client.requests.front() {
         Some((_, Effect::Write { .. })) => {
             let Some((id, _)) = client.requests.pop_front() else { return false };
