@@ -12,6 +12,29 @@
 //!
 //! In both, a file gets its name only once it is whole and durable.
 //!
+//! # Wiring
+//!
+//! Each of these is a service of its own for a host's `Shard`; a client's begins when the host first
+//! calls `handle_timeout`, which is due at once, and ends by itself after its `Over`.
+//!
+//! | service | what for | tells | ends with | is told |
+//! |---|---|---|---|---|
+//! | [`Repository`] | a server, both dialects | `Sending` and `Sent`, `Served`, `Refused`, ... | | `Stop` |
+//! | [`Fetch`] | files and folders to a disk | `Hashing`, `Begun`, `Progress`, `StartedAnew`, `Lost` | `Done` or `Failed` for each, `Over` | `Interrupt` |
+//! | [`Pour`] | one file to a pipe | `Content`, in order and proved | `Over` | `Taken` for what was written, `Interrupt` |
+//! | [`Listing`] | what a folder holds | `Named` for each | `Over` | `Interrupt` |
+//! | [`CourseGet`] | one file from the course's server | `Progress` | `Over` | `Interrupt` |
+//!
+//! - *Where to*: a service asks for files beneath a `RootId`; which folder that is, the host is told.
+//!   A name comes in as a `SafeName` only. `save_as` renames a single file.
+//! - *Resume* is not asked for: whatever partial file of this content is there is proved and gone on
+//!   with, and `Begun` tells how much that was. `Failed` names the one that is kept; the same fetch
+//!   again goes on. One of other content is removed once the new content has its name.
+//! - *Force* is `replace`. Without it a name that is taken fails as `Exists` before anything comes,
+//!   unless it holds this very content, which is `Done`.
+//! - *Parallel* is `jobs`: connections that share one file's ranges. Files follow one another.
+//! - *Coming back* is `retries`, in a row and without progress; each is told as `Lost` with its pause.
+//!
 //! ```
 //! use semfio_file::{Fetch, FetchConfig, FetchReport, Repository, RepositoryConfig};
 //! use semfio_machine::{NetLimits, RootId, Shard, Target};
