@@ -15,7 +15,7 @@ use clap::Subcommand;
 use indicatif::BinaryBytes;
 use semfio_file::wire::ErrorCode;
 use semfio_file::{FetchError, Lost, SessionError, Stage};
-use semfio_machine::Failure;
+use semfio_machine::{Failure, Target};
 use semfio_path::{Policy, Rule, SafeName};
 
 use crate::Common;
@@ -45,6 +45,16 @@ const ANY: Policy = Policy { dot_names: true, hyphen: true };
 
 /// How often a transfer tries to come back, in a row: about a minute and a half.
 const RETRIES: u32 = 10;
+
+/// A server of files, as an argument.
+fn server(text: &str) -> Result<Target, String> {
+    match text.split_once('/') {
+        Some((server, name)) if !server.is_empty() => {
+            Err(format!("expected HOST:PORT, and the name apart: {server} {name}"))
+        }
+        _ => crate::join::target(text),
+    }
+}
 
 /// A name on a server, as an argument; a folder's may end in a slash.
 fn name(text: &str) -> Result<SafeName, String> {

@@ -4,7 +4,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -12,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::peers::{Ended, RUNTIMES, Server, run, semfio};
+use crate::sparse::{self, GROUP, is_same};
 
 /// Folders of a server and of a client.
 struct Folders {
@@ -238,6 +238,7 @@ fn errors_have_a_code_a_line_and_a_hint() {
         (&["get", refused, "../a"], 2, "never up"),
         (&["get", refused, "a\u{1b}b"], 2, "control character"),
         (&["get", refused], 2, "<NAME>"),
+        (&["get", "127.0.0.1:8003/a"], 2, "the name apart: 127.0.0.1:8003 a"),
         (&["get", refused, "a b", "--course"], 2, "without spaces"),
         (&["get", &server.address, "a", "-o", path(&none)], 2, "hint: make it first: mkdir -p"),
         (&["get", refused, "a", "b", "-o", path(&file)], 2, "it is no folder"),
@@ -266,32 +267,6 @@ fn errors_have_a_code_a_line_and_a_hint() {
     course.join().unwrap();
     assert_eq!(got.code, Some(4), "{got:?}");
     assert!(got.err.contains("try --course"), "{}", got.err);
-}
-
-const GROUP: u64 = 65_536;
-
-/// A sparse file each group of which is another.
-fn put_sparse(path: &Path, len: u64) {
-    let file = fs::File::create(path).unwrap();
-    file.set_len(len).unwrap();
-    for group in 0..len / GROUP {
-        file.write_all_at(&group.to_be_bytes(), group * GROUP + group % 60_000).unwrap();
-    }
-}
-
-/// Compares without holding either.
-fn is_same(a: &Path, b: &Path) -> bool {
-    let (mut a, mut b) = (fs::File::open(a).unwrap(), fs::File::open(b).unwrap());
-    let (mut one, mut two) = (vec![0; 1 << 20], vec![0; 1 << 20]);
-    loop {
-        let n = a.read(&mut one).unwrap();
-        if n == 0 {
-            return b.read(&mut two).unwrap() == 0;
-        }
-        if b.read_exact(&mut two[..n]).is_err() || one[..n] != two[..n] {
-            return false;
-        }
-    }
 }
 
 /// Starts to get `big`, and ends it by `signal` once so much is verified; gives its exit code, what
@@ -327,7 +302,7 @@ fn what_was_killed_is_resumed_and_little_is_sent_again() {
     const LEN: u64 = 384 << 20;
     let folders = Folders::new();
     let served = folders.served().join("big");
-    put_sparse(&served, LEN);
+    sparse::put(&served, 1, LEN);
     for (runtime, jobs) in RUNTIMES.into_iter().zip(["1", "1", "3"]) {
         let server = Server::files(&["--runtime", runtime], &folders.served());
         let before = ["--runtime", runtime];
@@ -354,7 +329,7 @@ fn what_was_killed_is_resumed_and_little_is_sent_again() {
 fn a_server_that_is_killed_and_started_again_is_gone_on_with() {
     const LEN: u64 = 384 << 20;
     let folders = Folders::new();
-    put_sparse(&folders.served().join("big"), LEN);
+    sparse::put(&folders.served().join("big"), 1, LEN);
     let server = Server::files(&[], &folders.served());
     let address = server.address.clone();
     let into = folders.got("");
@@ -387,7 +362,7 @@ fn a_server_that_is_killed_and_started_again_is_gone_on_with() {
 fn an_interrupt_keeps_what_came_and_tells_how_to_go_on() {
     const LEN: u64 = 384 << 20;
     let folders = Folders::new();
-    put_sparse(&folders.served().join("big"), LEN);
+    sparse::put(&folders.served().join("big"), 1, LEN);
     let server = Server::files(&[], &folders.served());
     for runtime in RUNTIMES {
         let before = ["--runtime", runtime];

@@ -2,8 +2,10 @@
 
 mod chat;
 mod file;
+mod kills;
 mod peers;
 mod sealed;
+mod sparse;
 mod terminal;
 mod token;
 mod trace;

@@ -10,12 +10,12 @@ use semfio_runtime_os::Roots;
 
 use crate::Common;
 use crate::failed::{Failed, USAGE};
-use crate::file::{ANY, Stopping, course, fetch, name, pour};
+use crate::file::{ANY, Stopping, course, fetch, name, pour, server};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The server
-    #[arg(value_name = "HOST:PORT", value_parser = crate::join::target)]
+    #[arg(value_name = "HOST:PORT", value_parser = server)]
     server: Target,
     /// Files and folders, as `semfio file list` names them
     #[arg(value_name = "NAME", required = true, value_parser = name)]

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::Common;
 use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK};
-use crate::file::{Stopping, name, not_had, size, unreachable};
+use crate::file::{Stopping, name, not_had, server, size, unreachable};
 use crate::output::{Records, print_line};
 use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
@@ -21,7 +21,7 @@ use crate::runtime::Host;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The server
-    #[arg(value_name = "HOST:PORT", value_parser = crate::join::target)]
+    #[arg(value_name = "HOST:PORT", value_parser = server)]
     server: Target,
     /// A folder, or a file [default: all that is served]
     #[arg(value_name = "NAME", value_parser = name)]
