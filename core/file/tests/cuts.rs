@@ -7,7 +7,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use semfio_file::{Fetch, FetchConfig, FetchReport, Repository, RepositoryConfig, Session};
+use semfio_file::{
+    Fetch, FetchConfig, FetchReport, PutLimits, Repository, RepositoryConfig, Session, Upload,
+    UploadConfig, UploadItem, UploadReport,
+};
 use semfio_machine::{NetLimits, RootId, Shard, Target};
 use semfio_path::{Policy, SafeName, is_part};
 use semfio_sim::{Disk, DiskConfig, LinkConfig, Network, ShardId};
@@ -19,6 +22,7 @@ const GROUP: usize = 65_536;
 
 type ServerId = ShardId<Session, Repository>;
 type ClientId = ShardId<Session, Fetch>;
+type PutterId = ShardId<Session, Upload>;
 
 /// Numbers that follow from a seed (xorshift64*).
 struct Dice(u64);
@@ -212,4 +216,147 @@ fn run(seed: u64) -> Result<(), String> {
 fn no_cut_ever_leaves_a_wrong_file() {
     let runs = std::env::var("SEMFIO_CUTS").map_or(300, |runs| runs.parse().unwrap());
     semfio_sim::check("no_cut_ever_leaves_a_wrong_file", semfio_sim::seeds!(runs), run);
+}
+
+/// The same for files that are put: `disk` is the server's, `files` are the client's.
+impl World {
+    fn take(&mut self) -> ServerId {
+        let writable = Some(PutLimits::default());
+        let config = RepositoryConfig { writable, ..RepositoryConfig::default() };
+        let server =
+            self.net.add(SERVER, Shard::new(Repository::new(config), NetLimits::default()));
+        *self.net.disk_mut(server) = self.disk.take().unwrap();
+        assert!(self.net.listen(server, SocketAddr::new(SERVER, 8003)));
+        server
+    }
+
+    fn put(&mut self) -> PutterId {
+        let name = SafeName::parse("f", Policy::default()).unwrap();
+        let config = UploadConfig {
+            target: Target::Address(SocketAddr::new(SERVER, 8003)),
+            items: vec![UploadItem { root: ROOT, local: name.clone(), name }],
+            replace: true,
+            policy: Policy::default(),
+            retries: 10,
+        };
+        let client = self.net.add(CLIENT, Shard::new(Upload::new(config), NetLimits::default()));
+        for (name, content) in &self.files {
+            self.net.disk_mut(client).put_file(ROOT, name, content.clone());
+        }
+        client
+    }
+}
+
+fn run_put(seed: u64) -> Result<(), String> {
+    let (mut world, mut dice) = World::new(seed);
+    let mut server = world.take();
+    let cuts = dice.below(6);
+    for _ in 0..cuts {
+        let client = world.put();
+        let latency = Duration::from_micros(dice.below(3_000));
+        let config = DiskConfig { latency, jitter: latency, ..DiskConfig::default() };
+        world.net.disk_mut(server).set_config(config);
+        for _ in 0..dice.below(400) {
+            world.net.step();
+        }
+        let mut disk = match dice.below(6) {
+            // The client dies, and maybe the server has the time to find out.
+            0 | 1 => {
+                world.net.kill(client);
+                for _ in 0..dice.below(200) {
+                    world.net.step();
+                }
+                if dice.below(2) == 0 {
+                    world.judge(world.net.disk(server))?;
+                    continue;
+                }
+                world.net.kill(server)
+            }
+            // The file changes, in place or under the name.
+            2 => {
+                let new = content(
+                    seed + 1_000 + world.former.len() as u64 * 2,
+                    world.files[1].1.len() + dice.below(2) as usize,
+                );
+                let now = world.net.now();
+                if dice.below(2) == 0 {
+                    world.net.disk_mut(client).rewrite(now, ROOT, "f/two", new.clone());
+                } else {
+                    world.net.disk_mut(client).put_file(ROOT, "f/two", new.clone());
+                }
+                world.former.push(std::mem::replace(&mut world.files[1].1, new));
+                for _ in 0..dice.below(400) {
+                    world.net.step();
+                }
+                world.net.kill(client);
+                world.net.kill(server)
+            }
+            3 => world.net.cut_power(server),
+            4 => {
+                let mut disk = world.net.disk(server).clone();
+                world.net.kill(server);
+                disk.crash_at_random(dice.below(1 << 30));
+                disk
+            }
+            _ => world.net.kill(server),
+        };
+        disk.set_config(DiskConfig::default());
+        world.judge(&disk)?;
+        // Somebody damages what is not whole yet.
+        for name in disk.names(ROOT, "f").into_iter().map(str::to_owned).collect::<Vec<_>>() {
+            if is_part(&name) && dice.below(4) == 0 {
+                let path = format!("f/{name}");
+                let mut held = disk.content(ROOT, &path).unwrap().to_vec();
+                if !held.is_empty() {
+                    let at = dice.below(held.len() as u64) as usize;
+                    held[at] ^= 1 << dice.below(8);
+                    disk.put_file(ROOT, &path, held);
+                }
+            }
+        }
+        world.disk = Some(disk);
+        server = world.take();
+        // The client may still be there, and find it.
+        for _ in 0..dice.below(1_000) {
+            world.net.step();
+        }
+        world.net.kill(client);
+    }
+    let client = world.put();
+    let over = world.net.run_until(|net| net.is_over(client));
+    let reports = world.net.reports(client);
+    if over.is_err()
+        || !matches!(reports.last(), Some((_, UploadReport::Over { done: 2, failed: 0 })))
+    {
+        return Err(format!("{over:?} {reports:?}"));
+    }
+    let _ = world.net.run_for(Duration::from_secs(10));
+    let disk = world.net.disk(server);
+    for (name, content) in &world.files {
+        if disk.content(ROOT, name) != Some(content) {
+            return Err(format!("{name} is not what it should be"));
+        }
+    }
+    if disk.names(ROOT, "f") != ["one", "two"] {
+        return Err(format!("something is left: {:?}", disk.names(ROOT, "f")));
+    }
+    // What was told to be there is durable.
+    let mut disk = disk.clone();
+    disk.crash();
+    for (name, content) in &world.files {
+        if disk.content(ROOT, name) != Some(content) {
+            return Err(format!("{name} was not durable"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn no_cut_of_a_put_ever_leaves_a_wrong_file() {
+    let runs = std::env::var("SEMFIO_CUTS").map_or(500, |runs| runs.parse().unwrap());
+    semfio_sim::check(
+        "no_cut_of_a_put_ever_leaves_a_wrong_file",
+        semfio_sim::seeds!(runs),
+        run_put,
+    );
 }
