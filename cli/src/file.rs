@@ -6,6 +6,7 @@ mod get;
 mod list;
 mod pour;
 mod progress;
+mod put;
 pub(crate) mod serve;
 
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ pub(crate) enum File {
     List(list::Args),
     /// Get files and folders: proved as they come, resumed where they were cut
     Get(get::Args),
+    /// Put files and folders: proved as they arrive there, resumed where they were cut
+    Put(put::Args),
 }
 
 pub(crate) fn run(common: &Common, what: File) -> Result<ExitCode, Failed> {
@@ -37,6 +40,7 @@ pub(crate) fn run(common: &Common, what: File) -> Result<ExitCode, Failed> {
         File::Serve(args) => serve::run(common, &args),
         File::List(args) => list::run(common, args),
         File::Get(args) => get::run(common, args),
+        File::Put(args) => put::run(common, args),
     }
 }
 

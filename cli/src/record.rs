@@ -29,8 +29,9 @@ use crate::chat::dialect_name;
 use crate::failed::{Failed, NEGATIVE, NETWORK, USAGE};
 
 pub(crate) use file::{
-    COURSE_GET, FETCH, LISTING, POUR, REPOSITORY, course_get_header, course_get_of, fetch_header,
-    fetch_of, listing_header, listing_of, pour_header, pour_of, repository_header, repository_of,
+    COURSE_GET, FETCH, LISTING, POUR, REPOSITORY, UPLOAD, course_get_header, course_get_of,
+    fetch_header, fetch_of, listing_header, listing_of, pour_header, pour_of, repository_header,
+    repository_of, upload_header, upload_of,
 };
 
 /// The names of the services in a trace.

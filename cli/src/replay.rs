@@ -57,6 +57,10 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             let fetch = record::fetch_of(&header).map_err(unusable)?;
             replay(reader, Shard::new(Recordable(fetch), limits), until)
         }
+        record::UPLOAD => {
+            let upload = record::upload_of(&header).map_err(unusable)?;
+            replay(reader, Shard::new(Recordable(upload), limits), until)
+        }
         record::POUR => {
             let pour = record::pour_of(&header).map_err(unusable)?;
             replay(reader, Shard::new(Recordable(pour), limits), until)

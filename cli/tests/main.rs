@@ -4,6 +4,7 @@ mod chat;
 mod file;
 mod kills;
 mod peers;
+mod put;
 mod sealed;
 mod sparse;
 mod terminal;

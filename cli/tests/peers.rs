@@ -79,6 +79,20 @@ impl Server {
         Self::spawn(command)
     }
 
+    /// One that takes files, too.
+    pub(crate) fn writable(args: &[&str], folder: &Path, address: &str) -> Self {
+        let mut command = semfio(args);
+        command.args(["file", "serve", "--writable", "--listen", address]).arg(folder);
+        Self::spawn(command)
+    }
+
+    /// One that takes so many GiB.
+    pub(crate) fn quota(folder: &Path, gib: &str) -> Self {
+        let mut command = semfio(&["file", "serve", "--writable", "--quota", gib]);
+        command.args(["--listen", "127.0.0.1:0"]).arg(folder);
+        Self::spawn(command)
+    }
+
     fn spawn(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut err = BufReader::new(child.stderr.take().unwrap());

@@ -93,7 +93,7 @@ impl Teller<'_> {
         }
         match report {
             FetchReport::Hashing(name, done, of) => {
-                self.progress.hashing(name.as_str(), *done, *of);
+                self.progress.hashing(name.as_str(), "the server reads it first", *done, *of);
             }
             FetchReport::StartedAnew(name) => {
                 let line = format!("! {name} is another file now: it starts anew");

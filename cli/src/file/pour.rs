@@ -38,7 +38,9 @@ pub(crate) fn run(common: &Common, target: Target, name: SafeName) -> Result<Exi
     let mut progress = Progress::new(common);
     let (mut outcome, mut told) = (None, 0);
     let run = host.run(|report| match report {
-        PourReport::Hashing(done, of) => progress.hashing(name.as_str(), done, of),
+        PourReport::Hashing(done, of) => {
+            progress.hashing(name.as_str(), "the server reads it first", done, of);
+        }
         PourReport::Begun(of) => progress.begin(name.as_str(), Some(of), 0),
         PourReport::Content(bytes) => {
             print_bytes(&bytes);

@@ -55,15 +55,17 @@ impl Progress {
         }
     }
 
-    /// The server reads a file through before it sends any of it.
-    pub(crate) fn hashing(&mut self, name: &str, done: u64, of: u64) {
+    /// A file is read through before any of it is sent, which `why` tells.
+    pub(crate) fn hashing(&mut self, name: &str, why: &str, done: u64, of: u64) {
         if !self.shown {
             return;
         }
         let bar = self.bar.get_or_insert_with(|| {
-            let template = "{msg}: the server reads it first {wide_bar} {percent}%";
+            let template = "{msg} {wide_bar} {percent}%";
             let style = ProgressStyle::with_template(template).expect("the template is our own");
-            ProgressBar::no_length().with_style(style).with_message(escape(name).into_owned())
+            ProgressBar::no_length()
+                .with_style(style)
+                .with_message(format!("{}: {why}", escape(name)))
         });
         bar.set_length(of);
         bar.set_position(done);

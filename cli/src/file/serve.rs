@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use semfio_file::{Repository, RepositoryConfig, RepositoryMessage, RepositoryReport};
+use semfio_file::{PutLimits, Repository, RepositoryConfig, RepositoryMessage, RepositoryReport};
 use semfio_machine::Closed;
 use semfio_path::SafeName;
 use semfio_runtime_os::{Clock, Roots};
@@ -32,6 +32,13 @@ pub(crate) struct Args {
     /// Where to listen; the default is open to this machine alone
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8003")]
     listen: SocketAddr,
+    /// Let anybody who can connect put files here, too
+    #[arg(long, short)]
+    writable: bool,
+    /// Take so much in all, from start to end
+    #[arg(long, value_name = "GIB", default_value_t = 64, requires = "writable",
+        value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    quota: u64,
 }
 
 pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
@@ -43,7 +50,9 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             _ => failed,
         }
     })?;
-    let config = RepositoryConfig::default();
+    let limits = PutLimits { quota: args.quota << 30, ..PutLimits::default() };
+    let writable = args.writable.then_some(limits);
+    let config = RepositoryConfig { writable, ..RepositoryConfig::default() };
     let clock = Clock::start();
     let (shard, recording) = record::shard(
         Repository::new(config.clone()),
@@ -62,7 +71,10 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     match &mut records {
         Some(records) => {
             let folder = args.folder.display().to_string();
-            records.print("listening", json!({ "address": address, "folder": folder }));
+            records.print(
+                "listening",
+                json!({ "address": address, "folder": folder, "writable": args.writable }),
+            );
         }
         None => {
             say_listening(address, common.quiet);
@@ -70,6 +82,10 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             if !common.quiet {
                 notice(&format!("get with: semfio file get {address} NAME"));
                 notice(&format!("list with: semfio file list {address}"));
+                if args.writable {
+                    notice(&format!("put with: semfio file put {address} PATH"));
+                    notice("! whoever can connect may put files here, and replace them");
+                }
             }
         }
     }

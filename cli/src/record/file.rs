@@ -3,8 +3,8 @@
 use anyhow::Context as _;
 use semfio_file::{
     CourseGet, CourseGetConfig, CourseGetMessage, Fetch, FetchConfig, FetchMessage, Listing,
-    ListingConfig, ListingMessage, Pour, PourConfig, PourMessage, Repository, RepositoryConfig,
-    RepositoryMessage,
+    ListingConfig, ListingMessage, Pour, PourConfig, PourMessage, PutLimits, Repository,
+    RepositoryConfig, RepositoryMessage, Upload, UploadConfig, UploadItem, UploadMessage,
 };
 use semfio_machine::{RootId, Seed, Target};
 use semfio_path::{Policy, SafeName};
@@ -15,6 +15,7 @@ use super::{Spoken, field, header, number, seed_of};
 /// The names of the services in a trace.
 pub(crate) const REPOSITORY: &str = "file.repository";
 pub(crate) const FETCH: &str = "file.fetch";
+pub(crate) const UPLOAD: &str = "file.upload";
 pub(crate) const POUR: &str = "file.pour";
 pub(crate) const LISTING: &str = "file.listing";
 pub(crate) const COURSE_GET: &str = "file.course_get";
@@ -40,6 +41,18 @@ impl Recorded for Spoken<FetchMessage> {
 
     fn decode(from: &[u8]) -> Option<Self> {
         (from == INTERRUPT).then_some(Self(FetchMessage::Interrupt))
+    }
+}
+
+impl Recorded for Spoken<UploadMessage> {
+    fn encode(&self, to: &mut Vec<u8>) {
+        match self.0 {
+            UploadMessage::Interrupt => to.extend_from_slice(INTERRUPT),
+        }
+    }
+
+    fn decode(from: &[u8]) -> Option<Self> {
+        (from == INTERRUPT).then_some(Self(UploadMessage::Interrupt))
     }
 }
 
@@ -86,17 +99,37 @@ impl Recorded for Spoken<PourMessage> {
     }
 }
 
+/// What a server takes, if it takes files.
+const AT_ONCE: &str = "writable.at_once";
+const LARGEST: &str = "writable.file";
+const QUOTA: &str = "writable.quota";
+
 const INTERRUPT: &[u8] = b"interrupt";
 const TAKEN: &str = "taken ";
 
 /// The header of a file server's trace.
 pub(crate) fn repository_header(config: &RepositoryConfig) -> Header {
-    header(REPOSITORY, "server", policy_fields(config.policy), None)
+    let [dots, hyphen] = policy_fields(config.policy);
+    let Some(PutLimits { at_once, file, quota }) = config.writable else {
+        return header(REPOSITORY, "server", [dots, hyphen], None);
+    };
+    let (at_once, largest) = ((AT_ONCE, at_once.to_string()), (LARGEST, file.to_string()));
+    let fields = [dots, hyphen, at_once, largest, (QUOTA, quota.to_string())];
+    header(REPOSITORY, "server", fields, None)
 }
 
 /// The server that a header tells of.
 pub(crate) fn repository_of(header: &Header) -> anyhow::Result<Repository> {
-    Ok(Repository::new(RepositoryConfig { policy: policy_of(header)?, ..Default::default() }))
+    let writable = match field(header, AT_ONCE) {
+        Err(_) => None,
+        Ok(_) => Some(PutLimits {
+            at_once: number(header, AT_ONCE)?,
+            file: number(header, LARGEST)?,
+            quota: number(header, QUOTA)?,
+        }),
+    };
+    let policy = policy_of(header)?;
+    Ok(Repository::new(RepositoryConfig { policy, writable, ..Default::default() }))
 }
 
 /// The header of the trace of a [`Fetch`].
@@ -138,6 +171,44 @@ pub(crate) fn fetch_of(header: &Header) -> anyhow::Result<Fetch> {
         retries: number(header, "retries")?,
     };
     Ok(Fetch::new(config))
+}
+
+/// The header of the trace of an [`Upload`].
+pub(crate) fn upload_header(config: &UploadConfig) -> Header {
+    let [kind, target, port] = target_fields(&config.target);
+    let [dots, hyphen] = policy_fields(config.policy);
+    let item = |item: &UploadItem| format!("{}\n{}\n{}", item.root.0, item.local, item.name);
+    let items: Vec<String> = config.items.iter().map(item).collect();
+    let fields = [
+        kind,
+        target,
+        port,
+        dots,
+        hyphen,
+        ("items", items.join("\n")),
+        ("replace", config.replace.to_string()),
+        ("retries", config.retries.to_string()),
+    ];
+    header(UPLOAD, "client", fields, None)
+}
+
+/// The upload that a header tells of.
+pub(crate) fn upload_of(header: &Header) -> anyhow::Result<Upload> {
+    let lines: Vec<&str> = field(header, "items")?.split('\n').collect();
+    let items = lines.chunks(3).map(|item| match item {
+        [root, local, name] => {
+            let root = RootId(root.parse().context("items")?);
+            Ok(UploadItem { root, local: safe(local)?, name: safe(name)? })
+        }
+        _ => Err(anyhow::anyhow!("items")),
+    });
+    Ok(Upload::new(UploadConfig {
+        items: items.collect::<Result<_, _>>()?,
+        target: target_of(header)?,
+        replace: number(header, "replace")?,
+        policy: policy_of(header)?,
+        retries: number(header, "retries")?,
+    }))
 }
 
 /// The header of the trace of a [`Pour`].
@@ -254,6 +325,19 @@ mod tests {
             };
             let again = fetch_of(&fetch_header(&config)).unwrap();
             assert_eq!(format!("{again:?}"), format!("{:?}", Fetch::new(config)));
+            let item = |root, local, there| {
+                let (root, local, name) = (RootId(root), name(local), name(there));
+                UploadItem { root, local, name }
+            };
+            let config = UploadConfig {
+                target: target.clone(),
+                items: vec![item(0, ".b", "x/ç d"), item(7, "c", "c")],
+                replace: true,
+                policy: Policy { dot_names: false, hyphen: true },
+                retries: 3,
+            };
+            let again = upload_of(&upload_header(&config)).unwrap();
+            assert_eq!(format!("{again:?}"), format!("{:?}", Upload::new(config)));
             let config = PourConfig { target: target.clone(), name: name("a"), retries: 5 };
             let again = pour_of(&pour_header(&config)).unwrap();
             assert_eq!(format!("{again:?}"), format!("{:?}", Pour::new(config)));
@@ -274,9 +358,11 @@ mod tests {
             assert_eq!(format!("{again:?}"), format!("{wanted:?}"));
         }
         let policy = Policy { dot_names: true, hyphen: false };
-        let config = RepositoryConfig { policy, ..RepositoryConfig::default() };
-        let again = repository_of(&repository_header(&config)).unwrap();
-        assert_eq!(format!("{again:?}"), format!("{:?}", Repository::new(config)));
+        for writable in [None, Some(PutLimits { at_once: 3, file: 4, quota: 5 })] {
+            let config = RepositoryConfig { policy, writable, ..RepositoryConfig::default() };
+            let again = repository_of(&repository_header(&config)).unwrap();
+            assert_eq!(format!("{again:?}"), format!("{:?}", Repository::new(config)));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! | (none) | PUT | Taking | |
 //! | Taking | the [`Arrival`] wants something | Taking | GET, two ahead |
 //! | Taking | BODY, DONE of a GET | Taking | |
-//! | Taking | it goes on, at most four times a second; nothing is asked of the peer for 10 s | Taking | WAIT |
+//! | Taking | it goes on, at most ten times a second; nothing is asked of the peer for 10 s | Taking | WAIT |
 //! | Taking | it has its name | (none) | DONE |
 //! | Taking | a step on the disk fails, the content is wrong, ERROR of a GET, CANCEL | Draining | CANCEL of each GET, ERROR |
 //! | Draining | BODY, no more than was asked for | Draining | |
@@ -40,7 +40,7 @@ const PIECE: u64 = 64;
 /// GETs that wait for an answer.
 const AHEAD: usize = 2;
 /// The least time between two WAITs that tell of progress.
-const PROGRESS: Duration = Duration::from_millis(250);
+const PROGRESS: Duration = Duration::from_millis(100);
 /// How often WAIT is sent while only the disk is at work.
 const WAIT: Duration = Duration::from_secs(10);
 /// Who proves nothing for so long gives way to others.

@@ -144,8 +144,8 @@ pub enum UploadError {
     WrongKind,
     /// It changed again and again, or arrives changed.
     Changing,
-    /// A folder holds a name that is not safe.
-    Name(NameError),
+    /// A folder holds a name that is not safe: this one.
+    Name(String, NameError),
     /// Two names are one, on some file systems.
     Names(NamesError),
     /// The connection is gone, and did not come back.
@@ -162,7 +162,8 @@ impl fmt::Display for UploadError {
             Self::Unreadable(code) => write!(f, "it cannot be read: {code}"),
             Self::WrongKind => f.write_str("it is neither a file nor a folder"),
             Self::Changing => f.write_str("it changes while it is sent"),
-            Self::Name(error) => error.fmt(f),
+            // Escaped, as it may be anything.
+            Self::Name(name, error) => write!(f, "{name:?}: {error}"),
             Self::Names(error) => error.fmt(f),
             Self::Lost(lost) => lost.fmt(f),
             Self::Interrupted => f.write_str("interrupted"),
@@ -324,7 +325,10 @@ impl Upload {
             .and_then(|part| Ok((folder.local.join(&part)?, folder.name.join(&part)?)));
         let (local, name) = match joined {
             Ok(joined) => joined,
-            Err(error) => return self.fail(folder.name.clone(), UploadError::Name(error)),
+            Err(error) => {
+                let why = UploadError::Name(entry.name.clone(), error);
+                return self.fail(folder.name.clone(), why);
+            }
         };
         let item = UploadItem { root: folder.root, local, name };
         match entry.metadata.kind {

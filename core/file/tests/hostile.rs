@@ -11,7 +11,8 @@ use semfio_file::wire::{
 };
 use semfio_file::{
     Fetch, FetchConfig, FetchError, FetchReport, IDLE, Lost, PutLimits, Repository,
-    RepositoryConfig, Session, Upload, UploadConfig, UploadError, UploadItem, UploadReport,
+    RepositoryConfig, RepositoryReport, Session, Upload, UploadConfig, UploadError, UploadItem,
+    UploadReport,
 };
 use semfio_machine::{NetLimits, RootId, Shard, Target};
 use semfio_path::{Policy, SafeName};
@@ -523,6 +524,37 @@ fn who_vanishes_or_says_nothing_holds_nothing_for_long() {
     assert_eq!(net.shard(server).connections().count(), 0);
     assert_eq!(net.disk(server).open_files(), 0);
     assert!(net.disk(server).names(ROOT, "").is_empty());
+}
+
+/// What has come whole is saved for whoever it was.
+#[test]
+fn who_vanishes_as_all_has_come_is_not_needed() {
+    let content = vec![7; 3 * GROUP as usize];
+    let outline = outline(&content);
+    let mut net = Network::new(1);
+    let server = serve_put(&mut net, PutLimits::default());
+    let latency = Duration::from_secs(1);
+    net.disk_mut(server).set_config(DiskConfig { latency, ..DiskConfig::default() });
+    let peer = greeted(&mut net);
+    let mut wire = BytesMut::new();
+    put(&mut wire, offer(3, content.len() as u64, outline.hash(), "f/a"));
+    net.write(peer, &wire);
+    net.run_for(Duration::from_secs(10)).unwrap();
+    let gets = net.take_received(peer);
+    net.write(peer, answers(&gets, &outline, &content, Lie::None));
+    // The last is written, and not durable.
+    net.run_for(Duration::from_millis(1_500)).unwrap();
+    net.reset(peer);
+    net.run_for(Duration::from_millis(100)).unwrap();
+    assert_eq!(net.shard(server).connections().count(), 0);
+    assert_eq!(net.disk(server).content(ROOT, "f/a"), None);
+    net.run_until_idle().unwrap();
+    assert!(net.disk(server).content(ROOT, "f/a") == Some(&content));
+    assert_eq!(net.disk(server).names(ROOT, "f"), ["a"]);
+    let taken = net.reports(server).iter().any(|(_, report)| {
+        matches!(report, RepositoryReport::Taken { peer: None, size: 196_608, .. })
+    });
+    assert!(taken, "{:?}", net.reports(server));
 }
 
 /// Ten seconds without a proved group, and others who want its place.

@@ -179,7 +179,7 @@ fn folders_go_with_what_is_in_them() {
     assert!(reports.contains(&UploadReport::Empty(name("fotos/vazio"))));
     assert!(matches!(
         failures(&reports)[..],
-        [UploadError::Name(_), UploadError::WrongKind, UploadError::NotFound(Failure::NotFound)]
+        [UploadError::Name(..), UploadError::WrongKind, UploadError::NotFound(Failure::NotFound)]
     ));
     let disk = net.disk(server);
     assert_eq!(disk.names(ROOT, ""), ["fotos", "solto.txt"]);
