@@ -10,6 +10,7 @@ mod put;
 pub(crate) mod serve;
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Subcommand;
@@ -20,7 +21,7 @@ use semfio_machine::{Failure, Target};
 use semfio_path::{Policy, Rule, SafeName};
 
 use crate::Common;
-use crate::failed::{Failed, NEGATIVE, NETWORK, PROTOCOL};
+use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK, PROTOCOL};
 use crate::signals::{self, Interrupted};
 
 #[derive(Debug, Subcommand)]
@@ -74,6 +75,7 @@ fn name(text: &str) -> Result<SafeName, String> {
 #[derive(Clone)]
 struct Stopping {
     stop: Arc<Mutex<Box<dyn FnMut() + Send>>>,
+    stopped: Arc<AtomicBool>,
     interrupted: Interrupted,
 }
 
@@ -81,19 +83,28 @@ impl Stopping {
     fn new() -> Result<Self, Failed> {
         let stop: Arc<Mutex<Box<dyn FnMut() + Send>>> = Arc::new(Mutex::new(Box::new(|| ())));
         let shared = Arc::clone(&stop);
+        let stopped = Arc::<AtomicBool>::default();
+        let seen = Arc::clone(&stopped);
         let interrupted = signals::catch(move || {
+            seen.store(true, Ordering::Relaxed);
             (shared.lock().unwrap_or_else(PoisonError::into_inner))();
         })
         .map_err(|error| Failed::because(NETWORK, "cannot catch signals", error))?;
-        Ok(Self { stop, interrupted })
+        Ok(Self { stop, stopped, interrupted })
     }
 
     fn set(&self, stop: impl FnMut() + Send + 'static) {
         *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(stop);
     }
 
-    fn is_interrupted(&self) -> bool {
-        self.interrupted.is_set()
+    /// Whether one of the signals has come.
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// The exit code of what was stopped before its end.
+    fn code(&self) -> ExitCode {
+        ExitCode::from(if self.interrupted.is_set() { INTERRUPTED } else { NEGATIVE })
     }
 }
 

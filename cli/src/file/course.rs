@@ -11,7 +11,7 @@ use semfio_runtime_os::{Clock, seed};
 use serde_json::{Value, json};
 
 use crate::Common;
-use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK, USAGE};
+use crate::failed::{Failed, NEGATIVE, NETWORK, USAGE};
 use crate::file::get::Place;
 use crate::file::progress::Progress;
 use crate::file::{Stopping, not_saved, size, unreachable};
@@ -36,16 +36,22 @@ pub(crate) fn run(
     let mut records = common.json.then(Records::default);
     let mut code = None;
     for name in names {
-        let got = one(common, target, name, place, replace, stopping, &mut records);
-        if let Err(failed) = got {
-            code.get_or_insert(failed.code());
-            failed.print();
-        }
-        if stopping.is_interrupted() {
-            return Ok(ExitCode::from(INTERRUPTED));
+        match one(common, target, name, place, replace, stopping, &mut records) {
+            Ok(End::Whole) => {}
+            Ok(End::Stopped) => return Ok(stopping.code()),
+            Err(failed) => {
+                code.get_or_insert(failed.code());
+                failed.print();
+            }
         }
     }
     Ok(code.map_or(ExitCode::SUCCESS, ExitCode::from))
+}
+
+/// How one file ended that did not fail.
+enum End {
+    Whole,
+    Stopped,
 }
 
 fn one(
@@ -56,7 +62,7 @@ fn one(
     replace: bool,
     stopping: &Stopping,
     records: &mut Option<Records>,
-) -> Result<(), Failed> {
+) -> Result<End, Failed> {
     let what = format!("cannot get {name}");
     let own = SafeName::parse(name.file_name(), Policy { dot_names: true, hyphen: true });
     let save_as = match &place.save_as {
@@ -104,7 +110,7 @@ fn one(
     match outcome {
         CourseGetOutcome::Saved { len } => {
             progress.say(&format!("{name}: {}, to its end", size(len)));
-            Ok(())
+            Ok(End::Whole)
         }
         CourseGetOutcome::Unknown => Err(Failed::because(NEGATIVE, what, "there is no such name")),
         CourseGetOutcome::NoConnection(failure) => Err(unreachable(&server, Lost::Failed(failure))),
@@ -113,7 +119,7 @@ fn one(
                 Some(part) => kept(name, place, &part),
                 None => format!("{name}: nothing came"),
             });
-            Ok(())
+            Ok(End::Stopped)
         }
         CourseGetOutcome::Truncated { len, part, why } => {
             let why = match why {

@@ -10,7 +10,7 @@ use semfio_runtime_os::Clock;
 use serde_json::{Value, json};
 
 use crate::Common;
-use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK};
+use crate::failed::{Failed, NEGATIVE, NETWORK};
 use crate::file::get::Place;
 use crate::file::progress::Progress;
 use crate::file::{RETRIES, Stopping, command, not_had, size, unreachable};
@@ -65,9 +65,9 @@ pub(crate) fn run(
     drop(run.map_err(cannot)?);
     teller.progress.end();
     recording.finish()?;
-    if stopping.is_interrupted() {
+    if stopping.is_stopped() && teller.code.is_some() {
         notice(&format!("go on with: {}", command()));
-        return Ok(ExitCode::from(INTERRUPTED));
+        return Ok(stopping.code());
     }
     Ok(teller.code.map_or(ExitCode::SUCCESS, ExitCode::from))
 }

@@ -12,7 +12,7 @@ use semfio_runtime_os::Clock;
 use serde_json::json;
 
 use crate::Common;
-use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK};
+use crate::failed::{Failed, NEGATIVE, NETWORK};
 use crate::file::{Stopping, name, not_had, server, size, unreachable};
 use crate::output::{Records, print_line};
 use crate::record::{self, Redaction, Spoken};
@@ -68,10 +68,8 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     });
     drop(run.map_err(cannot)?);
     recording.finish()?;
-    if stopping.is_interrupted() {
-        return Ok(ExitCode::from(INTERRUPTED));
-    }
     match outcome {
+        Some(ListingOutcome::Interrupted) => Ok(stopping.code()),
         Some(ListingOutcome::Listed(names)) => {
             if let Some(records) = &mut records {
                 records.print("over", json!({ "names": names }));

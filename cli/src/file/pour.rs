@@ -8,7 +8,7 @@ use semfio_path::SafeName;
 use semfio_runtime_os::Clock;
 
 use crate::Common;
-use crate::failed::{Failed, INTERRUPTED, NETWORK};
+use crate::failed::{Failed, NETWORK};
 use crate::file::progress::Progress;
 use crate::file::{RETRIES, Stopping, not_had, size, unreachable};
 use crate::output::{LOUD, paint, print_bytes};
@@ -60,11 +60,9 @@ pub(crate) fn run(common: &Common, target: Target, name: SafeName) -> Result<Exi
     drop(run.map_err(cannot)?);
     progress.end();
     recording.finish()?;
-    if stopping.is_interrupted() {
-        return Ok(ExitCode::from(INTERRUPTED));
-    }
     match outcome {
         Some(PourOutcome::Whole { .. }) => Ok(ExitCode::SUCCESS),
+        Some(PourOutcome::Failed { why: FetchError::Interrupted, .. }) => Ok(stopping.code()),
         Some(PourOutcome::Failed { why, told }) => {
             let failed = match why {
                 FetchError::Lost(lost) => unreachable(&server, lost),
