@@ -14,9 +14,9 @@ use semfio_runtime_os::{Clock, Roots};
 use serde_json::{Value, json};
 
 use crate::Common;
-use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK, USAGE};
+use crate::failed::{Failed, NEGATIVE, NETWORK, USAGE};
 use crate::file::progress::Progress;
-use crate::file::{ANY, RETRIES, Stopping, command, name, size, unreachable};
+use crate::file::{ANY, RETRIES, Stopping, command, name, server, size, unreachable};
 use crate::output::{LOUD, Records, notice, paint};
 use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
@@ -24,7 +24,7 @@ use crate::runtime::Host;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The server; it must run with --writable
-    #[arg(value_name = "HOST:PORT", value_parser = crate::join::target)]
+    #[arg(value_name = "HOST:PORT", value_parser = server)]
     server: Target,
     /// Files and folders
     #[arg(value_name = "PATH", required = true)]
@@ -75,9 +75,9 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     drop(run.map_err(cannot)?);
     teller.progress.end();
     recording.finish()?;
-    if stopping.is_interrupted() {
+    if stopping.is_stopped() && teller.code.is_some() {
         notice(&format!("go on with: {}", command()));
-        return Ok(ExitCode::from(INTERRUPTED));
+        return Ok(stopping.code());
     }
     Ok(teller.code.map_or(ExitCode::SUCCESS, ExitCode::from))
 }
