@@ -392,6 +392,28 @@ fn names_that_may_not_be_put_are_refused_and_nothing_is_made() {
     }
 }
 
+/// Not even where names may begin with a dot.
+#[test]
+fn the_names_of_partial_files_are_nobodys() {
+    let mut net = Network::new(1);
+    let service = Repository::new(RepositoryConfig {
+        policy: Policy { dot_names: true, hyphen: true },
+        writable: Some(PutLimits::default()),
+        ..RepositoryConfig::default()
+    });
+    let server = net.add(SERVER, Shard::new(service, NetLimits::default()));
+    net.disk_mut(server).put_folder(ROOT, "");
+    assert!(net.listen(server, address()));
+    let peer = greeted(&mut net);
+    for (name, refused) in
+        [(".a.semfio-0001.part", true), ("f/.a.semfio-ffff.part", true), (".a.part", false)]
+    {
+        let heard = ask(&mut net, peer, offer(3, 0, outline(b"").hash(), name)).join(" ");
+        assert_eq!(heard.contains("code: Name"), refused, "{name}: {heard}");
+    }
+    assert_eq!(net.disk(server).names(ROOT, ""), [".a.part"]);
+}
+
 #[test]
 fn who_puts_asks_for_nothing_else_and_says_nothing_unasked() {
     let content = vec![7; 3 * GROUP as usize];

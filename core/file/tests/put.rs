@@ -388,6 +388,45 @@ fn a_connection_that_breaks_is_made_again() {
     assert!(!reports.contains(&UploadReport::StartedAnew(name("a"))));
 }
 
+/// The server dies with all of the file and before it has its name; then the file is another.
+#[test]
+fn a_source_is_looked_at_again_after_a_connection_breaks() {
+    let mut net = Network::new(1);
+    let server = serve(&mut net);
+    let latency = Duration::from_secs(1);
+    net.disk_mut(server).set_config(DiskConfig { latency, ..DiskConfig::default() });
+    let client = upload(&mut net, config(&["a"]));
+    net.disk_mut(client).put_file(ROOT, "a", pattern(GROUP));
+    let holds = |net: &Network| {
+        let disk = net.disk(server);
+        parts(disk).iter().any(|part| disk.content(ROOT, part) == Some(&pattern(GROUP)))
+    };
+    net.run_until(holds).unwrap();
+    let mut disk = net.kill(server);
+    disk.set_config(DiskConfig::default());
+    assert!(net.disk_mut(client).rewrite(Now::default(), ROOT, "a", "another"));
+    let server = serve_with(&mut net, disk, Some(PutLimits::default()));
+    let reports = run(&mut net, client);
+    assert_eq!(over(&reports), (1, 0));
+    assert!(reports.contains(&UploadReport::StartedAnew(name("a"))), "{reports:?}");
+    assert_eq!(net.disk(server).content(ROOT, "a"), Some(&b"another"[..]));
+    assert_eq!(net.disk(server).names(ROOT, ""), ["a"], "the old part is gone");
+}
+
+/// Each step on its disk takes longer than either side would wait for a silent peer.
+#[test]
+fn who_waits_for_a_slow_disk_is_told_so() {
+    let mut net = Network::new(1);
+    let server = serve(&mut net);
+    let latency = Duration::from_secs(130);
+    net.disk_mut(server).set_config(DiskConfig { latency, ..DiskConfig::default() });
+    let client = upload(&mut net, config(&["f/a"]));
+    net.disk_mut(client).put_file(ROOT, "f/a", pattern(3 * GROUP));
+    let reports = run(&mut net, client);
+    assert_eq!(over(&reports), (1, 0), "{reports:?}");
+    assert!(!reports.iter().any(|report| matches!(report, UploadReport::Lost { .. })));
+}
+
 #[test]
 fn a_server_that_is_gone_is_given_up() {
     let mut net = Network::new(1);
