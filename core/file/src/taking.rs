@@ -290,7 +290,10 @@ impl Puts {
     ) -> Option<Outcome> {
         let taking = self.taking.get_mut(&conn)?;
         match *message {
-            Message::Cancel { tag } if tag == taking.tag && taking.work.is_some() => {
+            Message::Cancel { tag } => {
+                // What is being saved is soon told to be.
+                let work = taking.work.as_ref().filter(|_| tag == taking.tag);
+                work.filter(|work| !work.arrival.is_saving())?;
                 self.refuse(conn, ErrorCode::Cancelled, net)
             }
             Message::Done { tag, .. } | Message::Error { tag, .. } => {

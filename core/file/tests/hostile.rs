@@ -548,6 +548,27 @@ fn who_vanishes_or_says_nothing_holds_nothing_for_long() {
     assert!(net.disk(server).names(ROOT, "").is_empty());
 }
 
+/// What cancels comes too late once all is there.
+#[test]
+fn what_is_being_saved_is_not_cancelled() {
+    let mut net = Network::new(1);
+    let server = serve_put(&mut net, PutLimits::default());
+    let latency = Duration::from_secs(1);
+    net.disk_mut(server).set_config(DiskConfig { latency, ..DiskConfig::default() });
+    let peer = greeted(&mut net);
+    let mut wire = BytesMut::new();
+    put(&mut wire, offer(3, 0, outline(b"").hash(), "a"));
+    net.write(peer, &wire);
+    let saving = |net: &Network| net.disk(server).names(ROOT, "").len() == 1;
+    net.run_until(saving).unwrap();
+    net.run_for(Duration::from_millis(1_500)).unwrap();
+    let mut heard = ask(&mut net, peer, Message::Cancel { tag: 3 });
+    net.run_for(Duration::from_secs(5)).unwrap();
+    heard.extend(frames(&net.take_received(peer)));
+    assert!(heard.last().unwrap().starts_with("Done { tag: 3"), "{heard:?}");
+    assert_eq!(net.disk(server).names(ROOT, ""), ["a"]);
+}
+
 /// What has come whole is saved for whoever it was.
 #[test]
 fn who_vanishes_as_all_has_come_is_not_needed() {

@@ -12,7 +12,8 @@ use semfio_file::wire::{
 };
 use semfio_file::{
     Fetch, FetchConfig, FetchReport, Listing, ListingConfig, ListingReport, Pour, PourConfig,
-    PourReport, Repository, RepositoryConfig, Session,
+    PourReport, PutLimits, Repository, RepositoryConfig, Session, Upload, UploadConfig, UploadItem,
+    UploadReport,
 };
 use semfio_machine::{
     Action, Chunk, ConnId, Effect, Entry, Failure, FileId, FileKind, Instant, Metadata, NetLimits,
@@ -62,15 +63,17 @@ struct Side<S: Service<Session>> {
     requests: VecDeque<(RequestId, Effect)>,
     dialled: Vec<ConnId>,
     closed: Vec<ConnId>,
-    /// Of the file it has.
+    /// Of the file it has, or will have.
     len: u64,
+    /// It has it.
+    has: bool,
 }
 
 impl<S: Service<Session>> Side<S> {
-    fn new(service: S) -> Self {
+    fn new(service: S, has: bool) -> Self {
         let shard = Shard::new(service, NetLimits::default());
         let (dialled, closed) = (Vec::new(), Vec::new());
-        Self { shard, requests: VecDeque::new(), dialled, closed, len: LEN }
+        Self { shard, requests: VecDeque::new(), dialled, closed, len: LEN, has }
     }
 
     fn act(&mut self) {
@@ -96,8 +99,8 @@ impl<S: Service<Session>> Side<S> {
             Effect::Open { mode: OpenMode::CreateNew, .. } => {
                 OwnedReply::Opened { file: FileId(2), metadata: Metadata { len: 0, ..there } }
             }
-            // The server looks for its file, the client for a name that is free.
-            Effect::Stat { .. } if self.dialled.is_empty() => OwnedReply::Found(there),
+            // One looks for its file, the other for a name that is free.
+            Effect::Stat { .. } if self.has => OwnedReply::Found(there),
             Effect::Open { .. } | Effect::Stat { .. } => OwnedReply::Failed(Failure::NotFound),
             Effect::StatFile { .. } => OwnedReply::Found(there),
             Effect::List { .. } => OwnedReply::Listed(Vec::new()),
@@ -162,15 +165,47 @@ fn carry<A: Service<Session>, B: Service<Session>>(
     true
 }
 
-#[test]
-fn both_sides_hold_less_than_8_mib_together_whatever_the_file() {
-    let _alone = alone();
+/// Runs a transfer of the file to its end, which `over` knows; the most that both sides held.
+fn transfer<C: Service<Session>>(
+    server: &mut Side<Repository>,
+    client: &mut Side<C>,
+    over: impl Fn(C::Report) -> bool,
+) -> usize {
     let now = Now { mono: Instant::from_nanos(1), ..Now::default() };
     let (mut wire, mut scratch) = (Vec::with_capacity(65_536), Vec::with_capacity(1 << 20));
     let before = held();
-    let mut server = Side::new(Repository::new(RepositoryConfig::default()));
+    client.shard.handle_timeout(now);
+    client.act();
+    let mine = client.dialled[0];
+    let peer = Peer { address: address(), local: address() };
+    let theirs = server.shard.handle_accepted(now, peer).unwrap();
+    client.shard.handle_connected(now, mine, peer);
+    client.act();
+    let (mut most, mut written) = (0, 0);
+    let mut done = false;
+    while !done {
+        let moved = carry(now, (server, theirs), (client, mine), &mut wire)
+            | carry(now, (client, mine), (server, theirs), &mut wire)
+            | server.answer(now, &mut written, &mut scratch)
+            | client.answer(now, &mut written, &mut scratch);
+        most = most.max(held().saturating_sub(before));
+        while let Some(report) = client.shard.poll_report() {
+            done |= over(report);
+        }
+        while server.shard.poll_report().is_some() {}
+        assert!(moved || done, "it goes on");
+    }
+    assert_eq!(written, LEN);
+    println!("at most {most} bytes for both sides");
+    most
+}
+
+#[test]
+fn both_sides_hold_less_than_8_mib_together_whatever_the_file() {
+    let _alone = alone();
+    let mut server = Side::new(Repository::new(RepositoryConfig::default()), true);
     let config = FetchConfig {
-        target: Target::Address(([127, 0, 0, 1], 8003).into()),
+        target: Target::Address(address()),
         names: vec![SafeName::parse("a", Policy::default()).unwrap()],
         root: RootId(0),
         save_as: None,
@@ -179,34 +214,33 @@ fn both_sides_hold_less_than_8_mib_together_whatever_the_file() {
         policy: Policy::default(),
         retries: 0,
     };
-    let mut client = Side::new(Fetch::new(config));
-    client.shard.handle_timeout(now);
-    client.act();
-    let mine = client.dialled[0];
-    let address = ([127, 0, 0, 1], 8003).into();
-    let peer = Peer { address, local: address };
-    let theirs = server.shard.handle_accepted(now, peer).unwrap();
-    client.shard.handle_connected(now, mine, peer);
-    client.act();
-    let (mut most, mut written, mut none) = (0, 0, 0);
-    let mut done = false;
-    while !done {
-        let moved = carry(now, (&mut server, theirs), (&mut client, mine), &mut wire)
-            | carry(now, (&mut client, mine), (&mut server, theirs), &mut wire)
-            | server.answer(now, &mut none, &mut scratch)
-            | client.answer(now, &mut written, &mut scratch);
-        most = most.max(held().saturating_sub(before));
-        while let Some(report) = client.shard.poll_report() {
-            if let FetchReport::Over { done: 1, failed: 0 } = report {
-                done = true;
-            }
-            assert!(!matches!(report, FetchReport::Failed { .. }), "{report:?}");
-        }
-        while server.shard.poll_report().is_some() {}
-        assert!(moved || done, "it goes on");
-    }
-    assert_eq!(written, LEN);
-    println!("at most {most} bytes for both sides");
+    let most =
+        transfer(&mut server, &mut Side::new(Fetch::new(config), false), |report| match report {
+            FetchReport::Failed { .. } => panic!("{report:?}"),
+            report => report == FetchReport::Over { done: 1, failed: 0 },
+        });
+    assert!(most < LIMIT, "{most}");
+}
+
+#[test]
+fn both_sides_of_a_put_hold_less_than_8_mib_together() {
+    let _alone = alone();
+    let writable = Some(PutLimits::default());
+    let config = RepositoryConfig { writable, ..RepositoryConfig::default() };
+    let mut server = Side::new(Repository::new(config), false);
+    let name = SafeName::parse("a", Policy::default()).unwrap();
+    let config = UploadConfig {
+        target: Target::Address(address()),
+        items: vec![UploadItem { root: RootId(0), local: name.clone(), name }],
+        replace: false,
+        policy: Policy::default(),
+        retries: 0,
+    };
+    let most =
+        transfer(&mut server, &mut Side::new(Upload::new(config), true), |report| match report {
+            UploadReport::Failed { .. } => panic!("{report:?}"),
+            report => report == UploadReport::Over { done: 1, failed: 0 },
+        });
     assert!(most < LIMIT, "{most}");
 }
 
@@ -269,10 +303,16 @@ fn address() -> std::net::SocketAddr {
     ([127, 0, 0, 1], 8003).into()
 }
 
-/// Eight at a time say anything, read or do not, and go when they like.
 #[test]
 fn a_server_holds_little_whatever_its_peers_say() {
     let _alone = alone();
+    for writable in [None, Some(PutLimits::default())] {
+        hostile_clients(writable);
+    }
+}
+
+/// Eight at a time say anything, read or do not, and go when they like.
+fn hostile_clients(writable: Option<PutLimits>) {
     let mut dice = Dice(7);
     let mut now = Now { mono: Instant::from_nanos(1), ..Now::default() };
     let mut scratch = Vec::with_capacity(1 << 20);
@@ -282,7 +322,8 @@ fn a_server_holds_little_whatever_its_peers_say() {
     let metadata = Metadata { len: 1, modified: UnixTime::default(), kind, stamp: 1 };
     let listed = OwnedReply::Listed(names(1_000).map(|name| Entry { name, metadata }).collect());
     let before = held();
-    let mut server = Side::new(Repository::new(RepositoryConfig::default()));
+    let config = RepositoryConfig { writable, ..RepositoryConfig::default() };
+    let mut server = Side::new(Repository::new(config), writable.is_none());
     server.len = SMALL;
     let mut peers: Vec<(ConnId, BytesMut)> = Vec::new();
     for _ in 0..5_000 {
@@ -481,7 +522,7 @@ fn bounded<S: Service<Session>>(
     let folders = [Folders::Deep, Folders::Some, Folders::Few][seed as usize % 3];
     let mut now = Now { mono: Instant::from_nanos(1), ..Now::default() };
     let before = held();
-    let mut client = Side::new(client());
+    let mut client = Side::new(client(), false);
     client.len = SMALL;
     let mut conns: BTreeMap<ConnId, (Asked, BytesMut)> = BTreeMap::new();
     let mut none = 0;
