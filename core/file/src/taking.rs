@@ -455,13 +455,8 @@ impl Puts {
 
     /// A connection is gone. What has come whole gets its name nevertheless.
     pub(crate) fn handle_closed(&mut self, conn: ConnId, net: &mut Net<Session>) {
-        if let Some(taking) = self.taking.get_mut(&conn) {
-            if let Some(work) = taking.work.take_if(|work| work.arrival.is_saving()) {
-                self.leaving.push(work);
-            }
-            self.end(conn, net);
-            self.taking.remove(&conn);
-        }
+        self.end(conn, net);
+        self.taking.remove(&conn);
     }
 
     /// When a peer is to be told that it is not forgotten.
