@@ -4,9 +4,10 @@
 //!
 //! | step | asks | what for |
 //! |---|---|---|
-//! | Looking, Comparing, Confirming | the host | whether the name is taken; if so, whether by this very content |
+//! | Looking, Comparing | the host | whether the name is taken; if so, whether by this very content |
 //! | Making | the host | the folders it lies in |
 //! | Tidying | the host | whether there are partial files of other content: then it starts anew |
+//! | Confirming | the host | of a name that was taken by this content: that it is durable |
 //! | Opening, Removing, Creating | the host | the partial file of this content, or a new one |
 //! | Proving | both | the hashes of what the partial file could hold, and what it does hold |
 //! | Getting | the source | what is missing, in pieces |
@@ -83,7 +84,7 @@ enum Step {
     Comparing { file: Option<FileId>, hasher: Box<NodeHasher> },
     Confirming,
     Making(Folders),
-    Tidying { turns: u32 },
+    Tidying { turns: u32, there: bool },
     Opening,
     Removing,
     Creating,
@@ -301,7 +302,10 @@ impl Arrival {
         match self.part.as_mut()?.handle_reply(id, reply, net)? {
             PartEvent::Ready => None,
             PartEvent::Room => Some(ArrivalEvent::Room),
-            PartEvent::Saved => Some(self.saved(net)),
+            PartEvent::Saved => {
+                self.remove_old(net);
+                Some(ArrivalEvent::Saved)
+            }
             PartEvent::Failed(stage, failure) => Some(ArrivalEvent::Failed(stage, failure)),
             PartEvent::Left => Some(ArrivalEvent::Left),
         }
@@ -354,20 +358,17 @@ impl Arrival {
                 let same = hasher.hash() == Some(self.goal.hash);
                 self.step = Step::Confirming;
                 net.release(id, None);
-                if !same {
-                    return self.taken(net);
-                }
                 // An attempt that died may have given it its name, and no more.
-                let path = self.goal.name.parent().to_owned();
-                self.ask(Effect::SyncFolder { root, path }, net)
+                if same { self.tidy(true, net) } else { self.taken(net) }
             }
-            (Step::Confirming, Reply::Done) => Some(self.saved(net)),
+            (Step::Confirming, Reply::Done) => Some(ArrivalEvent::Saved),
             (Step::Making(folders), reply) if folders.takes(&reply) => match folders.next() {
                 Some(effect) => self.ask(effect, net),
-                None => self.tidy(net),
+                None => self.tidy(false, net),
             },
-            (Step::Tidying { turns }, Reply::Listed(entries)) => {
-                let turns = turns.saturating_add(1);
+            (Step::Tidying { turns, there }, Reply::Listed(entries)) => {
+                let (turns, there) = (turns.saturating_add(1), *there);
+                let prefix = self.goal.name.part_prefix();
                 let ours = tag_of(&self.goal.hash);
                 for entry in entries {
                     let tag = self.goal.name.tag_of(&entry.name).filter(|tag| *tag != ours);
@@ -375,10 +376,16 @@ impl Arrival {
                     self.old.extend(old.filter(|_| entry.metadata.kind == FileKind::File));
                 }
                 match entries.last() {
-                    Some(last) if turns < LIST_TURNS => {
-                        self.step = Step::Tidying { turns };
+                    Some(last) if turns < LIST_TURNS && last.name.starts_with(&prefix) => {
+                        self.step = Step::Tidying { turns, there };
                         let path = self.goal.name.parent().to_owned();
                         self.ask(Effect::List { root, path, after: last.name.clone() }, net)
+                    }
+                    _ if there => {
+                        self.remove_old(net);
+                        self.step = Step::Confirming;
+                        let path = self.goal.name.parent().to_owned();
+                        self.ask(Effect::SyncFolder { root, path }, net)
                     }
                     _ => {
                         self.step = Step::Opening;
@@ -453,14 +460,15 @@ impl Arrival {
                 self.step = Step::Making(folders);
                 self.ask(effect, net)
             }
-            None => self.tidy(net),
+            None => self.tidy(false, net),
         }
     }
 
-    fn tidy<M: StreamMachine>(&mut self, net: &mut Net<M>) -> Option<ArrivalEvent> {
-        self.step = Step::Tidying { turns: 0 };
+    /// Looks for partial files; `there` tells that the name has this content already.
+    fn tidy<M: StreamMachine>(&mut self, there: bool, net: &mut Net<M>) -> Option<ArrivalEvent> {
+        self.step = Step::Tidying { turns: 0, there };
         let (root, path) = (self.goal.root, self.goal.name.parent().to_owned());
-        self.ask(Effect::List { root, path, after: String::new() }, net)
+        self.ask(Effect::List { root, path, after: self.goal.name.part_prefix() }, net)
     }
 
     fn open<M: StreamMachine>(&mut self, mode: OpenMode, net: &mut Net<M>) {
@@ -535,12 +543,11 @@ impl Arrival {
         }
     }
 
-    fn saved<M: StreamMachine>(&mut self, net: &mut Net<M>) -> ArrivalEvent {
+    fn remove_old<M: StreamMachine>(&mut self, net: &mut Net<M>) {
         for old in &self.old {
             // Whether it could be removed changes nothing.
             net.request(Effect::Remove { root: self.goal.root, path: path(old) });
         }
-        ArrivalEvent::Saved
     }
 }
 

@@ -447,6 +447,33 @@ fn a_full_disk_is_told_and_the_part_kept() {
     assert_eq!(parts(net.disk(client)).len(), 1);
 }
 
+/// One that died when the file had its name and the partial file of former content was still
+/// there: the next one tidies up, however many names there are.
+#[test]
+fn what_is_left_of_former_content_goes_also_if_the_file_is_there() {
+    let mut net = Network::new(1);
+    let server = serve(&mut net);
+    net.disk_mut(server).put_file(ROOT, "a", "same");
+    let client = fetch(&mut net, config(&["a"]));
+    let disk = net.disk_mut(client);
+    disk.put_file(ROOT, "a", "same");
+    disk.put_file(ROOT, ".a.semfio-0001.part", "former");
+    disk.put_file(ROOT, ".ab.semfio-0001.part", "another's");
+    for n in 0..3_000 {
+        disk.put_file(ROOT, &format!(".a{n}"), "");
+        disk.put_file(ROOT, &format!("b{n}"), "");
+    }
+    let before = disk.operations();
+    let reports = run(&mut net, client);
+    net.run_until_idle().unwrap();
+    assert_eq!(over(&reports), (1, 0));
+    assert!(!reports.iter().any(|report| matches!(report, FetchReport::StartedAnew(_))));
+    assert_eq!(parts(net.disk(client)), [".ab.semfio-0001.part"]);
+    // Not a listing of the whole folder for each file.
+    let operations = net.disk(client).operations() - before;
+    assert!(operations <= 8, "{operations}");
+}
+
 /// Denied at each step that writes, and not only once: told, nothing is left open, nothing has the
 /// name.
 #[test]

@@ -1,6 +1,7 @@
 //! Where a file is written before it is whole.
 
 use alloc::format;
+use alloc::string::String;
 
 use crate::name::{MAX_PART, NameError, SafeName};
 
@@ -19,6 +20,11 @@ impl SafeName {
     pub fn part(&self, tag: u16) -> Result<Self, NameError> {
         let part = format!(".{}{BEFORE_TAG}{tag:04x}{AFTER_TAG}", cut(self.file_name()));
         Self::within(self.parent(), &part)
+    }
+
+    /// What the file names of all its parts begin with.
+    pub fn part_prefix(&self) -> String {
+        format!(".{}{BEFORE_TAG}", cut(self.file_name()))
     }
 
     /// The tag of `file_name`, if [`SafeName::part`] could have made it from this name.

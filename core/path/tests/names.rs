@@ -189,6 +189,7 @@ fn a_part_lies_beside_its_file_and_is_known_again() {
     let part = it.part(0x0A2F).unwrap();
     assert_eq!(part.as_str(), "viagem/.praia.jpg.semfio-0a2f.part");
     assert_eq!(it.tag_of(part.file_name()), Some(0x0A2F));
+    assert_eq!(it.part_prefix(), ".praia.jpg.semfio-");
     assert!(is_part(part.file_name()));
     assert_eq!(name("viagem/praia.png").tag_of(part.file_name()), None);
     let none = [
