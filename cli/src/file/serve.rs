@@ -151,7 +151,12 @@ impl Log {
             RepositoryReport::Changed { peer, name } => {
                 format!("! {name} changed while {} got it; the connection is cut", who(peer))
             }
-            RepositoryReport::Refused { peer, code } => format!("! {}: {code}", who(peer)),
+            RepositoryReport::Refused { peer, name: Some(name), code } => {
+                format!("! {}: {name}: {code}", who(peer))
+            }
+            RepositoryReport::Refused { peer, name: None, code } => {
+                format!("! {}: {code}", who(peer))
+            }
             RepositoryReport::Unknown { peer, word } => {
                 let word = String::from_utf8_lossy(word);
                 format!("! {}: there is no {}", who(peer), escape(&word))
@@ -194,8 +199,9 @@ pub(crate) fn as_record(report: &RepositoryReport) -> (&'static str, Value) {
         RepositoryReport::Changed { peer, name } => {
             ("changed", json!({ "address": peer, "name": name.as_str() }))
         }
-        RepositoryReport::Refused { peer, code } => {
-            ("refused", json!({ "address": peer, "why": code.to_string() }))
+        RepositoryReport::Refused { peer, name, code } => {
+            let name = name.as_ref().map(SafeName::as_str);
+            ("refused", json!({ "address": peer, "name": name, "why": code.to_string() }))
         }
         RepositoryReport::Unknown { peer, word } => {
             ("unknown", json!({ "address": peer, "name": String::from_utf8_lossy(word) }))

@@ -100,6 +100,8 @@ pub enum RepositoryReport {
     Refused {
         /// Whose.
         peer: Option<SocketAddr>,
+        /// What it has asked for, if the name is safe.
+        name: Option<SafeName>,
         /// Why.
         code: ErrorCode,
     },
@@ -137,6 +139,8 @@ pub struct Repository {
     asked: BTreeMap<RequestId, ConnId>,
     framed: BTreeMap<ConnId, Serving>,
     doing: BTreeMap<ConnId, Doing>,
+    /// What framed peers have asked for last.
+    named: BTreeMap<ConnId, SafeName>,
     /// If files are taken.
     puts: Option<Puts>,
     reports: VecDeque<RepositoryReport>,
@@ -169,6 +173,7 @@ impl Repository {
             shared: Shared { root, policy, outlines: Outlines::default() },
             asked: BTreeMap::new(),
             doing: BTreeMap::new(),
+            named: BTreeMap::new(),
             framed: BTreeMap::new(),
             puts: writable.map(Puts::new),
             reports: VecDeque::new(),
@@ -297,6 +302,12 @@ impl Repository {
         message: Message<'_>,
         net: &mut Net<Session>,
     ) {
+        if let Some(name) = message.name() {
+            match judge(name, self.shared.policy) {
+                Some(name) => self.named.insert(conn, name),
+                None => self.named.remove(&conn),
+            };
+        }
         let outcome = match (message, &mut self.puts) {
             (Message::Put { tag, replace, size, hash, name, .. }, Some(puts)) => {
                 let root = self.shared.root;
@@ -312,7 +323,7 @@ impl Repository {
             _ => None,
         };
         if outcome.is_some() || matches!(message, Message::Put { .. }) && self.puts.is_some() {
-            return self.tell(peer(conn, net), outcome);
+            return self.tell(Some(conn), outcome, net);
         }
         let serving = self.framed.entry(conn).or_insert_with(|| Serving::new(conn));
         let before = serving.request();
@@ -331,10 +342,11 @@ impl Repository {
                 self.give_up(now, conn, net);
             }
         }
-        self.tell(peer(conn, net), outcome);
+        self.tell(Some(conn), outcome, net);
     }
 
-    fn tell(&mut self, peer: Option<SocketAddr>, outcome: Option<Outcome>) {
+    fn tell(&mut self, conn: Option<ConnId>, outcome: Option<Outcome>, net: &Net<Session>) {
+        let peer = conn.and_then(|conn| peer(conn, net));
         match outcome {
             None | Some(Outcome::Known { .. } | Outcome::Hashing { .. }) => {}
             Some(Outcome::Taken { name, size, received }) => {
@@ -343,7 +355,10 @@ impl Repository {
             Some(Outcome::Sent { name, bytes }) => {
                 self.report(RepositoryReport::Served { peer, name, bytes });
             }
-            Some(Outcome::Refused(code)) => self.report(RepositoryReport::Refused { peer, code }),
+            Some(Outcome::Refused(code)) => {
+                let name = conn.and_then(|conn| self.named.get(&conn).cloned());
+                self.report(RepositoryReport::Refused { peer, name, code });
+            }
         }
     }
 
@@ -408,7 +423,7 @@ impl Service<Session> for Repository {
             SessionEvent::Body(bytes) => match &mut self.puts {
                 Some(puts) => {
                     let outcome = puts.handle_body(now, from, bytes, net);
-                    self.tell(peer(from, net), outcome);
+                    self.tell(Some(from), outcome, net);
                 }
                 // Nothing was asked for.
                 None => net.abort(from),
@@ -439,6 +454,7 @@ impl Service<Session> for Repository {
         if let Some(puts) = &mut self.puts {
             puts.handle_closed(conn, net);
         }
+        self.named.remove(&conn);
         if let Some(mut serving) = self.framed.remove(&conn) {
             if let Some(request) = serving.close(net) {
                 self.asked.remove(&request);
@@ -465,8 +481,7 @@ impl Service<Session> for Repository {
             let puts = self.puts.as_mut();
             let told = puts.and_then(|puts| puts.handle_reply(now, id, &reply, net));
             if let Some((conn, outcome)) = told {
-                let peer = conn.and_then(|conn| peer(conn, net));
-                self.tell(peer, Some(outcome));
+                self.tell(conn, Some(outcome), net);
             }
             return;
         };

@@ -417,6 +417,17 @@ impl core::fmt::Display for WireError {
 impl core::error::Error for WireError {}
 
 impl<'a> Message<'a> {
+    /// The name that a request is about.
+    pub(crate) fn name(&self) -> Option<&'a str> {
+        match *self {
+            Self::List { folder: name, .. }
+            | Self::Stat { name, .. }
+            | Self::Get(Get { name, .. })
+            | Self::Put { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
     /// Takes a frame apart; `None` for a type that may be skipped.
     pub fn parse(kind: u8, body: &'a [u8]) -> Result<Option<Self>, WireError> {
         let mut fields = Fields::new(body);
