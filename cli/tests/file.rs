@@ -352,6 +352,40 @@ fn what_was_killed_is_resumed_and_little_is_sent_again() {
     }
 }
 
+/// The most memory it has had, in bytes; none once it has ended.
+fn peak(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+}
+
+/// 8 MiB above what the program needs to be there at all.
+#[test]
+fn neither_side_holds_more_of_a_large_file() {
+    const MORE: u64 = 8 << 20;
+    let folders = Folders::new();
+    sparse::put(&folders.served().join("big"), 1, 256 << 20);
+    for runtime in RUNTIMES {
+        let server = Server::files(&["--runtime", runtime], &folders.served());
+        let idle = peak(server.id()).unwrap();
+        let into = folders.got("");
+        for more in [&["-fo", path(&into)][..], &["-j", "3", "-fo", path(&into)], &["-o", "-"]] {
+            let mut get = semfio(&["--runtime", runtime, "file", "get", &server.address, "big"]);
+            get.args(more).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut get = get.spawn().unwrap();
+            let mut most = 0;
+            while get.try_wait().unwrap().is_none() {
+                most = most.max(peak(get.id()).unwrap_or(0));
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            assert!(most > 0 && most < idle + MORE, "{runtime} {more:?}: {most} of {idle}");
+            let _ = fs::remove_file(folders.got("big"));
+        }
+        let most = peak(server.id()).unwrap();
+        assert!(most < idle + MORE, "{runtime}: {most} of {idle}");
+    }
+}
+
 #[test]
 fn a_server_that_is_killed_and_started_again_is_gone_on_with() {
     const LEN: u64 = 384 << 20;

@@ -105,6 +105,10 @@ impl Server {
         Self { child, err, address }
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it as a service manager would, and gives what it said on stderr.
     pub(crate) fn stop(mut self, signal: Signal, code: i32) -> String {
         kill_process(Pid::from_child(&self.child), signal).unwrap();

@@ -59,14 +59,18 @@ pub(crate) fn run(
         records: common.json.then(Records::default),
         progress: Progress::new(common),
         resumed: BTreeMap::new(),
+        is_cut: false,
         code: None,
     };
     let run = host.run(|report| teller.tell(&report));
     drop(run.map_err(cannot)?);
     teller.progress.end();
     recording.finish()?;
-    if stopping.is_stopped() && teller.code.is_some() {
+    let is_stopped = stopping.is_stopped() && teller.code.is_some();
+    if is_stopped || teller.is_cut {
         notice(&format!("go on with: {}", command()));
+    }
+    if is_stopped {
         return Ok(stopping.code());
     }
     Ok(teller.code.map_or(ExitCode::SUCCESS, ExitCode::from))
@@ -81,6 +85,8 @@ struct Teller<'p> {
     progress: Progress,
     /// What was there of a file as it began.
     resumed: BTreeMap<SafeName, u64>,
+    /// The server is gone, and something of a file is here.
+    is_cut: bool,
     /// The first that is not success.
     code: Option<u8>,
 }
@@ -158,6 +164,7 @@ impl Teller<'_> {
             (FetchError::Interrupted, None) => self.progress.say(&format!("{name}: nothing came")),
             // Told as a whole.
             (FetchError::Lost(_), Some(kept)) => {
+                self.is_cut = true;
                 self.progress.say(&format!("{name}: what came is kept in {kept}"));
             }
             (FetchError::Lost(_), None) => {}
