@@ -124,7 +124,8 @@ fn unreachable(server: &str, lost: Lost) -> Failed {
             let failed = Failed::because(PROTOCOL, what, lost);
             match error {
                 SessionError::BadPreface | SessionError::HelloTimeout => failed.hint(
-                    "if it is the course's server, try --course; if it is another, check the port",
+                    "if it is the course's server, it gives files to `semfio file get --course`, and no \
+                     more; if it is another, check the port",
                 ),
                 SessionError::BadVersion(_) => failed.hint("another version of semfio runs there"),
                 _ => failed,

@@ -293,7 +293,7 @@ fn errors_have_a_code_a_line_and_a_hint() {
     let got = run(&["file", "get", &address, "a"], "");
     course.join().unwrap();
     assert_eq!(got.code, Some(4), "{got:?}");
-    assert!(got.err.contains("try --course"), "{}", got.err);
+    assert!(got.err.contains("file get --course"), "{}", got.err);
 }
 
 /// Starts to get `big`, and ends it by `signal` once so much is verified; gives its exit code, what

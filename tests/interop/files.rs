@@ -108,7 +108,7 @@ fn our_client(runtime: &str) {
     // Frames are not understood there; what to do is told.
     let mut client = place.our_client(runtime, &["gato.jpg", "-f"], &[]);
     assert_eq!(client.wait(), 4, "{}", client.err());
-    assert!(client.err().contains("try --course"), "{}", client.err());
+    assert!(client.err().contains("file get --course"), "{}", client.err());
     // A name it was written with and whose file is gone: its thread dies, and nobody is told until
     // somebody else connects.
     fs::remove_file(Path::new(&place.path("imagens")).join("gato.jpg")).unwrap();
