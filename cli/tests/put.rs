@@ -21,7 +21,7 @@ struct Folders(TempDir);
 impl Folders {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for folder in ["there", "here/sub/deep"] {
+        for folder in ["there", "here/sub/deep", "here/sub/vazio"] {
             fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
         Self(dir)
@@ -85,6 +85,7 @@ fn files_and_folders_are_put_as_they_are() {
             let here = folders.0.path().join("here").join(name);
             assert!(fs::read(folders.there(name)).unwrap() == fs::read(here).unwrap(), "{name}");
         }
+        assert!(folders.there("sub/vazio").is_dir(), "{}", done.err);
         let again = put(&["--runtime", runtime], &server, &[&iguana]);
         assert_eq!((again.code, &*again.err), (Some(0), "iguana.jpg: 292.97 KiB, there already\n"));
         let log = server.stop(Signal::TERM, 0);

@@ -185,8 +185,8 @@ impl Teller {
                 self.progress.say(&line);
             }
             UploadReport::Failed { name, why } => self.failed(name, why),
-            UploadReport::Empty(name) => {
-                self.progress.say(&format!("{name}: nothing is in it, and it is not put"));
+            UploadReport::Made(name) => {
+                self.progress.say(&format!("{name}: a folder, empty"));
             }
             UploadReport::Lost { why, retry_in } => {
                 let why = match why {
@@ -281,7 +281,7 @@ fn as_record(report: &UploadReport) -> (&'static str, Value) {
         UploadReport::Failed { name, why } => {
             ("failed", json!({ "name": name.as_str(), "why": why.to_string() }))
         }
-        UploadReport::Empty(name) => ("empty", json!({ "name": name.as_str() })),
+        UploadReport::Made(name) => ("made", json!({ "name": name.as_str() })),
         UploadReport::Lost { why, retry_in } => {
             ("lost", json!({ "why": why.to_string(), "retry_in_ms": retry_in.as_millis() }))
         }

@@ -319,10 +319,15 @@ impl Repository {
                     None => Some(puts.handle_name(conn, tag, net)),
                 }
             }
+            (Message::Folder { tag, name }, Some(puts)) => match judge(name, self.shared.policy) {
+                Some(name) => puts.handle_folder(conn, tag, self.shared.root, name, net),
+                None => Some(puts.handle_name(conn, tag, net)),
+            },
             (_, Some(puts)) => puts.handle_message(now, conn, &message, net),
             _ => None,
         };
-        if outcome.is_some() || matches!(message, Message::Put { .. }) && self.puts.is_some() {
+        let puts = matches!(message, Message::Put { .. } | Message::Folder { .. });
+        if outcome.is_some() || puts && self.puts.is_some() {
             return self.tell(Some(conn), outcome, net);
         }
         let serving = self.framed.entry(conn).or_insert_with(|| Serving::new(conn));

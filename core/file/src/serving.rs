@@ -207,7 +207,9 @@ impl Serving {
                 };
                 self.open(tag, name, Want::Parts { content, hash, ranges }, shared, net);
             }
-            Message::Put { tag, .. } => return self.refuse(tag, ErrorCode::ReadOnly, net),
+            Message::Put { tag, .. } | Message::Folder { tag, .. } => {
+                return self.refuse(tag, ErrorCode::ReadOnly, net);
+            }
             Message::Cancel { tag } => {
                 // If it is not at work on this, the answer has crossed with the wish.
                 self.work.as_ref().filter(|work| work.tag == tag)?;

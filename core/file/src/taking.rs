@@ -16,6 +16,8 @@
 //! | Draining | the last GET is answered | (none) | |
 //! | any | the connection is gone | (none) | |
 //!
+//! FOLDER makes folders one by one, and then looks whether there is one, and no file.
+//!
 //! Nothing is written that is not proved, and what is left of a PUT that ends is kept for the next
 //! one of that content. One name is at work once, whatever its case: two peers would write into
 //! one partial file. Who proves nothing for 10 s gives way to whoever is kept waiting by it.
@@ -25,15 +27,17 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
-use semfio_machine::{ConnId, Deadline, Failure, Instant, Net, Now, Reply, RequestId};
+use semfio_machine::{
+    ConnId, Deadline, Effect, Failure, FileKind, Instant, Net, Now, Reply, RequestId, RootId,
+};
 use semfio_path::{SafeName, fold};
 
-use crate::arrival::{Arrival, ArrivalEvent, Goal, Proved, Stream};
+use crate::arrival::{Arrival, ArrivalEvent, Folders, Goal, Proved, Stream};
 use crate::part::Stage;
 use crate::serving::Outcome;
 use crate::session::{Session, SessionCommand};
 use crate::tree::{MAX_FILE, PAIR};
-use crate::wire::{ErrorCode, Get, Message, RangeBytes};
+use crate::wire::{ErrorCode, Get, Message, NONE, RangeBytes};
 
 /// Groups in one GET: 4 MiB, long enough to hide the way there and back.
 const PIECE: u64 = 64;
@@ -71,10 +75,23 @@ impl Default for PutLimits {
 pub(crate) struct Puts {
     limits: PutLimits,
     taking: BTreeMap<ConnId, Taking>,
+    making: BTreeMap<ConnId, Making>,
     /// Those nobody waits for, until the host is done with them.
     leaving: Vec<Work>,
     /// Of the quota.
     spent: u64,
+}
+
+/// A folder on its way.
+#[derive(Debug)]
+struct Making {
+    tag: u32,
+    root: RootId,
+    name: SafeName,
+    folders: Folders,
+    request: RequestId,
+    /// All were made, and it is looked at.
+    looking: bool,
 }
 
 /// One connection's.
@@ -126,9 +143,76 @@ fn key(name: &SafeName) -> Option<String> {
     name.part(0).ok().map(|part| fold(part.as_str()))
 }
 
+/// What a name counts for.
+fn cost(name: &SafeName) -> u64 {
+    name.parts().fold(0, |sum, _| sum.saturating_add(NAME))
+}
+
 impl Puts {
     pub(crate) fn new(limits: PutLimits) -> Self {
-        Self { limits, taking: BTreeMap::new(), leaving: Vec::new(), spent: 0 }
+        let (taking, making) = (BTreeMap::new(), BTreeMap::new());
+        Self { limits, taking, making, leaving: Vec::new(), spent: 0 }
+    }
+
+    /// Makes a folder, or refuses to.
+    pub(crate) fn handle_folder(
+        &mut self,
+        conn: ConnId,
+        tag: u32,
+        root: RootId,
+        name: SafeName,
+        net: &mut Net<Session>,
+    ) -> Option<Outcome> {
+        let mut folders = Folders::new(root, name.as_str());
+        match (self.spend(&name), folders.next()) {
+            (Ok(()), Some(effect)) => {
+                let request = net.request(effect);
+                let making = Making { tag, root, name, folders, request, looking: false };
+                self.making.insert(conn, making);
+                None
+            }
+            _ => self.refuse_folder(conn, tag, ErrorCode::Full, net),
+        }
+    }
+
+    fn handle_made(
+        &mut self,
+        conn: ConnId,
+        reply: &Reply<'_>,
+        net: &mut Net<Session>,
+    ) -> Option<Outcome> {
+        let Making { tag, root, name, mut folders, looking, .. } = self.making.remove(&conn)?;
+        let code = match (looking, *reply) {
+            (true, Reply::Found(metadata)) if metadata.kind == FileKind::Folder => {
+                tell(conn, &Message::Done { tag, hash: NONE }, net);
+                return None;
+            }
+            (true, Reply::Found(_)) => ErrorCode::Exists,
+            (false, reply) if folders.takes(&reply) => {
+                let next = folders.next();
+                let looking = next.is_none();
+                let path = name.as_str().into();
+                let request = net.request(next.unwrap_or(Effect::Stat { root, path }));
+                let making = Making { tag, root, name, folders, request, looking };
+                self.making.insert(conn, making);
+                return None;
+            }
+            (_, Reply::Failed(Failure::WrongKind)) => ErrorCode::WrongKind,
+            (_, Reply::Failed(Failure::Full)) => ErrorCode::Full,
+            _ => ErrorCode::Unavailable,
+        };
+        self.refuse_folder(conn, tag, code, net)
+    }
+
+    fn refuse_folder(
+        &self,
+        conn: ConnId,
+        tag: u32,
+        code: ErrorCode,
+        net: &mut Net<Session>,
+    ) -> Option<Outcome> {
+        tell(conn, &Message::Error { tag, code, text: "" }, net);
+        Some(Outcome::Refused(code))
     }
 
     /// Takes an offer, or refuses it.
@@ -184,8 +268,7 @@ impl Puts {
         if goal.size > self.limits.file.min(MAX_FILE) {
             return Err(ErrorCode::FileTooLarge);
         }
-        let parts = goal.name.parts().fold(0, |sum: u64, _| sum.saturating_add(NAME));
-        if parts > self.left() {
+        if cost(&goal.name) > self.left() {
             return Err(ErrorCode::Full);
         }
         self.make_way(now, &key, net);
@@ -193,8 +276,18 @@ impl Puts {
         if taken || self.works().count() >= self.limits.at_once {
             return Err(ErrorCode::Busy);
         }
-        self.spent = self.spent.saturating_add(parts);
+        self.spend(&goal.name)?;
         Ok(key)
+    }
+
+    /// Takes what a name costs of the quota.
+    fn spend(&mut self, name: &SafeName) -> Result<(), ErrorCode> {
+        let cost = cost(name);
+        if cost > self.left() {
+            return Err(ErrorCode::Full);
+        }
+        self.spent = self.spent.saturating_add(cost);
+        Ok(())
     }
 
     /// Of the quota.
@@ -331,6 +424,11 @@ impl Puts {
         reply: &Reply<'_>,
         net: &mut Net<Session>,
     ) -> Option<(Option<ConnId>, Outcome)> {
+        let made = self.making.iter().find(|(_, making)| making.request == id);
+        if let Some((&conn, _)) = made {
+            let outcome = self.handle_made(conn, reply, net);
+            return outcome.map(|outcome| (Some(conn), outcome));
+        }
         let mut outcome = None;
         let mut spent = self.spent;
         self.leaving.retain_mut(|work| match work.arrival.handle_reply(id, reply, net) {
@@ -457,6 +555,9 @@ impl Puts {
     pub(crate) fn handle_closed(&mut self, conn: ConnId, net: &mut Net<Session>) {
         self.end(conn, net);
         self.taking.remove(&conn);
+        if let Some(making) = self.making.remove(&conn) {
+            net.cancel(making.request);
+        }
     }
 
     /// When a peer is to be told that it is not forgotten.

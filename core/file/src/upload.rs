@@ -8,6 +8,7 @@
 //! | Hashing | the host | size and hash; the server is told WAIT, so that it waits |
 //! | Ready | | the connection, or the pause after a server was busy |
 //! | Offered | the server: PUT | what it lacks: its GETs are answered until PUT is |
+//! | | the server: FOLDER | of an empty folder: that it is made |
 //!
 //! What the server holds already, and how much of that is right, it finds out by itself. A file
 //! that changes while it is sent is found out by either side, hashed again and offered anew. So is
@@ -109,8 +110,8 @@ pub enum UploadReport {
         /// Why.
         why: UploadError,
     },
-    /// A folder that is empty: of such the server cannot be told.
-    Empty(SafeName),
+    /// An empty folder is there.
+    Made(SafeName),
     /// The connection broke, or the server is busy; it tries again.
     Lost {
         /// Why.
@@ -218,6 +219,8 @@ struct Folder {
 struct File {
     item: UploadItem,
     step: Step,
+    /// It is an empty folder.
+    folder: bool,
     serving: Serving,
     /// Of PUT.
     tag: u32,
@@ -350,6 +353,7 @@ impl Upload {
         self.file = Some(File {
             item,
             step,
+            folder: false,
             serving: Serving::new(conn),
             tag: 0,
             size: 0,
@@ -364,7 +368,7 @@ impl Upload {
 
     /// Finds out what the file is, or whether it still is what it was.
     fn hash(&mut self, net: &mut Net<Session>) {
-        let Some(file) = &mut self.file else { return };
+        let Some(file) = self.file.as_mut().filter(|file| !file.folder) else { return };
         file.step = Step::Hashing;
         file.tag = self.next_tag;
         self.next_tag = self.next_tag.checked_add(1).unwrap_or(1);
@@ -407,14 +411,31 @@ impl Upload {
     fn offer(&mut self, now: Now, net: &mut Net<Session>) {
         let (Some(conn), Some(file)) = (self.conn, &mut self.file) else { return };
         let (Step::Ready, true, None) = (file.step, self.ready, self.retry) else { return };
-        let Some(hash) = file.hash else { return };
         file.step = Step::Offered;
         self.heard = now.mono;
+        if file.folder {
+            file.tag = self.next_tag;
+            self.next_tag = self.next_tag.checked_add(1).unwrap_or(1);
+            let message = Message::Folder { tag: file.tag, name: file.item.name.as_str() };
+            // Refused only if it is gone, which is told in another way.
+            let _ = net.send(conn, SessionCommand::Message(&message));
+            return;
+        }
+        let Some(hash) = file.hash else { return };
         let (tag, size, modified) = (file.tag, file.size, file.modified);
         let (replace, name) = (self.config.replace, file.item.name.as_str());
         let message = Message::Put { tag, replace, size, modified, hash, name };
         // Refused only if it is gone, which is told in another way.
         let _ = net.send(conn, SessionCommand::Message(&message));
+    }
+
+    /// After a pause: a file may have changed meanwhile.
+    fn offer_again(&mut self, now: Now, net: &mut Net<Session>) {
+        match &self.file {
+            Some(File { step: Step::Ready, folder: true, .. }) => self.offer(now, net),
+            Some(File { step: Step::Ready, .. }) => self.hash(net),
+            _ => {}
+        }
     }
 
     fn fail(&mut self, name: SafeName, why: UploadError) {
@@ -512,8 +533,7 @@ impl Upload {
                 (self.ready, self.greeted) = (true, true);
                 match self.file.as_ref().map(|file| file.step) {
                     None => self.next(net),
-                    // It may have changed meanwhile.
-                    Some(Step::Ready) => self.hash(net),
+                    Some(Step::Ready) => self.offer_again(now, net),
                     Some(_) => {}
                 }
             }
@@ -527,13 +547,19 @@ impl Upload {
             }
             Message::Wait { tag: of, done, .. } if Some(of) == tag => self.proved(now, done),
             Message::Done { tag: of, hash } if Some(of) == tag => {
-                let right = |file: &File| file.hash == Some(hash) && !file.serving.is_answering();
+                let right = |file: &File| {
+                    (file.folder || file.hash == Some(hash)) && !file.serving.is_answering()
+                };
                 let Some(file) = self.file.take_if(|file| right(file)) else {
                     return self.lose(now, Lost::OutOfTurn, net);
                 };
-                let File { item, size, sent, mut serving, .. } = file;
+                let File { item, size, sent, mut serving, folder, .. } = file;
                 serving.close(net);
                 self.tries = 0;
+                if folder {
+                    self.report(UploadReport::Made(item.name));
+                    return self.next(net);
+                }
                 self.done = self.done.saturating_add(1);
                 self.report(UploadReport::Done { name: item.name, size, hash, sent });
                 self.next(net);
@@ -588,7 +614,7 @@ impl Upload {
                 file.step = Step::Ready;
                 self.pause(now, Lost::Ended(Some(code)), net);
             }
-            ErrorCode::Changed | ErrorCode::Mismatch => {
+            ErrorCode::Changed | ErrorCode::Mismatch if !file.folder => {
                 file.changes = file.changes.saturating_add(1);
                 if file.changes > CHANGES {
                     return self.give_up(UploadError::Changing, net);
@@ -599,16 +625,22 @@ impl Upload {
         }
     }
 
-    fn handle_listed(&mut self, reply: &Reply<'_>, net: &mut Net<Session>) {
+    fn handle_listed(&mut self, now: Now, reply: &Reply<'_>, net: &mut Net<Session>) {
         self.listing = None;
         let Some(folder) = self.walk.last() else { return };
         let name = folder.item.name.clone();
         match *reply {
+            // It is listed again once there is a connection.
+            Reply::Listed(_) if !self.ready => return,
             Reply::Listed([]) => {
-                if folder.after.is_empty() {
-                    self.report(UploadReport::Empty(name));
+                let empty = self.walk.pop().filter(|folder| folder.after.is_empty());
+                if let Some(Folder { item, .. }) = empty {
+                    self.begin(item, Step::Ready);
+                    if let Some(file) = &mut self.file {
+                        file.folder = true;
+                    }
+                    return self.offer(now, net);
                 }
-                self.walk.pop();
             }
             Reply::Listed(entries) => self.page = entries.iter().cloned().collect(),
             Reply::Failed(failure) => {
@@ -702,7 +734,7 @@ impl Service<Session> for Upload {
 
     fn handle_reply(&mut self, now: Now, id: RequestId, reply: Reply<'_>, net: &mut Net<Session>) {
         if self.listing == Some(id) {
-            return self.handle_listed(&reply, net);
+            return self.handle_listed(now, &reply, net);
         }
         let Some(file) = &mut self.file else { return };
         if file.step == Step::Looking(id) {
@@ -731,8 +763,8 @@ impl Service<Session> for Upload {
             self.retry = None;
             if self.conn.is_none() {
                 self.dial(net);
-            } else if let Some(Step::Ready) = self.file.as_ref().map(|file| file.step) {
-                self.hash(net);
+            } else {
+                self.offer_again(now, net);
             }
         } else if now.mono.saturating_since(self.heard) >= SILENT {
             let queued = self.conn.map_or(0, |conn| net.queued(conn));

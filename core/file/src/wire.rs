@@ -26,6 +26,7 @@
 //! | 0x8B ERROR | both | tag u32 (0: of no request, and the last frame), code u16, text |
 //! | 0x8C CANCEL | both | tag u32: no more of this is wanted; the answer still ends in DONE or ERROR |
 //! | 0x8D BYE | both | (empty) |
+//! | 0x8E FOLDER | server | tag u32, name text: such a folder is made; DONE has a hash of zeros |
 //! | 0x01 WAIT | both | tag u32, done u64, of u64: so many bytes of the file are hashed, or proved |
 //!
 //! The stream that answers GET is what [`Sender`](crate::tree::Sender) gives: pairs of hashes and
@@ -61,11 +62,12 @@ const PUT: u8 = 0x8A;
 const ERROR: u8 = 0x8B;
 const CANCEL: u8 = 0x8C;
 const BYE: u8 = 0x8D;
+const FOLDER: u8 = 0x8E;
 const WAIT: u8 = 0x01;
 
 /// Whether a frame of this type asks for something that takes its turn.
 pub(crate) fn is_request(kind: u8) -> bool {
-    matches!(kind, LIST | STAT | GET | PUT)
+    matches!(kind, LIST | STAT | GET | PUT | FOLDER)
 }
 
 /// A frame, but BODY.
@@ -159,6 +161,13 @@ pub enum Message<'a> {
     },
     /// Nothing more will be asked for.
     Bye,
+    /// Asks for a folder to be made, and those above it: empty ones come with no file.
+    Folder {
+        /// Of the request.
+        tag: u32,
+        /// Its name.
+        name: &'a str,
+    },
     /// A file is being hashed, or put.
     Wait {
         /// Of the request.
@@ -423,7 +432,8 @@ impl<'a> Message<'a> {
             Self::List { folder: name, .. }
             | Self::Stat { name, .. }
             | Self::Get(Get { name, .. })
-            | Self::Put { name, .. } => Some(name),
+            | Self::Put { name, .. }
+            | Self::Folder { name, .. } => Some(name),
             _ => None,
         }
     }
@@ -480,6 +490,10 @@ impl<'a> Message<'a> {
             }
             CANCEL => Self::Cancel { tag: tag(&mut fields)? },
             BYE => Self::Bye,
+            FOLDER => {
+                let tag = tag(&mut fields)?;
+                return Ok(Some(Self::Folder { tag, name: fields.text()? }));
+            }
             WAIT => Self::Wait { tag: tag(&mut fields)?, done: fields.u64()?, of: fields.u64()? },
             0x80.. => return Err(WireError::Kind(kind)),
             _ => return Ok(None),
@@ -546,6 +560,10 @@ impl<'a> Message<'a> {
             }
             Self::Cancel { tag } => frame.put_u32(tag),
             Self::Bye => {}
+            Self::Folder { tag, name } => {
+                frame.put_u32(tag);
+                frame.put_text(name);
+            }
             Self::Wait { tag, done, of } => {
                 frame.put_u32(tag);
                 frame.put_u64(done);
@@ -569,6 +587,7 @@ impl<'a> Message<'a> {
             Self::Error { .. } => ERROR,
             Self::Cancel { .. } => CANCEL,
             Self::Bye => BYE,
+            Self::Folder { .. } => FOLDER,
             Self::Wait { .. } => WAIT,
         }
     }
@@ -586,6 +605,7 @@ impl<'a> Message<'a> {
             | Self::Put { tag, .. }
             | Self::Error { tag, .. }
             | Self::Cancel { tag }
+            | Self::Folder { tag, .. }
             | Self::Wait { tag, .. } => Some(tag),
         }
     }
@@ -620,8 +640,8 @@ impl RangeBytes {
     }
 }
 
-/// Stands for a hash that was not asked for. That BLAKE3 gives it is not to be expected.
-const NONE: Hash = Hash([0; 32]);
+/// Stands for a hash that was not asked for, or of a folder. That BLAKE3 gives it is not to be expected.
+pub(crate) const NONE: Hash = Hash([0; 32]);
 
 fn tag(fields: &mut Fields<'_>) -> Result<u32, WireError> {
     match fields.u32()? {

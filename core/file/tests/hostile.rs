@@ -213,6 +213,8 @@ fn nobody_is_let_put_anything() {
     let message = Message::Put { tag: 3, replace: true, size: 0, modified: 0, hash, name };
     let answer = ask(&mut net, peer, message).join(" ");
     assert!(answer.contains("code: ReadOnly"), "{answer}");
+    let answer = ask(&mut net, peer, Message::Folder { tag: 4, name: "f" }).join(" ");
+    assert!(answer.contains("code: ReadOnly"), "{answer}");
     assert!(net.disk(server).names(ROOT, "").is_empty());
 }
 
@@ -390,6 +392,52 @@ fn names_that_may_not_be_put_are_refused_and_nothing_is_made() {
         let replaced = name == "pipe";
         assert_eq!(heard.contains("Done"), replaced, "{name}: {heard}");
     }
+}
+
+#[test]
+fn folders_are_made_and_nothing_else() {
+    let mut net = Network::new(1);
+    let limits = PutLimits { quota: 5 * 4096, ..PutLimits::default() };
+    let server = serve_put(&mut net, limits);
+    net.disk_mut(server).put_file(ROOT, "file", "there");
+    net.disk_mut(server).put_other(ROOT, "pipe");
+    net.disk_mut(server).put_folder(ROOT, "folder");
+    let peer = greeted(&mut net);
+    for (name, answer) in [
+        ("../a", "code: Name"),
+        ("", "code: Name"),
+        (".ssh", "code: Name"),
+        (".a.semfio-0001.part", "code: Name"),
+        ("file", "code: Exists"),
+        ("file/x", "code: WrongKind"),
+        ("folder/new", "Done { tag: 3"),
+        ("a", "code: Full"),
+    ] {
+        let heard = ask(&mut net, peer, Message::Folder { tag: 3, name }).join(" ");
+        assert!(heard.contains(answer), "{name}: {heard}");
+    }
+    let mut disk = net.disk(server).clone();
+    assert_eq!(disk.names(ROOT, ""), ["file", "folder", "pipe"]);
+    disk.crash();
+    assert_eq!(disk.names(ROOT, "folder"), ["new"], "it is durable");
+    // A second request waits for the first; one that is gone is forgotten.
+    let mut net = Network::new(1);
+    let server = serve_put(&mut net, PutLimits::default());
+    let latency = Duration::from_millis(100);
+    net.disk_mut(server).set_config(DiskConfig { latency, ..DiskConfig::default() });
+    let peer = greeted(&mut net);
+    let mut wire = BytesMut::new();
+    for (tag, name) in [(1, "a"), (2, "b")] {
+        put(&mut wire, Message::Folder { tag, name });
+    }
+    net.write(peer, &wire);
+    net.run_for(Duration::from_millis(150)).unwrap();
+    assert_eq!(net.disk(server).names(ROOT, ""), ["a"]);
+    net.run_for(Duration::from_millis(300)).unwrap();
+    net.reset(peer);
+    net.run_until_idle().unwrap();
+    assert_eq!(net.disk(server).names(ROOT, ""), ["a", "b"]);
+    assert_eq!(frames(&net.take_received(peer)).len(), 1);
 }
 
 /// Not even where names may begin with a dot.

@@ -176,14 +176,14 @@ fn folders_go_with_what_is_in_them() {
     disk.put_file(ROOT, "solto.txt", "loose");
     let reports = run(&mut net, client);
     assert_eq!(over(&reports), (2_504, 3));
-    assert!(reports.contains(&UploadReport::Empty(name("fotos/vazio"))));
+    assert!(reports.contains(&UploadReport::Made(name("fotos/vazio"))));
     assert!(matches!(
         failures(&reports)[..],
         [UploadError::Name(..), UploadError::WrongKind, UploadError::NotFound(Failure::NotFound)]
     ));
     let disk = net.disk(server);
     assert_eq!(disk.names(ROOT, ""), ["fotos", "solto.txt"]);
-    assert_eq!(disk.names(ROOT, "fotos"), ["gato", "muitos", "praia.jpg"]);
+    assert_eq!(disk.names(ROOT, "fotos"), ["gato", "muitos", "praia.jpg", "vazio"]);
     assert_eq!(disk.content(ROOT, "fotos/gato/um.jpg"), Some(&b"one"[..]));
     assert!(disk.content(ROOT, "fotos/gato/dois.jpg") == Some(&pattern(200_000)));
     assert_eq!(disk.names(ROOT, "fotos/muitos").len(), 2_500);
@@ -386,6 +386,34 @@ fn a_connection_that_breaks_is_made_again() {
     let lost = reports.iter().filter(|report| matches!(report, UploadReport::Lost { .. })).count();
     assert!((4..10).contains(&lost), "{lost}");
     assert!(!reports.contains(&UploadReport::StartedAnew(name("a"))));
+}
+
+/// At each step of either side's disk, and the connection is made again.
+#[test]
+fn an_empty_folder_is_made_through_broken_connections() {
+    for steps in 0..100 {
+        let mut net = Network::new(steps);
+        let server = serve(&mut net);
+        let latency = Duration::from_millis(5);
+        net.disk_mut(server).set_config(DiskConfig { latency, ..DiskConfig::default() });
+        let client = upload(&mut net, config(&["f"]));
+        net.disk_mut(client).set_config(DiskConfig { latency, ..DiskConfig::default() });
+        net.disk_mut(client).put_folder(ROOT, "f/one");
+        net.disk_mut(client).put_folder(ROOT, "f/two/deep");
+        // Before it greets, a server that goes is taken for one of another kind.
+        net.run_until(|net| net.disk(client).operations() > 0).unwrap();
+        for _ in 0..steps {
+            net.step();
+        }
+        let disk = net.kill(server);
+        let server = serve_with(&mut net, disk, Some(PutLimits::default()));
+        let reports = run(&mut net, client);
+        assert_eq!(over(&reports), (0, 0), "{steps}: {reports:?}");
+        let made = |n: &str| reports.contains(&UploadReport::Made(name(n)));
+        assert!(made("f/one") && made("f/two/deep"), "{reports:?}");
+        assert_eq!(net.disk(server).names(ROOT, "f"), ["one", "two"]);
+        assert_eq!(net.disk(server).names(ROOT, "f/two"), ["deep"]);
+    }
 }
 
 /// The server dies with all of the file and before it has its name; then the file is another.

@@ -57,6 +57,7 @@ fn every_message_comes_back() {
         Message::Error { tag: 0, code: ErrorCode::Changed, text: "mudou" },
         Message::Cancel { tag: 7 },
         Message::Bye,
+        Message::Folder { tag: 8, name: "fotos/vazio" },
         Message::Wait { tag: 1, done: 2, of: 3 },
     ];
     for message in &messages {
