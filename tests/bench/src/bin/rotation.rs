@@ -34,7 +34,7 @@ fn main() -> anyhow::Result<()> {
     let mut members: Vec<_> = (1..=args.members).map(member).collect();
     let start = own_cpu()?;
     for (number, member) in (1..).zip(&mut members) {
-        holder.handle_knock(now, number, "m");
+        holder.handle_knock(now, number, &format!("m{number}"));
         member.handle_door(now, number, HOLDER);
         relay(member, number, &mut holder, now);
         relay(&mut holder, HOLDER, member, now);
