@@ -47,9 +47,9 @@
 //! could not tell that: it is decided before, and by log order comes after.) One that comes back reads
 //! what it missed, but seals nothing before it has come to the epoch that it was let in with. What is left
 //! is what is on its way: who has not been told yet that somebody left, or came in right after, may
-//! seal under a key which that one has, until the holder's next epoch reaches it. And it derives nothing
-//! before it was given a key: a room that all have left begins with another key 1, so that what
-//! is derived from the last room's might have the number of one of this room's.
+//! seal under a key which that one has, until the holder's next epoch reaches it. And up to the key that it
+//! was let in with it derives none that has the number of that or a higher one: a room that all have left
+//! begins with another key 1, and what is derived from the last room's keys is not this room's.
 //!
 //! **Members and strangers.** START proves with a MAC under an earlier key that its sender was
 //! inside. Members prove themselves by the hundred after a HOLDER entry, and that is no guess; only
@@ -982,8 +982,13 @@ impl KeySync {
     /// Makes the wanted epoch the active one, if its key is there or can be derived.
     fn activate(&mut self) {
         let Some(Wanted { epoch, fresh, check }) = self.wanted else { return };
-        // Before the first WRAP this may be of a room that has emptied since, whose numbers are used again.
-        let derives = !fresh && (self.entry.is_some() || self.is_holder());
+        // Until the key that it was let in with is active, this may be of a room that has emptied since,
+        // whose numbers are used again.
+        let ahead = match self.entry {
+            Some(entry) => self.floor < entry && epoch >= entry,
+            None => !self.is_holder(),
+        };
+        let derives = !fresh && !ahead;
         let fits = if self.epochs.contains_key(&epoch) {
             self.vault.fits(&self.room, epoch, &check)
         } else if let (true, Some(from)) = (derives, self.epochs.get(&self.floor)) {
