@@ -1,6 +1,6 @@
 //! Servers and clients killed at random moments, as processes: never a wrong file under its name.
 //!
-//! 6 rounds; `SEMFIO_KILLS` sets another number.
+//! 6 rounds of gets, and of puts; `SEMFIO_KILLS` sets another number.
 
 use std::fs;
 use std::io::Read as _;
@@ -24,15 +24,45 @@ impl Dice {
     }
 }
 
-fn get(runtime: &str, address: &str, into: &Path, jobs: u64) -> Child {
-    let jobs = jobs.to_string();
-    let mut command = semfio(&["--runtime", runtime, "file", "get", address, "big", "-f"]);
-    command.args(["-j", &jobs, "-o"]).arg(into).stdin(Stdio::null()).stderr(Stdio::piped());
-    command.spawn().unwrap()
+/// Which way a file goes.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Get,
+    Put,
+}
+
+/// From one folder to the other, over this runtime.
+struct Transfer<'t> {
+    way: Way,
+    runtime: &'t str,
+    from: &'t Path,
+    into: &'t Path,
+    jobs: String,
+}
+
+impl Transfer<'_> {
+    fn serve(&self, address: &str) -> Server {
+        let args = ["--runtime", self.runtime];
+        match self.way {
+            Way::Get => Server::files_at(&args, self.from, address),
+            Way::Put => Server::writable(&args, self.into, address),
+        }
+    }
+
+    fn start(&self, address: &str) -> Child {
+        let mut command = semfio(&["--runtime", self.runtime, "file"]);
+        match self.way {
+            Way::Get => {
+                command.args(["get", address, "big", "-f", "-j", &self.jobs, "-o"]).arg(self.into)
+            }
+            Way::Put => command.args(["put", address, "-f"]).arg(self.from.join("big")),
+        };
+        command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
 }
 
 /// One file, to its end, whatever happens on the way; gives how often somebody was killed.
-fn round(seed: u64) -> u32 {
+fn round(way: Way, seed: u64) -> u32 {
     let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     for _ in 0..8 {
         dice.below(2);
@@ -51,10 +81,11 @@ fn round(seed: u64) -> u32 {
         fs::copy(&older, &name).unwrap();
     }
     let runtime = RUNTIMES[usize::try_from(seed % 3).unwrap()];
-    let mut server = Server::files(&["--runtime", runtime], &served);
+    let jobs = (1 + dice.below(3)).to_string();
+    let transfer = Transfer { way, runtime, from: &served, into: &into, jobs };
+    let mut server = transfer.serve("127.0.0.1:0");
     let address = server.address.clone();
-    let jobs = 1 + dice.below(3);
-    let mut client = get(runtime, &address, &into, jobs);
+    let mut client = transfer.start(&address);
     let mut kills = 0;
     for _ in 0..1 + dice.below(4) {
         thread::sleep(Duration::from_millis(dice.below(400)));
@@ -71,12 +102,12 @@ fn round(seed: u64) -> u32 {
                     false => !name.exists(),
                 };
                 assert!(untouched || is_same(&name, &there), "a wrong file: {seed}");
-                client = get(runtime, &address, &into, jobs);
+                client = transfer.start(&address);
             }
             _ => {
                 // Dropped is killed.
                 drop(server);
-                server = Server::files_at(&["--runtime", runtime], &served, &address);
+                server = transfer.serve(&address);
             }
         }
     }
@@ -86,7 +117,7 @@ fn round(seed: u64) -> u32 {
     // One that came while there was no server: the next attempt.
     if code != Some(0) {
         assert!(said.contains("cannot connect to"), "{seed}: {said}");
-        let mut client = get(runtime, &address, &into, jobs);
+        let mut client = transfer.start(&address);
         assert_eq!(client.wait().unwrap().code(), Some(0), "{seed}: {said}");
     }
     assert!(is_same(&name, &there), "another file: {seed}");
@@ -96,9 +127,18 @@ fn round(seed: u64) -> u32 {
 }
 
 #[test]
-fn whoever_is_killed_leaves_no_wrong_file() {
+fn whoever_is_killed_while_a_file_is_got_leaves_no_wrong_one() {
+    rounds(Way::Get);
+}
+
+#[test]
+fn whoever_is_killed_while_a_file_is_put_leaves_no_wrong_one() {
+    rounds(Way::Put);
+}
+
+fn rounds(way: Way) {
     let rounds = std::env::var("SEMFIO_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
-    let kills: u32 = (0..rounds).map(round).sum();
+    let kills: u32 = (0..rounds).map(|seed| round(way, seed)).sum();
     println!("{rounds} files, {kills} times somebody was killed");
     assert!(kills > 0);
 }

@@ -3,7 +3,6 @@
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -11,9 +10,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::peers::{Ended, RUNTIMES, Server, run, semfio};
+use crate::sparse::{self, GROUP, is_same};
 
 const ANY_PORT: &str = "127.0.0.1:0";
-const GROUP: u64 = 65_536;
 
 /// Folders of a server and of a client.
 struct Folders(TempDir);
@@ -146,30 +145,6 @@ fn what_a_server_refuses_is_told_with_what_could_help() {
     assert_eq!(fs::read_to_string(folders.there("a")).unwrap(), "mine");
 }
 
-/// A sparse file each group of which is another.
-fn put_sparse(path: &Path, len: u64) {
-    let file = fs::File::create(path).unwrap();
-    file.set_len(len).unwrap();
-    for group in 0..len / GROUP {
-        file.write_all_at(&group.to_be_bytes(), group * GROUP + group % 60_000).unwrap();
-    }
-}
-
-/// Whether both have this content, which `put_sparse` gave one of them.
-fn is_same(a: &Path, b: &Path) -> bool {
-    let (mut a, mut b) = (fs::File::open(a).unwrap(), fs::File::open(b).unwrap());
-    let (mut one, mut two) = (vec![0; 1 << 20], vec![0; 1 << 20]);
-    loop {
-        let n = a.read(&mut one).unwrap();
-        if n == 0 {
-            return b.read(&mut two).unwrap() == 0;
-        }
-        if b.read_exact(&mut two[..n]).is_err() || one[..n] != two[..n] {
-            return false;
-        }
-    }
-}
-
 /// Starts to put `big`, and ends it by `signal` once so much is verified; gives its exit code, what
 /// was verified, and what it said.
 fn cut(
@@ -204,7 +179,7 @@ fn what_was_killed_is_resumed_and_little_is_sent_again() {
     const LEN: u64 = 256 << 20;
     let folders = Folders::new();
     let big = folders.here("big", "");
-    put_sparse(Path::new(&big), LEN);
+    sparse::put(Path::new(&big), 1, LEN);
     for (n, runtime) in RUNTIMES.into_iter().enumerate() {
         let mut server = folders.serve(&["--runtime", runtime]);
         let before = ["--runtime", runtime];
@@ -235,7 +210,7 @@ fn an_interrupt_leaves_what_went_and_tells_how_to_go_on() {
     const LEN: u64 = 256 << 20;
     let folders = Folders::new();
     let big = folders.here("big", "");
-    put_sparse(Path::new(&big), LEN);
+    sparse::put(Path::new(&big), 1, LEN);
     let server = folders.serve(&[]);
     for runtime in RUNTIMES {
         let before = ["--runtime", runtime];
@@ -288,7 +263,7 @@ fn a_quota_is_kept() {
     let ended = put(&["--json"], &server, &[&big, &small]);
     assert_eq!(ended.code, Some(3), "{ended:?}");
     assert!(ended.err.contains("cannot put big: no space is left"), "{}", ended.err);
-    assert_eq!(folders.names(), ["small"]);
+    assert_eq!(folders.names(), ["small"], "{ended:?}");
     let records = records(&ended.out);
     assert_eq!(
         (&records[0]["v"], records.last().unwrap()["type"].as_str()),

@@ -430,17 +430,14 @@ impl Puts {
             return outcome.map(|outcome| (Some(conn), outcome));
         }
         let mut outcome = None;
-        let mut spent = self.spent;
         self.leaving.retain_mut(|work| match work.arrival.handle_reply(id, reply, net) {
             None => true,
             Some(event) => {
-                spent = spent.saturating_add(work.written);
                 let saved = event == ArrivalEvent::Saved;
                 outcome = saved.then(|| (None, work.outcome()));
                 false
             }
         });
-        self.spent = spent;
         let mut event = None;
         for (conn, taking) in &mut self.taking {
             let Some(work) = &mut taking.work else { continue };
@@ -543,9 +540,10 @@ impl Puts {
             self.taking.remove(&conn);
         }
         if let Some(mut work) = work {
-            if work.arrival.leave(net) {
-                self.spent = self.spent.saturating_add(work.written);
-            } else {
+            // Nothing more will be written.
+            self.spent = self.spent.saturating_add(work.written);
+            work.reserved = 0;
+            if !work.arrival.leave(net) {
                 self.leaving.push(work);
             }
         }

@@ -610,6 +610,22 @@ fn size_and_quota_are_kept_to_the_byte() {
     assert_eq!(over(&put_one(limits, &["a", "b", "c", "d"], 0).0), (3, 1));
 }
 
+/// Also as long as the disk has not done with it.
+#[test]
+fn what_was_refused_takes_nothing_from_a_quota() {
+    let mut net = Network::new(1);
+    let limits = PutLimits { quota: 300_000, ..PutLimits::default() };
+    let server = serve_with(&mut net, Disk::default(), Some(limits));
+    let latency = Duration::from_millis(100);
+    net.disk_mut(server).set_config(DiskConfig { latency, ..DiskConfig::default() });
+    let client = upload(&mut net, config(&["a", "b"]));
+    net.disk_mut(client).put_file(ROOT, "a", pattern(300_000));
+    net.disk_mut(client).put_file(ROOT, "b", pattern(200_000));
+    let reports = run(&mut net, client);
+    assert_eq!(over(&reports), (1, 1), "{reports:?}");
+    assert_eq!(net.disk(server).names(ROOT, ""), ["b"]);
+}
+
 /// What is resumed was counted when it came.
 #[test]
 fn a_quota_counts_what_is_written() {
