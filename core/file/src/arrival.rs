@@ -334,6 +334,10 @@ impl Arrival {
         match (&mut self.step, *reply) {
             (Step::Looking, Reply::Failed(Failure::NotFound)) => self.make(net),
             (Step::Looking, Reply::Found(metadata)) => {
+                if metadata.kind == FileKind::Folder && self.goal.replace {
+                    // All would come, and then not get the name.
+                    return Some(ArrivalEvent::Failed(Stage::Look, Failure::WrongKind));
+                }
                 if metadata.kind != FileKind::File || metadata.len != self.goal.size {
                     return self.taken(net);
                 }

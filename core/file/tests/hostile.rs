@@ -383,14 +383,15 @@ fn names_that_may_not_be_put_are_refused_and_nothing_is_made() {
         let message = Message::Put {
             tag: 3,
             replace: true,
-            size: 0,
+            size: 1,
             modified: 0,
-            hash: outline(b"").hash(),
+            hash: outline(b"x").hash(),
             name,
         };
         let heard = ask(&mut net, peer, message).join(" ");
         let replaced = name == "pipe";
-        assert_eq!(heard.contains("Done"), replaced, "{name}: {heard}");
+        assert_eq!(heard.contains("Get(Get {"), replaced, "{name}: {heard}");
+        assert_eq!(heard.contains("code: WrongKind"), !replaced, "{name}: {heard}");
     }
 }
 
