@@ -5,7 +5,8 @@
 //! - *Framed* ([`wire`]), with a [`Fetch`] on the other side: files and folders, several in one run,
 //!   over several connections. Each 64 KiB are proved against the file's hash as they arrive
 //!   ([`tree`]); what was cut is resumed from what the partial file turns out to hold. [`Listing`]
-//!   tells of what there is; [`Pour`] gives one file in order, for a pipe.
+//!   tells of what there is; [`Pour`] gives one file in order, for a pipe. [`Upload`] puts files and
+//!   folders to a server that lets it: then the server is the one that asks and proves.
 //! - The *course's*: `GET name` is answered with the file and then `OK`, or with one exact text if
 //!   there is no such file. [`CourseGet`] fetches one over a [`CourseClient`]: it writes nothing on
 //!   an error and keeps what came of a file that was cut.
@@ -22,6 +23,7 @@
 //! | [`Repository`] | a server, both dialects | `Sending` and `Sent`, `Served`, `Refused`, ... | | `Stop` |
 //! | [`Fetch`] | files and folders to a disk | `Hashing`, `Begun`, `Progress`, `StartedAnew`, `Lost` | `Done` or `Failed` for each, `Over` | `Interrupt` |
 //! | [`Pour`] | one file to a pipe | `Content`, in order and proved | `Over` | `Taken` for what was written, `Interrupt` |
+//! | [`Upload`] | files and folders to a server's disk | `Hashing`, `Begun`, `Progress`, `StartedAnew`, `Lost`, `Made` | `Done` or `Failed` for each, `Over` | `Interrupt` |
 //! | [`Listing`] | what a folder holds | `Named` for each | `Over` | `Interrupt` |
 //! | [`CourseGet`] | one file from the course's server | `Progress` | `Over` | `Interrupt` |
 //!

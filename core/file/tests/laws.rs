@@ -233,10 +233,8 @@ fn a_server_that_takes_a_file_keeps_the_laws() {
     let script = vec![asks.clone(), (4, Act::Command(Say::Message(DONE)))];
     let server = || Session::serve(true);
     framed(server, script.clone()).check(&all).unwrap();
-    // As long as it is not answered no other request may come; the answer to one that may be sent
-    // then, to GET, is none.
-    let kinds = framed(server, vec![asks]).check(&all);
-    kinds.unwrap();
+    // As long as it is not answered, another request is an error.
+    framed(server, vec![asks]).check(&all).unwrap();
     let mut all = wire(&[HELLO, offer]);
     Message::Get(get).put(&mut all);
     framed(server, Vec::new()).check(&all).unwrap();
