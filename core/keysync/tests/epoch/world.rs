@@ -735,8 +735,13 @@ impl World {
         if let In::Epoch { epoch, check, .. } = &input {
             self.people[who].checks.insert(*epoch, *check);
         }
-        if let In::Gone { peer } = &input {
-            self.people[who].gone.entry(*peer).or_insert(now.mono);
+        // A hub may tell a holder that it is gone itself; it has the keys that it makes.
+        let own = self.people[who].tape.sync.number();
+        match &input {
+            In::Gone { peer } if *peer != own => {
+                self.people[who].gone.entry(*peer).or_insert(now.mono);
+            }
+            _ => {}
         }
         // People like to speak just as the keys change.
         let change = matches!(input, In::Part { .. } | In::Holder { .. } | In::Epoch { .. });
