@@ -87,7 +87,7 @@ pub fn perform(world: &mut World, op: &Op) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        failure_persistence: None, ..ProptestConfig::with_cases(crate::cases(150))
+        failure_persistence: None, ..ProptestConfig::with_cases(150)
     })]
 
     #[test]
