@@ -44,6 +44,18 @@ impl Server {
         Ok(Duration::from_nanos(total))
     }
 
+    /// CPU time of the process, of threads that have ended and of children it waited for, too: in
+    /// ticks of 10 ms.
+    pub fn process_cpu(&self) -> io::Result<Duration> {
+        let [user, system, child_user, child_system] = times(&self.child.id().to_string())?;
+        Ok(user + system + child_user + child_system)
+    }
+
+    /// The most memory that was resident, in bytes.
+    pub fn peak(&self) -> io::Result<u64> {
+        peak(self.child.id())
+    }
+
     /// Its resident memory in bytes.
     pub fn resident(&self) -> io::Result<u64> {
         let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id()))?;
@@ -63,6 +75,31 @@ impl Drop for Server {
 fn listens(address: SocketAddr) -> io::Result<bool> {
     let listen = format!(":{:04X} 00000000:0000 0A", address.port());
     Ok(std::fs::read_to_string("/proc/net/tcp")?.contains(&listen))
+}
+
+/// CPU time of the children that this process has waited for, in ticks of 10 ms.
+pub fn own_children_cpu() -> io::Result<Duration> {
+    let [_, _, user, system] = times("self")?;
+    Ok(user + system)
+}
+
+/// The most memory of a process that was resident so far, in bytes.
+pub fn peak(process: u32) -> io::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.map(|kib| kib * 1024).ok_or_else(|| io::Error::other("it has ended"))
+}
+
+/// Of a process and of its children, user and system each.
+fn times(process: &str) -> io::Result<[Duration; 4]> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // Its name, in brackets, may have any letter in it.
+    let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let mut ticks = rest.split(' ').skip(11).map_while(|field| field.parse::<u64>().ok());
+    let mut next = || ticks.next().map(|ticks| Duration::from_millis(ticks * 10));
+    let all = (|| Some([next()?, next()?, next()?, next()?]))();
+    all.ok_or_else(|| io::Error::other("no times"))
 }
 
 /// CPU time of this thread.
