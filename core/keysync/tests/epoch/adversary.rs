@@ -2,11 +2,12 @@
 //! from another room of the same people.
 
 use proptest::prelude::*;
+use proptest_state_machine::{StateMachineTest, prop_state_machine};
 use rand_core::RngCore as _;
 use semfio_keysync::Refusal;
 use semfio_machine::{Rng, Seed};
 
-use crate::model::{Op, ops, perform};
+use crate::model::{Op, Plan, Schedule, perform};
 use crate::world::{Down, Up, What, World, secs};
 
 #[derive(Debug)]
@@ -22,12 +23,12 @@ pub struct Adversary {
 }
 
 impl Adversary {
-    pub fn new(seed: u64, rate: u64, foreign: Vec<Down>) -> Self {
+    pub fn new(seed: u64, rate: u64) -> Self {
         Self {
             quiet: false,
             dice: Seed::from_u64(seed).stream(13),
             rate,
-            seen: foreign,
+            seen: Vec::new(),
             bodies: Vec::new(),
             late: Vec::new(),
         }
@@ -213,35 +214,48 @@ impl Adversary {
     }
 }
 
-proptest! {
+/// The same people with the same randomness in two rooms: every number and every key that is drawn is
+/// the same in both, and only the room's name differs. What is seen in the other is used in this.
+struct Tampered {
+    world: World,
+    other: World,
+}
+
+impl StateMachineTest for Tampered {
+    type SystemUnderTest = Self;
+    type Reference = Schedule<true>;
+
+    fn init_test(plan: &Plan) -> Self {
+        let mut other = World::new("Outra", plan.seed, None);
+        (other.delay, other.kept) = (plan.delay, Some(Vec::new()));
+        let adversary = Adversary::new(plan.seed, plan.rate);
+        let mut world = World::new("Sala", plan.seed, Some(adversary));
+        world.delay = plan.delay;
+        Self { world, other }
+    }
+
+    fn apply(mut both: Self, _: &Plan, op: Op) -> Self {
+        perform(&mut both.other, &op);
+        let foreign = both.other.kept.as_mut().map(std::mem::take);
+        if let Some(adversary) = &mut both.world.adversary {
+            adversary.seen.extend(foreign.into_iter().flatten());
+        }
+        perform(&mut both.world, &op);
+        both
+    }
+
+    fn teardown(mut both: Self, _: Plan) {
+        both.world.calm();
+        both.world.run(secs(100));
+        both.world.replay();
+    }
+}
+
+prop_state_machine! {
     #![proptest_config(ProptestConfig {
         failure_persistence: None, ..ProptestConfig::with_cases(200)
     })]
 
     #[test]
-    fn nothing_is_forged_repeated_or_overheard(
-        seed in any::<u64>(),
-        rate in prop_oneof![1..20_u64, 20..150_u64],
-        delay in 1..500_u64,
-        ops in prop::collection::vec(ops(), 1..60),
-    ) {
-        tampered(seed, rate, delay, &ops);
-    }
-}
-
-pub fn tampered(seed: u64, rate: u64, delay: u64, ops: &[Op]) -> World {
-    // The same people with the same randomness in another room: every number and every key that is
-    // drawn is the same there, and only the name of the room differs.
-    let mut foreign = World::new("Outra", seed, None);
-    (foreign.delay, foreign.kept) = (delay, Some(Vec::new()));
-    ops.iter().for_each(|op| perform(&mut foreign, op));
-    let foreign = foreign.kept.unwrap_or_default();
-
-    let mut world = World::new("Sala", seed, Some(Adversary::new(seed, rate, foreign)));
-    world.delay = delay;
-    ops.iter().for_each(|op| perform(&mut world, op));
-    world.calm();
-    world.run(secs(100));
-    world.replay();
-    world
+    fn nothing_is_forged_repeated_or_overheard(sequential 1..60 => Tampered);
 }
