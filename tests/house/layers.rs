@@ -23,6 +23,7 @@ struct Dependency {
 /// What core may depend on beside itself: without std, without I/O, each with a reason.
 const CORE_MAY_USE: &[(&str, &str)] = &[
     ("aes", "Fernet"),
+    ("aes-gcm", "sealed records of files"),
     ("base64", "bytes in a trace, Fernet"),
     ("blake3", "proof of files, group by group"),
     ("bytes", "shared output"),

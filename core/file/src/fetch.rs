@@ -27,6 +27,7 @@ use semfio_path::{NameError, Names, NamesError, Policy, SafeName};
 
 use crate::arrival::{Arrival, ArrivalEvent, Folders, Goal, Proved, Stream};
 use crate::part::Stage;
+use crate::sealing::{Secret, session};
 use crate::session::{Session, SessionCommand, SessionError, SessionEvent};
 use crate::tasks::{Task, Tasks};
 use crate::tree::{Hash, MAX_FILE, TreeError};
@@ -205,6 +206,13 @@ impl fmt::Display for FetchError {
 
 impl core::error::Error for FetchError {}
 
+impl Lost {
+    /// Whether no other try will do: each would be another guess, or another answer to one.
+    pub(crate) fn is_about_passphrase(&self) -> bool {
+        matches!(self, Self::Protocol(SessionError::Passphrase | SessionError::NoPassphrase))
+    }
+}
+
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -223,6 +231,7 @@ impl fmt::Display for Lost {
 #[derive(Debug)]
 pub struct Fetch {
     config: FetchConfig,
+    secret: Option<Secret>,
     conns: BTreeMap<ConnId, Conn>,
     tasks: Tasks,
     names: Names,
@@ -314,6 +323,7 @@ impl Fetch {
         }
         Self {
             config,
+            secret: None,
             conns: BTreeMap::new(),
             tasks,
             names: Names::default(),
@@ -337,6 +347,13 @@ impl Fetch {
         }
     }
 
+    /// Says and takes nothing before the server has proved that it knows the passphrase; then all is
+    /// sealed.
+    pub fn with_secret(mut self, secret: Secret) -> Self {
+        self.secret = Some(secret);
+        self
+    }
+
     fn report(&mut self, report: FetchReport) {
         self.reports.push_back(report);
     }
@@ -351,7 +368,8 @@ impl Fetch {
     }
 
     fn dial(&mut self, net: &mut Net<Session>) {
-        let conn = net.dial(self.config.target.clone(), Session::dial());
+        let session = session(&mut self.secret);
+        let conn = net.dial(self.config.target.clone(), session);
         self.conns.insert(conn, Conn::default());
     }
 
@@ -508,8 +526,9 @@ impl Fetch {
         }
         self.tries = self.tries.saturating_add(1);
         // Where there never was a server of this kind, waiting does not help.
-        let hopeless =
-            !self.greeted && !matches!(why, Lost::Failed(Failure::Reset) | Lost::Ended(_));
+        let hopeless = !self.greeted
+            && !matches!(why, Lost::Failed(Failure::Reset) | Lost::Ended(_))
+            || why.is_about_passphrase();
         if self.tries > self.config.retries || hopeless {
             self.report(FetchReport::Unreachable(why));
             self.failed = self.failed.saturating_add(self.tasks.clear());
@@ -907,6 +926,7 @@ impl Service<Session> for Fetch {
             SessionEvent::Asked(_)
             | SessionEvent::Sent
             | SessionEvent::Hinted
+            | SessionEvent::Agreeing
             | SessionEvent::Greeted => {}
         }
     }

@@ -87,6 +87,7 @@ mod outlines;
 mod part;
 mod pour;
 mod repository;
+mod sealing;
 mod serving;
 mod session;
 mod taking;
@@ -106,6 +107,7 @@ pub use pour::{Pour, PourConfig, PourMessage, PourOutcome, PourReport, WINDOW};
 pub use repository::{
     LIST_TURNS, Repository, RepositoryConfig, RepositoryMessage, RepositoryReport,
 };
+pub use sealing::{MAX_RECORD, RECORD_HEADER, RECORD_TAG, Secret};
 pub use session::{
     HELLO_WITHIN, IDLE, MAX_REQUEST, Piece, QUIET, SILENT, STALLED, Session, SessionCommand,
     SessionError, SessionEvent,

@@ -14,6 +14,7 @@ use semfio_machine::{Closed, ConnId, Deadline, Instant, Net, Now, Peer, Service,
 use semfio_path::{NameError, Policy, SafeName};
 
 use crate::fetch::Lost;
+use crate::sealing::{Secret, session};
 use crate::session::{Session, SessionCommand, SessionError, SessionEvent};
 use crate::wire::{Entries, ErrorCode, Kind, Message, Meta};
 
@@ -68,6 +69,7 @@ pub enum ListingOutcome {
 #[derive(Debug)]
 pub struct Listing {
     config: ListingConfig,
+    secret: Option<Secret>,
     conn: Option<ConnId>,
     /// The last name that came.
     last: String,
@@ -83,6 +85,7 @@ impl Listing {
     pub fn new(config: ListingConfig) -> Self {
         Self {
             config,
+            secret: None,
             conn: None,
             last: String::new(),
             told: 0,
@@ -91,6 +94,13 @@ impl Listing {
             over: false,
             reports: VecDeque::new(),
         }
+    }
+
+    /// Says and takes nothing before the server has proved that it knows the passphrase; then all is
+    /// sealed.
+    pub fn with_secret(mut self, secret: Secret) -> Self {
+        self.secret = Some(secret);
+        self
     }
 
     fn ask(&mut self, message: &Message<'_>, net: &mut Net<Session>) {
@@ -230,7 +240,10 @@ impl Service<Session> for Listing {
     fn handle_timeout(&mut self, _: Now, net: &mut Net<Session>) {
         self.timer = None;
         match self.conn {
-            None => self.conn = Some(net.dial(self.config.target.clone(), Session::dial())),
+            None => {
+                let session = session(&mut self.secret);
+                self.conn = Some(net.dial(self.config.target.clone(), session));
+            }
             Some(_) => self.end(ListingOutcome::Lost(Lost::Silent), net),
         }
     }

@@ -21,6 +21,7 @@ use semfio_path::SafeName;
 
 use crate::arrival::{Proved, Stream, Want};
 use crate::fetch::{AHEAD, BACK_OFF, BACK_OFF_MAX, CHANGES, FetchError, Lost, PIECE, SILENT};
+use crate::sealing::{Secret, session};
 use crate::session::{Session, SessionCommand, SessionError, SessionEvent};
 use crate::tree::{Hash, MAX_FILE, Node, NodeHasher, Ranges, TreeError};
 use crate::wire::{ErrorCode, Get, Kind, Message, Meta, RangeBytes};
@@ -94,6 +95,7 @@ pub enum PourOutcome {
 #[derive(Debug)]
 pub struct Pour {
     config: PourConfig,
+    secret: Option<Secret>,
     conn: Option<ConnId>,
     /// GETs that are not answered, in their order.
     asked: VecDeque<(u32, Stream)>,
@@ -123,6 +125,7 @@ impl Pour {
     pub fn new(config: PourConfig) -> Self {
         Self {
             config,
+            secret: None,
             conn: None,
             asked: VecDeque::new(),
             next_tag: 1,
@@ -141,6 +144,13 @@ impl Pour {
             over: false,
             reports: VecDeque::new(),
         }
+    }
+
+    /// Says and takes nothing before the server has proved that it knows the passphrase; then all is
+    /// sealed.
+    pub fn with_secret(mut self, secret: Secret) -> Self {
+        self.secret = Some(secret);
+        self
     }
 
     fn tag(&mut self) -> u32 {
@@ -274,8 +284,9 @@ impl Pour {
         self.code = None;
         self.tries = self.tries.saturating_add(1);
         // Where there never was a server of this kind, waiting does not help.
-        let hopeless =
-            !self.greeted && !matches!(why, Lost::Failed(Failure::Reset) | Lost::Ended(_));
+        let hopeless = !self.greeted
+            && !matches!(why, Lost::Failed(Failure::Reset) | Lost::Ended(_))
+            || why.is_about_passphrase();
         if self.tries > self.config.retries || hopeless {
             return self.fail(FetchError::Lost(why), net);
         }
@@ -386,7 +397,10 @@ impl Service<Session> for Pour {
     fn handle_timeout(&mut self, now: Now, net: &mut Net<Session>) {
         self.timer = None;
         match self.conn {
-            None => self.conn = Some(net.dial(self.config.target.clone(), Session::dial())),
+            None => {
+                let session = session(&mut self.secret);
+                self.conn = Some(net.dial(self.config.target.clone(), session));
+            }
             Some(_) => self.lose(now, Lost::Silent, net),
         }
     }

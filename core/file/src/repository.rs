@@ -8,7 +8,8 @@ use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+use semfio_keysync::{Guard, GuardConfig};
 use semfio_machine::{
     Closed, ConnId, Deadline, Effect, Entry, Failure, FileId, FileKind, FileSpan, Metadata, Net,
     Now, OpenMode, Peer, Reply, RequestId, RootId, Service,
@@ -16,7 +17,9 @@ use semfio_machine::{
 use semfio_path::{Policy, SafeName, fold};
 
 use crate::arrival::Goal;
+use crate::fetch::MAX_JOBS;
 use crate::outlines::Outlines;
+use crate::sealing::Secret;
 use crate::serving::{Outcome, Serving, Shared, judge};
 use crate::session::{Session, SessionCommand, SessionError, SessionEvent};
 use crate::taking::{PutLimits, Puts};
@@ -121,6 +124,8 @@ pub enum RepositoryReport {
         /// Why.
         failure: Failure,
     },
+    /// A peer guessed the passphrase too often, and was turned away unheard.
+    TurnedAway(Option<SocketAddr>),
     /// A peer that speaks HTTP was told what is spoken here.
     Hinted(Option<SocketAddr>),
     /// A connection ended otherwise than by an answer.
@@ -143,7 +148,16 @@ pub struct Repository {
     named: BTreeMap<ConnId, SafeName>,
     /// If files are taken.
     puts: Option<Puts>,
+    /// If a passphrase is wanted.
+    lock: Option<Lock>,
     reports: VecDeque<RepositoryReport>,
+}
+
+/// Who gets in.
+#[derive(Debug)]
+struct Lock {
+    secret: Secret,
+    guard: Guard<IpAddr>,
 }
 
 /// What is being done for a connection.
@@ -176,7 +190,40 @@ impl Repository {
             named: BTreeMap::new(),
             framed: BTreeMap::new(),
             puts: writable.map(Puts::new),
+            lock: None,
             reports: VecDeque::new(),
+        }
+    }
+
+    /// Nothing is told to who does not know the passphrase, and all is sealed. The course's dialect
+    /// and framed peers without a passphrase are refused.
+    ///
+    /// A source, an address or the network of 64 bits that one is in, has [`MAX_JOBS`] guesses
+    /// without a pause and each minute, since a fetch opens so many connections at once; those that
+    /// were right do not count.
+    pub fn with_secret(mut self, secret: Secret) -> Self {
+        let config = GuardConfig { free: MAX_JOBS as u32, ..GuardConfig::default() };
+        self.lock = Some(Lock { secret, guard: Guard::new(config) });
+        self
+    }
+
+    /// A guess is taken before anything is answered, and given back to who has confirmed.
+    fn handle_agreeing(&mut self, now: Now, conn: ConnId, net: &mut Net<Session>) {
+        let peer = peer(conn, net);
+        let Some((lock, peer)) = self.lock.as_mut().zip(peer) else { return net.abort(conn) };
+        // Refused only if the connection is gone.
+        if lock.guard.guess(now.mono, source(peer)).is_ok() {
+            let number = lock.secret.number();
+            let _ = net.send(conn, SessionCommand::Agree(&lock.secret, number));
+        } else {
+            let _ = net.send(conn, SessionCommand::TurnAway);
+            self.report(RepositoryReport::TurnedAway(Some(peer)));
+        }
+    }
+
+    fn handle_greeted(&mut self, conn: ConnId, net: &Net<Session>) {
+        if let Some((lock, peer)) = self.lock.as_mut().zip(peer(conn, net)) {
+            lock.guard.give_back(&source(peer));
         }
     }
 
@@ -330,7 +377,8 @@ impl Repository {
         if outcome.is_some() || puts && self.puts.is_some() {
             return self.tell(Some(conn), outcome, net);
         }
-        let serving = self.framed.entry(conn).or_insert_with(|| Serving::new(conn));
+        let sealed = self.lock.is_some();
+        let serving = self.framed.entry(conn).or_insert_with(|| Serving::new(conn, sealed));
         let before = serving.request();
         let outcome = serving.handle_message(message, &mut self.shared, net);
         if let Some(before) = before.filter(|before| serving.request() != Some(*before)) {
@@ -410,7 +458,11 @@ impl Service<Session> for Repository {
     type Report = RepositoryReport;
 
     fn accept(&mut self, _: Now, _: &Peer) -> Option<Session> {
-        Some(Session::serve(self.puts.is_some()))
+        let writable = self.puts.is_some();
+        Some(match self.lock {
+            Some(_) => Session::serve_sealed(writable),
+            None => Session::serve(writable),
+        })
     }
 
     fn handle_opened(&mut self, _: Now, _: ConnId, _: &Peer, _: &mut Net<Session>) {}
@@ -433,7 +485,8 @@ impl Service<Session> for Repository {
                 // Nothing was asked for.
                 None => net.abort(from),
             },
-            SessionEvent::Greeted => {}
+            SessionEvent::Agreeing => self.handle_agreeing(now, from, net),
+            SessionEvent::Greeted => self.handle_greeted(from, net),
             SessionEvent::Sent => self.handle_sent(from, net),
             SessionEvent::Hinted => {
                 let peer = peer(from, net);
@@ -530,4 +583,12 @@ impl Service<Session> for Repository {
 
 fn peer(conn: ConnId, net: &Net<Session>) -> Option<SocketAddr> {
     net.peer(conn).map(|peer| peer.address)
+}
+
+/// Whose guesses count as one's: whoever has an IPv6 address has 2^64.
+fn source(peer: SocketAddr) -> IpAddr {
+    match peer.ip().to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
+        ip => ip,
+    }
 }

@@ -13,7 +13,8 @@
 //!
 //! A file that is to be offered goes the way of STAT, but its hash is told to the owner.
 //!
-//! Content leaves as file spans, as long as the outbox has room. What leaves is not looked at: that
+//! Content leaves as file spans, as long as the outbox has room; where records are sealed, as what
+//! is read, some groups at once, whenever there is room. What leaves is not looked at: that
 //! it is what its hashes say the receiver proves. A request takes steps as the host answers, so the
 //! work of each is bounded by what is read at once.
 
@@ -58,6 +59,8 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Serving {
     conn: ConnId,
+    /// No file spans are taken.
+    sealed: bool,
     held: Option<Held>,
     work: Option<Work>,
     request: Option<RequestId>,
@@ -89,7 +92,39 @@ enum Step {
     Queued { want: Want },
     Hashing { want: Want, outliner: Box<Outliner>, told: Instant },
     Judging { want: Want, outline: Arc<Outline> },
-    Sending { outline: Arc<Outline>, sender: Box<Sender>, bytes: u64 },
+    Sending(Sending),
+}
+
+/// An answer to GET that is on its way.
+#[derive(Debug)]
+struct Sending {
+    outline: Arc<Outline>,
+    sender: Box<Sender>,
+    /// Of content, in all.
+    bytes: u64,
+    /// Where records are sealed: of content, to come; where to read on, and what goes before that.
+    left: u64,
+    due: Option<(u64, u64)>,
+    before: Frame,
+}
+
+/// Content that was read, and where it lies.
+#[derive(Clone, Copy, Debug, Default)]
+struct AtHand<'a> {
+    offset: u64,
+    bytes: &'a [u8],
+}
+
+impl<'a> AtHand<'a> {
+    /// The next, if it is this and whole.
+    fn take(&mut self, offset: u64, len: u64) -> Option<&'a [u8]> {
+        let (taken, rest) = self.bytes.split_at_checked(usize::try_from(len).ok()?)?;
+        if self.offset != offset {
+            return None;
+        }
+        *self = Self { offset: offset.saturating_add(len), bytes: rest };
+        Some(taken)
+    }
 }
 
 /// What a file was opened for.
@@ -141,8 +176,8 @@ pub(crate) fn judge(name: impl AsRef<[u8]>, policy: Policy) -> Option<SafeName> 
 
 impl Serving {
     /// Nothing was asked yet.
-    pub(crate) fn new(conn: ConnId) -> Self {
-        Self { conn, held: None, work: None, request: None, placed: false }
+    pub(crate) fn new(conn: ConnId, sealed: bool) -> Self {
+        Self { conn, sealed, held: None, work: None, request: None, placed: false }
     }
 
     /// Finds out what is to be told of a file that is offered as `tag`.
@@ -317,12 +352,23 @@ impl Serving {
                 held.outline = Some(Arc::clone(&outline));
                 self.answer(tag, want, outline, net)
             }
-            (Step::Sending { outline, mut sender, bytes: content }, Reply::Read(bytes)) => {
-                if bytes.is_empty() || sender.handle_span(&outline, bytes).is_err() {
+            (Step::Sending(mut sending), Reply::Read(bytes)) => {
+                let mut at_hand = AtHand::default();
+                let wrong = match sending.due {
+                    Some((offset, len)) => {
+                        at_hand = AtHand { offset, bytes };
+                        (bytes.len() as u64) < len
+                    }
+                    None => {
+                        let Sending { sender, outline, .. } = &mut sending;
+                        bytes.is_empty() || sender.handle_span(outline, bytes).is_err()
+                    }
+                };
+                if wrong {
                     return self.refuse(tag, ErrorCode::Changed, net);
                 }
-                self.begin(tag, Step::Sending { outline, sender, bytes: content });
-                self.send(net)
+                self.begin(tag, Step::Sending(sending));
+                self.send(at_hand, net)
             }
             (_, Reply::Failed(failure)) => {
                 let code = match failure {
@@ -338,7 +384,7 @@ impl Serving {
 
     /// The outbox has room again.
     pub(crate) fn handle_room(&mut self, net: &mut Net<Session>) -> Option<Outcome> {
-        if self.request.is_none() { self.send(net) } else { None }
+        if self.request.is_none() { self.send(AtHand::default(), net) } else { None }
     }
 
     /// It is its turn to hash.
@@ -481,26 +527,41 @@ impl Serving {
                 let Ok(sender) = sender.map(Box::new) else {
                     return self.refuse(tag, ErrorCode::Changed, net);
                 };
-                self.begin(tag, Step::Sending { outline, sender, bytes });
-                self.send(net)
+                let (due, before) = (None, Frame::default());
+                let sending = Sending { outline, sender, bytes, left: bytes, due, before };
+                self.begin(tag, Step::Sending(sending));
+                self.send(AtHand::default(), net)
             }
         }
     }
 
     /// Sends on, as long as there is room and nothing has to be read.
-    fn send(&mut self, net: &mut Net<Session>) -> Option<Outcome> {
-        while net.has_room(self.conn) && self.request.is_none() {
-            let Work { tag, step: Step::Sending { outline, sender, bytes } } =
-                self.work.as_mut()?
-            else {
+    fn send(&mut self, mut at_hand: AtHand<'_>, net: &mut Net<Session>) -> Option<Outcome> {
+        let (conn, sealed) = (self.conn, self.sealed);
+        while net.has_room(conn) && self.request.is_none() {
+            let Work { tag, step: Step::Sending(sending) } = self.work.as_mut()? else {
                 return None;
             };
             let file = self.held.as_ref()?.file;
+            let Sending { outline, sender, bytes, left, due, before: frame } = sending;
             let (tag, bytes) = (*tag, *bytes);
-            let mut frame = Frame::default();
             let last = loop {
-                match sender.poll_item(outline) {
+                let item = match due.take() {
+                    Some((offset, len)) => Item::Content { offset, len },
+                    None => sender.poll_item(outline),
+                };
+                match item {
                     Item::Pair(pair) => frame.put_bytes(&pair),
+                    Item::Content { offset, len } if sealed => match at_hand.take(offset, len) {
+                        Some(group) => {
+                            *left = left.saturating_sub(len);
+                            frame.send_before(group, conn, net);
+                        }
+                        None => {
+                            *due = Some((offset, len));
+                            break Some(Item::Span { offset, len: len.max(*left) });
+                        }
+                    },
                     Item::Content { offset, len } => frame.put_span(FileSpan { file, offset, len }),
                     last => break Some(last),
                 }
@@ -508,7 +569,9 @@ impl Serving {
                     break None;
                 }
             };
-            frame.send(self.conn, net);
+            if due.is_none() {
+                frame.send(conn, net);
+            }
             match last {
                 Some(Item::Span { offset, len }) => self.ask(read(file, offset, len), net),
                 Some(Item::End) => {
@@ -587,10 +650,21 @@ impl Frame {
         self.len >= FULL || self.bytes.len() >= MEMORY
     }
 
-    fn send(&self, conn: ConnId, net: &mut Net<Session>) {
-        if self.len == 0 {
-            return;
+    /// Sends what is in it, and a group behind.
+    fn send_before(&mut self, group: &[u8], conn: ConnId, net: &mut Net<Session>) {
+        let Self { bytes, .. } = core::mem::take(self);
+        // Refused only if the connection is gone.
+        let _ = net.send(conn, SessionCommand::Body(&[Piece::Bytes(&bytes), Piece::Bytes(group)]));
+    }
+
+    /// Sends what is in it, if there is any.
+    fn send(&mut self, conn: ConnId, net: &mut Net<Session>) {
+        if self.len > 0 {
+            core::mem::take(self).put(conn, net);
         }
+    }
+
+    fn put(self, conn: ConnId, net: &mut Net<Session>) {
         let mut rest = &*self.bytes;
         let mut from = 0_usize;
         let mut pieces = Vec::new();

@@ -24,17 +24,33 @@
 //! | Framed | a request while PUT is not answered | Failed | |
 //! | Framed | end of input between frames, BYE, ERROR without a tag | Closed | |
 //! | Framed (a server) | nothing comes or leaves for two minutes | Failed | |
+//! | Detecting (a server with a passphrase) | `GET word` | Failed | it is told in a line |
+//! | AwaitHello (a server with a passphrase) | preface, START | Agreeing | `Agreeing` |
+//! | Agreeing | command `Agree` | AwaitConfirm | REPLY is sent |
+//! | Agreeing | command `TurnAway` | Closed | ERROR is sent |
+//! | AwaitConfirm | CONFIRM | AwaitHello, in records | |
+//! | Start (a client with a passphrase) | (the connection stands) | AwaitReply | START is sent |
+//! | AwaitReply | preface, REPLY | AwaitWelcome, in records | CONFIRM and HELLO are sent |
+//! | any in records | a record that does not open | Failed | ERROR is sent |
 //! | any framed | a broken rule | Failed | ERROR is sent |
 //!
 //! The course's server reads once and takes that for the request; its client sends no end of line.
 //! Here a request that comes in pieces is waited for, so that cuts do not matter.
+//!
+//! The agreement and the records are those of `sealing.rs`. In records there is no preface, and no
+//! frame but BODY goes over the end of one. All states of an agreement share the ten seconds.
 
+use alloc::boxed::Box;
+use alloc::vec::Vec;
 use bytes::BytesMut;
 use core::fmt::Write as _;
 use core::time::Duration;
 use semfio_frame::{FrameError, HEADER, Read, read_frame};
 use semfio_machine::{Deadline, FileSpan, Input, Now, Outbox, Refused, Step, StreamMachine};
 
+use crate::sealing::{
+    Agreement, MAX_RECORD, Opened, RECORD_HEADER, RECORD_TAG, RecordError, Sealing, Secret,
+};
 use crate::wire::{self, ErrorCode, MAX_BODY, MAX_FRAME, Message, PREFACE, WireError};
 
 /// Silence that ends a request without an end of line.
@@ -52,6 +68,8 @@ pub const MAX_REQUEST: usize = semfio_path::MAX_LEN + 64;
 
 /// The largest first frame, with the preface before it.
 const MAX_GREETING: usize = PREFACE.len() + HEADER + MAX_FRAME;
+/// The largest record.
+const MAX_SEALED: usize = RECORD_HEADER + MAX_RECORD + RECORD_TAG;
 
 /// What the course's server sends after a file.
 pub(crate) const OK: &[u8] = b"OK";
@@ -63,6 +81,11 @@ const HINT: &str = "HTTP/1.0 421 Misdirected Request\r\n\
     Connection: close\r\n\
     \r\n\
     This port serves files by their names, not pages: semfio file get HOST:PORT NAME\r\n";
+
+const CLEAR: &str = "ERROR \"a passphrase is needed here: \
+    semfio file get --passphrase-file FILE HOST:PORT NAME\"";
+
+const HELLO: Message<'_> = Message::Hello { max_frame: MAX_FRAME as u32 };
 
 /// The parts of what the course's server says of a file it does not have.
 pub(crate) fn error_text(word: &[u8]) -> [&[u8]; 3] {
@@ -87,11 +110,14 @@ pub struct Session {
     busy: Busy,
     /// Bytes of a BODY frame still to come.
     body: usize,
+    agreement: Option<Agreement>,
+    /// Once both have confirmed.
+    sealing: Option<Box<Sealing>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    Server { writable: bool },
+    Server { writable: bool, sealed: bool },
     Client,
 }
 
@@ -113,6 +139,9 @@ enum State {
     Sent,
     Start,
     AwaitGreeting,
+    AwaitReply,
+    Agreeing,
+    AwaitConfirm,
     Framed,
     Closed,
     Failed(SessionError),
@@ -125,7 +154,10 @@ pub enum SessionEvent<'i> {
     Asked(&'i [u8]),
     /// All of the file has left; to be answered with [`SessionCommand::Whole`], or cut.
     Sent,
-    /// A framed client greets, and was greeted.
+    /// A framed client wants to agree on keys, which is a guess of the passphrase; to be answered
+    /// with [`SessionCommand::Agree`] or [`SessionCommand::TurnAway`].
+    Agreeing,
+    /// A framed client greets, and was greeted. If there is a passphrase, it knows it.
     Greeted,
     /// A frame, but HELLO, BYE and BODY. One that asks for something is to be answered; another
     /// such one waits until then.
@@ -145,6 +177,10 @@ pub enum SessionCommand<'c> {
     Unknown(&'c [u8]),
     /// To `Sent`: that the file was whole; the dialogue ends.
     Whole,
+    /// To `Agreeing`: answers with this secret, in an agreement of this number.
+    Agree(&'c Secret, u64),
+    /// To `Agreeing`: there were too many guesses; the dialogue ends.
+    TurnAway,
     /// Sends a frame.
     Message(&'c Message<'c>),
     /// Sends a BODY frame of these pieces, of at most [`MAX_BODY`] octets in all.
@@ -156,7 +192,7 @@ pub enum SessionCommand<'c> {
 pub enum Piece<'c> {
     /// Octets.
     Bytes(&'c [u8]),
-    /// A part of a file.
+    /// A part of a file; refused where records are sealed.
     Span(FileSpan),
 }
 
@@ -197,6 +233,16 @@ pub enum SessionError {
     Wire(WireError),
     /// A frame that must not come in this state.
     Unexpected,
+    /// It does not know the passphrase, or was not told one, or somebody is in between.
+    Passphrase,
+    /// A passphrase was given to one who has none.
+    NoPassphrase,
+    /// A record that does not open: somebody is in between.
+    Forged,
+    /// A record that is empty or too long, of this length.
+    Record(usize),
+    /// A record that ends within a frame, or input that ends within a record.
+    Torn,
 }
 
 impl core::fmt::Display for SessionError {
@@ -216,6 +262,13 @@ impl core::fmt::Display for SessionError {
             Self::Frame(error) => error.fmt(f),
             Self::Wire(error) => error.fmt(f),
             Self::Unexpected => f.write_str("a frame came that must not come now"),
+            Self::Passphrase => {
+                f.write_str("the passphrase is missing or wrong, or somebody is in between")
+            }
+            Self::NoPassphrase => f.write_str("the server has no passphrase"),
+            Self::Forged => f.write_str("what came was changed on its way"),
+            Self::Record(len) => write!(f, "a record of {len} bytes"),
+            Self::Torn => f.write_str("a record is cut off"),
         }
     }
 }
@@ -229,8 +282,21 @@ impl SessionError {
             Self::BadVersion(_) => ErrorCode::Version,
             Self::Frame(FrameError::TooLarge { .. }) => ErrorCode::TooLarge,
             Self::Unexpected => ErrorCode::Unexpected,
+            Self::Passphrase => ErrorCode::Passphrase,
+            Self::NoPassphrase => ErrorCode::NoPassphrase,
+            Self::Record(_) => ErrorCode::TooLarge,
             Self::HelloTimeout | Self::Idle => ErrorCode::Timeout,
             _ => ErrorCode::Malformed,
+        }
+    }
+}
+
+impl From<RecordError> for SessionError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Length(len) => Self::Record(len),
+            RecordError::Forged => Self::Forged,
+            RecordError::Cut => Self::Torn,
         }
     }
 }
@@ -241,12 +307,28 @@ impl Session {
     /// A server's session with a peer of whom nothing is known. A framed one is told whether files
     /// are taken.
     pub fn serve(writable: bool) -> Self {
-        Self::new(Role::Server { writable }, State::Detecting)
+        Self::new(Role::Server { writable, sealed: false }, State::Detecting)
+    }
+
+    /// The same, but nothing is told to who does not prove to know the passphrase.
+    pub fn serve_sealed(writable: bool) -> Self {
+        Self::new(Role::Server { writable, sealed: true }, State::Detecting)
     }
 
     /// A framed client's session.
     pub fn dial() -> Self {
         Self::new(Role::Client, State::Start)
+    }
+
+    /// A framed client's session that says nothing but START until the server has proved that it
+    /// knows the passphrase. `number` is that of the agreement.
+    pub fn dial_sealed(secret: &Secret, number: u64) -> Self {
+        Self { agreement: Some(secret.ask(number)), ..Self::dial() }
+    }
+
+    /// Whether content can leave as octets alone.
+    pub fn is_sealed(&self) -> bool {
+        self.sealing.is_some()
     }
 
     fn new(role: Role, state: State) -> Self {
@@ -261,6 +343,8 @@ impl Session {
             untaken: 0,
             busy: Busy::No,
             body: 0,
+            agreement: None,
+            sealing: None,
         }
     }
 
@@ -278,7 +362,7 @@ impl Session {
         if seen.first() == Some(&0xFF) {
             self.wait(now, HELLO_WITHIN, "hello");
             self.state = State::AwaitGreeting;
-            return self.greeting(input, out);
+            return self.greet(input, out);
         }
         let fresh = seen.get(self.scanned..).unwrap_or_default();
         let end = memchr::memchr(b'\n', fresh).map(|at| at.saturating_add(self.scanned));
@@ -316,6 +400,10 @@ impl Session {
         let Some(word) = word.filter(|_| gets) else {
             return Err(SessionError::NotARequest);
         };
+        if matches!(self.role, Role::Server { sealed: true, .. }) {
+            out.put(CLEAR.as_bytes());
+            return Err(SessionError::Passphrase);
+        }
         self.until = None;
         self.expired = false;
         self.state = State::Answering;
@@ -341,17 +429,19 @@ impl Session {
 
     fn start<'i>(&mut self, now: Now, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
         out.put(&PREFACE);
-        put(out, &Message::Hello { max_frame: MAX_FRAME as u32 });
         self.wait(now, HELLO_WITHIN, "welcome");
-        self.state = State::AwaitGreeting;
-        self.greeting(input, out)
+        if let Some(Agreement::Asked(_, start)) = &self.agreement {
+            put(out, &Message::Start(start));
+            self.state = State::AwaitReply;
+        } else {
+            put(out, &HELLO);
+            self.state = State::AwaitGreeting;
+        }
+        self.greet(input, out)
     }
 
     /// Preface and first frame, taken together: a server answers both at once.
     fn greeting<'i>(&mut self, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
-        if self.expired {
-            return Err(SessionError::HelloTimeout);
-        }
         let seen = input.peek();
         let [head @ .., version] = &PREFACE;
         let common = seen.len().min(head.len());
@@ -393,15 +483,59 @@ impl Session {
         let Read::Frame(frame) = read_frame(input, MAX_FRAME).map_err(SessionError::Frame)? else {
             return Err(SessionError::Unexpected);
         };
-        let body: &'i [u8] = frame.body;
-        let message = Message::parse(frame.kind, body).map_err(SessionError::Wire)?;
-        let (max_frame, told) = match (message, self.role) {
-            (Some(Message::Hello { max_frame }), Role::Server { .. }) => (max_frame, None),
-            (Some(message @ Message::Welcome { max_frame, .. }), Role::Client) => {
-                (max_frame, Some(message))
+        self.greeted(frame.kind, frame.body, out)
+    }
+
+    /// The first frame, and all of an agreement.
+    fn greeted<'i>(&mut self, kind: u8, body: &'i [u8], out: &mut Outbox) -> Verdict<'i> {
+        let message = Message::parse(kind, body).map_err(SessionError::Wire)?;
+        let clear = self.sealing.is_none();
+        let (max_frame, told) = match (message, self.role, self.state) {
+            (Some(Message::Start(start)), Role::Server { sealed, .. }, State::AwaitGreeting)
+                if clear =>
+            {
+                if !sealed {
+                    return Err(SessionError::NoPassphrase);
+                }
+                self.agreement = Some(Agreement::Begun(*start));
+                self.state = State::Agreeing;
+                return Ok(Step::Event(SessionEvent::Agreeing));
             }
+            (Some(Message::Confirm(confirm)), _, State::AwaitConfirm) => {
+                let agreement = self.agreement.take().ok_or(SessionError::Passphrase)?;
+                let sealing = agreement.handle_confirm(confirm);
+                return self.agreed(sealing.map_err(|_| SessionError::Passphrase)?);
+            }
+            (Some(Message::Reply(reply)), _, State::AwaitReply) => {
+                let agreement = self.agreement.take().ok_or(SessionError::Passphrase)?;
+                let agreed = agreement.handle_reply(reply);
+                let (sealing, confirm) = agreed.map_err(|_| SessionError::Passphrase)?;
+                put(out, &Message::Confirm(&confirm));
+                let verdict = self.agreed(sealing);
+                self.put(&HELLO, out);
+                return verdict;
+            }
+            (Some(Message::Hello { .. }), Role::Server { sealed: true, .. }, _) if clear => {
+                return Err(SessionError::Passphrase);
+            }
+            (Some(Message::Hello { max_frame }), Role::Server { .. }, State::AwaitGreeting) => {
+                (max_frame, None)
+            }
+            (
+                Some(message @ Message::Welcome { max_frame, .. }),
+                Role::Client,
+                State::AwaitGreeting,
+            ) => (max_frame, Some(message)),
             // Turned away before it was greeted.
-            (Some(message @ Message::Error { .. }), Role::Client) => {
+            (Some(Message::Error { code: ErrorCode::Passphrase, .. }), Role::Client, _)
+            | (Some(Message::Error { code: ErrorCode::Passphrase, .. }), _, State::AwaitConfirm) => {
+                return Err(SessionError::Passphrase);
+            }
+            (Some(Message::Error { code: ErrorCode::NoPassphrase, .. }), Role::Client, _) => {
+                return Err(SessionError::NoPassphrase);
+            }
+            (Some(message @ Message::Error { .. }), Role::Client, _)
+            | (Some(message @ Message::Error { .. }), _, State::AwaitConfirm) => {
                 self.close();
                 return Ok(Step::Event(SessionEvent::Message(message)));
             }
@@ -415,11 +549,62 @@ impl Session {
         match told {
             Some(message) => Ok(Step::Event(SessionEvent::Message(message))),
             None => {
-                out.put(&PREFACE);
-                let writable = self.role == Role::Server { writable: true };
-                put(out, &Message::Welcome { max_frame: MAX_FRAME as u32, writable });
+                if clear {
+                    out.put(&PREFACE);
+                }
+                let writable = matches!(self.role, Role::Server { writable: true, .. });
+                self.put(&Message::Welcome { max_frame: MAX_FRAME as u32, writable }, out);
                 Ok(Step::Event(SessionEvent::Greeted))
             }
+        }
+    }
+
+    /// From here on all is sealed.
+    fn agreed<'i>(&mut self, sealing: Sealing) -> Verdict<'i> {
+        self.sealing = Some(Box::new(sealing));
+        self.state = State::AwaitGreeting;
+        Ok(Step::NeedInput(1))
+    }
+
+    /// A greeting without a preface: CONFIRM, or what is in a record.
+    fn bare<'i>(&mut self, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        if out.room() == 0 {
+            return Ok(Step::NeedRoom);
+        }
+        match read_frame(input, MAX_FRAME).map_err(SessionError::Frame)? {
+            Read::Frame(frame) => self.greeted(frame.kind, frame.body, out),
+            Read::NeedInput(n) => Ok(Step::NeedInput(n)),
+            Read::End => {
+                self.close();
+                Ok(Step::Done)
+            }
+        }
+    }
+
+    /// Opens records, and shows what is in them as if it had come so.
+    fn records<'i>(&mut self, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        loop {
+            let Some(sealing) = &mut self.sealing else { return Err(SessionError::Unexpected) };
+            let (len, eof) = match sealing.open(input)? {
+                Opened::Record(len) => (len, false),
+                Opened::End => (0, true),
+                Opened::NeedInput(n) => return Ok(Step::NeedInput(n)),
+            };
+            let hidden = input.narrow(len, eof);
+            let verdict = match self.state {
+                State::Framed => self.frame(input, out),
+                _ => self.bare(input, out),
+            };
+            let rest = input.len();
+            input.widen(hidden);
+            if let Some(sealing) = &mut self.sealing {
+                sealing.taken(len.saturating_sub(rest), input);
+            }
+            return match verdict {
+                Ok(Step::NeedInput(_)) if rest == 0 && len > 0 => continue,
+                Ok(Step::NeedInput(_)) => Err(SessionError::Torn),
+                verdict => verdict,
+            };
         }
     }
 
@@ -431,7 +616,10 @@ impl Session {
         if self.role != Role::Client && (moved || self.until.is_none()) {
             self.wait(now, IDLE, "idle");
         }
-        let verdict = self.frame(input, out);
+        let verdict = match self.sealing {
+            Some(_) => self.records(input, out),
+            None => self.frame(input, out),
+        };
         self.untaken = input.len();
         verdict
     }
@@ -510,7 +698,51 @@ impl Session {
     }
 
     fn is_framed(&self) -> bool {
-        matches!(self.state, State::AwaitGreeting | State::Framed)
+        matches!(
+            self.state,
+            State::AwaitGreeting
+                | State::AwaitReply
+                | State::Agreeing
+                | State::AwaitConfirm
+                | State::Framed
+        )
+    }
+
+    /// Until both have greeted.
+    fn greet<'i>(&mut self, input: &mut Input<'i>, out: &mut Outbox) -> Verdict<'i> {
+        loop {
+            if self.expired {
+                return Err(SessionError::HelloTimeout);
+            }
+            let before = self.state;
+            let verdict = match self.state {
+                _ if self.sealing.is_some() => self.records(input, out),
+                State::AwaitConfirm => self.bare(input, out),
+                _ => self.greeting(input, out),
+            };
+            // Records may have come with what made them possible.
+            if !(verdict == Ok(Step::NeedInput(1)) && self.state != before) {
+                return verdict;
+            }
+        }
+    }
+
+    /// A server's, unless it was sent.
+    fn put_preface(&self, out: &mut Outbox) {
+        let first = matches!(self.state, State::AwaitGreeting | State::Agreeing);
+        if first && self.sealing.is_none() && self.role != Role::Client {
+            out.put(&PREFACE);
+        }
+    }
+
+    /// Sends a frame.
+    fn put(&mut self, message: &Message<'_>, out: &mut Outbox) {
+        let mut frame = BytesMut::new();
+        message.put(&mut frame);
+        match &mut self.sealing {
+            Some(sealing) => sealing.seal(&[&frame], out),
+            None => out.put(&frame),
+        }
     }
 
     fn close(&mut self) {
@@ -535,7 +767,11 @@ impl StreamMachine for Session {
     const CARRIES_FILES: bool = true;
 
     fn max_unit(&self) -> usize {
-        if self.state == State::Detecting { MAX_REQUEST } else { MAX_GREETING }
+        match self.state {
+            State::Detecting => MAX_REQUEST,
+            _ if self.sealing.is_some() || self.agreement.is_some() => MAX_SEALED,
+            _ => MAX_GREETING,
+        }
     }
 
     fn state(&self) -> &'static str {
@@ -547,6 +783,9 @@ impl StreamMachine for Session {
             State::Start => "Start",
             State::AwaitGreeting if self.role == Role::Client => "AwaitWelcome",
             State::AwaitGreeting => "AwaitHello",
+            State::AwaitReply => "AwaitReply",
+            State::Agreeing => "Agreeing",
+            State::AwaitConfirm => "AwaitConfirm",
             State::Framed => "Framed",
             State::Closed => "Closed",
             State::Failed(_) => "Failed",
@@ -563,20 +802,21 @@ impl StreamMachine for Session {
             State::Detecting => self.detect(now, input, out),
             State::Sending => self.sending(now, out),
             State::Start => self.start(now, input, out),
-            State::AwaitGreeting => self.greeting(input, out),
+            State::AwaitGreeting | State::AwaitReply | State::AwaitConfirm => {
+                self.greet(input, out)
+            }
+            State::Agreeing if self.expired => Err(SessionError::HelloTimeout),
             State::Framed => self.framed(now, input, out),
-            State::Answering | State::Sent => Ok(Step::NeedCommand),
+            State::Answering | State::Sent | State::Agreeing => Ok(Step::NeedCommand),
             State::Closed => Ok(Step::Done),
             State::Failed(error) => Err(error),
         };
         if let Err(error) = verdict {
             if self.is_framed() {
-                if self.state == State::AwaitGreeting && self.role != Role::Client {
-                    out.put(&PREFACE);
-                }
+                self.put_preface(out);
                 let mut text = alloc::string::String::new();
                 let _ = write!(text, "{error}");
-                put(out, &Message::Error { tag: 0, code: error.code(), text: &text });
+                self.put(&Message::Error { tag: 0, code: error.code(), text: &text }, out);
             }
             self.until = None;
             self.state = State::Failed(error);
@@ -603,8 +843,28 @@ impl StreamMachine for Session {
                 out.put(OK);
                 self.close();
             }
+            (SessionCommand::Agree(secret, number), State::Agreeing) => {
+                let Some(Agreement::Begun(start)) = self.agreement.take() else {
+                    return Err(Refused::State(self.state()));
+                };
+                self.put_preface(out);
+                // Without an agreement, whatever comes does not confirm it.
+                if let Ok((agreement, reply)) = secret.answer(number, &start) {
+                    put(out, &Message::Reply(&reply));
+                    self.agreement = Some(agreement);
+                }
+                self.state = State::AwaitConfirm;
+            }
+            (SessionCommand::TurnAway, State::Agreeing) => {
+                self.put_preface(out);
+                let code = ErrorCode::Guesses;
+                let mut text = alloc::string::String::new();
+                let _ = write!(text, "{code}");
+                put(out, &Message::Error { tag: 0, code, text: &text });
+                self.close();
+            }
             (SessionCommand::Message(message), State::Framed) => {
-                put(out, message);
+                self.put(message, out);
                 if message.is_answer() {
                     self.busy = Busy::No;
                 }
@@ -615,7 +875,21 @@ impl StreamMachine for Session {
                     return Err(Refused::Invalid("a BODY frame of more than 1 MiB"));
                 }
                 let [_, _, _, _, _, a, b, c] = len.to_be_bytes();
-                out.put(&[wire::BODY, a, b, c]);
+                let header = [wire::BODY, a, b, c];
+                if let Some(sealing) = &mut self.sealing {
+                    let octets = pieces.iter().map(|piece| match piece {
+                        Piece::Bytes(bytes) => Some(*bytes),
+                        Piece::Span(_) => None,
+                    });
+                    let octets: Option<Vec<_>> =
+                        core::iter::once(Some(&header[..])).chain(octets).collect();
+                    let Some(octets) = octets else {
+                        return Err(Refused::Invalid("a span of a file, where records are sealed"));
+                    };
+                    sealing.seal(&octets, out);
+                    return Ok(());
+                }
+                out.put(&header);
                 for piece in pieces {
                     match piece {
                         Piece::Bytes(bytes) => out.put(bytes),
@@ -631,7 +905,7 @@ impl StreamMachine for Session {
     /// A framed peer gets BYE.
     fn handle_close(&mut self, _: Now, out: &mut Outbox) {
         if self.state == State::Framed {
-            put(out, &Message::Bye);
+            self.put(&Message::Bye, out);
         }
         self.close();
     }

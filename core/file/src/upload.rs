@@ -28,6 +28,7 @@ use semfio_path::{NameError, Names, NamesError, Policy, SafeName, is_part};
 
 use crate::fetch::{ANY, BACK_OFF, BACK_OFF_MAX, CHANGES, Lost, PROGRESS, SILENT};
 use crate::outlines::Outlines;
+use crate::sealing::{Secret, session};
 use crate::serving::{Outcome, Serving, Shared};
 use crate::session::{Session, SessionCommand, SessionError, SessionEvent};
 use crate::tree::Hash;
@@ -178,6 +179,7 @@ impl core::error::Error for UploadError {}
 #[derive(Debug)]
 pub struct Upload {
     config: UploadConfig,
+    secret: Option<Secret>,
     items: VecDeque<UploadItem>,
     names: Names,
     /// Folders that are walked, the innermost last.
@@ -249,6 +251,7 @@ impl Upload {
         Self {
             items: config.items.iter().cloned().collect(),
             config,
+            secret: None,
             names: Names::default(),
             walk: Vec::new(),
             page: VecDeque::new(),
@@ -272,6 +275,13 @@ impl Upload {
         }
     }
 
+    /// Says and takes nothing before the server has proved that it knows the passphrase; then all is
+    /// sealed.
+    pub fn with_secret(mut self, secret: Secret) -> Self {
+        self.secret = Some(secret);
+        self
+    }
+
     fn report(&mut self, report: UploadReport) {
         self.reports.push_back(report);
     }
@@ -286,7 +296,8 @@ impl Upload {
     }
 
     fn dial(&mut self, net: &mut Net<Session>) {
-        let conn = net.dial(self.config.target.clone(), Session::dial());
+        let session = session(&mut self.secret);
+        let conn = net.dial(self.config.target.clone(), session);
         self.conn = Some(conn);
         if let Some(file) = &mut self.file {
             file.serving.reconnect(conn, net);
@@ -354,7 +365,7 @@ impl Upload {
             item,
             step,
             folder: false,
-            serving: Serving::new(conn),
+            serving: Serving::new(conn, self.secret.is_some()),
             tag: 0,
             size: 0,
             modified: 0,
@@ -510,8 +521,9 @@ impl Upload {
     fn pause(&mut self, now: Now, why: Lost, net: &mut Net<Session>) {
         self.tries = self.tries.saturating_add(1);
         // Where there never was a server of this kind, waiting does not help.
-        let hopeless =
-            !self.greeted && !matches!(why, Lost::Failed(Failure::Reset) | Lost::Ended(_));
+        let hopeless = !self.greeted
+            && !matches!(why, Lost::Failed(Failure::Reset) | Lost::Ended(_))
+            || why.is_about_passphrase();
         if self.tries > self.config.retries || hopeless {
             self.report(UploadReport::Unreachable(why));
             return self.give_all_up(UploadError::Lost(why), net);
@@ -704,6 +716,7 @@ impl Service<Session> for Upload {
             SessionEvent::Asked(_)
             | SessionEvent::Sent
             | SessionEvent::Hinted
+            | SessionEvent::Agreeing
             | SessionEvent::Greeted => {}
         }
     }

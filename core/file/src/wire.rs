@@ -27,6 +27,9 @@
 //! | 0x8C CANCEL | both | tag u32: no more of this is wanted; the answer still ends in DONE or ERROR |
 //! | 0x8D BYE | both | (empty) |
 //! | 0x8E FOLDER | server | tag u32, name text: such a folder is made; DONE has a hash of zeros |
+//! | 0x8F START | server | 33 octets: instead of HELLO, by a client with a passphrase |
+//! | 0x90 REPLY | client | 65 octets: answers START |
+//! | 0x91 CONFIRM | server | 32 octets: from here on all frames travel in sealed records |
 //! | 0x01 WAIT | both | tag u32, done u64, of u64: so many bytes of the file are hashed, or proved |
 //!
 //! The stream that answers GET is what [`Sender`](crate::tree::Sender) gives: pairs of hashes and
@@ -36,6 +39,7 @@
 
 use bytes::BytesMut;
 use semfio_frame::{Fields, Malformed, Writer};
+use semfio_keysync::{CONFIRM as CONFIRM_LEN, REPLY as REPLY_LEN, START as START_LEN};
 
 use crate::tree::Hash;
 
@@ -63,6 +67,9 @@ const ERROR: u8 = 0x8B;
 const CANCEL: u8 = 0x8C;
 const BYE: u8 = 0x8D;
 const FOLDER: u8 = 0x8E;
+const START: u8 = 0x8F;
+const REPLY: u8 = 0x90;
+const CONFIRM: u8 = 0x91;
 const WAIT: u8 = 0x01;
 
 /// Whether a frame of this type asks for something that takes its turn.
@@ -168,6 +175,12 @@ pub enum Message<'a> {
         /// Its name.
         name: &'a str,
     },
+    /// Begins an agreement on keys; in clear, as the two that follow.
+    Start(&'a [u8; START_LEN]),
+    /// Answers START.
+    Reply(&'a [u8; REPLY_LEN]),
+    /// Ends the agreement.
+    Confirm(&'a [u8; CONFIRM_LEN]),
     /// A file is being hashed, or put.
     Wait {
         /// Of the request.
@@ -323,11 +336,17 @@ pub enum ErrorCode {
     Cancelled,
     /// 18: too many others put files, or one of them this very name; soon it may go.
     Busy,
+    /// 19: a passphrase is needed here, and not this one.
+    Passphrase,
+    /// 20: no passphrase is known here.
+    NoPassphrase,
+    /// 21: too many guesses came from where this one comes from; later it may go.
+    Guesses,
     /// Any other number.
     Other(u16),
 }
 
-const CODES: [ErrorCode; 18] = [
+const CODES: [ErrorCode; 21] = [
     ErrorCode::Malformed,
     ErrorCode::TooLarge,
     ErrorCode::Unexpected,
@@ -346,6 +365,9 @@ const CODES: [ErrorCode; 18] = [
     ErrorCode::Full,
     ErrorCode::Cancelled,
     ErrorCode::Busy,
+    ErrorCode::Passphrase,
+    ErrorCode::NoPassphrase,
+    ErrorCode::Guesses,
 ];
 
 impl ErrorCode {
@@ -387,6 +409,9 @@ impl core::fmt::Display for ErrorCode {
             Self::Full => "no space is left",
             Self::Cancelled => "cancelled",
             Self::Busy => "others are at work here",
+            Self::Passphrase => "the passphrase is missing or wrong",
+            Self::NoPassphrase => "no passphrase is known here",
+            Self::Guesses => "too many guesses of the passphrase",
             Self::Other(number) => return write!(f, "error {number}"),
         })
     }
@@ -494,6 +519,9 @@ impl<'a> Message<'a> {
                 let tag = tag(&mut fields)?;
                 return Ok(Some(Self::Folder { tag, name: fields.text()? }));
             }
+            START => return Ok(Some(Self::Start(fixed(body)?))),
+            REPLY => return Ok(Some(Self::Reply(fixed(body)?))),
+            CONFIRM => return Ok(Some(Self::Confirm(fixed(body)?))),
             WAIT => Self::Wait { tag: tag(&mut fields)?, done: fields.u64()?, of: fields.u64()? },
             0x80.. => return Err(WireError::Kind(kind)),
             _ => return Ok(None),
@@ -564,6 +592,9 @@ impl<'a> Message<'a> {
                 frame.put_u32(tag);
                 frame.put_text(name);
             }
+            Self::Start(message) => frame.put_array(message),
+            Self::Reply(message) => frame.put_array(message),
+            Self::Confirm(mac) => frame.put_array(mac),
             Self::Wait { tag, done, of } => {
                 frame.put_u32(tag);
                 frame.put_u64(done);
@@ -588,6 +619,9 @@ impl<'a> Message<'a> {
             Self::Cancel { .. } => CANCEL,
             Self::Bye => BYE,
             Self::Folder { .. } => FOLDER,
+            Self::Start(_) => START,
+            Self::Reply(_) => REPLY,
+            Self::Confirm(_) => CONFIRM,
             Self::Wait { .. } => WAIT,
         }
     }
@@ -595,7 +629,12 @@ impl<'a> Message<'a> {
     /// Which request it is, or is about.
     pub(crate) fn tag(&self) -> Option<u32> {
         match *self {
-            Self::Hello { .. } | Self::Welcome { .. } | Self::Bye => None,
+            Self::Hello { .. }
+            | Self::Welcome { .. }
+            | Self::Bye
+            | Self::Start(_)
+            | Self::Reply(_)
+            | Self::Confirm(_) => None,
             Self::List { tag, .. }
             | Self::Entries { tag, .. }
             | Self::Stat { tag, .. }
@@ -648,6 +687,12 @@ fn tag(fields: &mut Fields<'_>) -> Result<u32, WireError> {
         0 => Err(WireError::NoTag),
         tag => Ok(tag),
     }
+}
+
+/// A body that is an array and nothing else.
+fn fixed<const N: usize>(body: &[u8]) -> Result<&[u8; N], Malformed> {
+    let wrong = if body.len() < N { Malformed::Short } else { Malformed::Long };
+    body.try_into().map_err(|_| wrong)
 }
 
 fn flag(fields: &mut Fields<'_>) -> Result<bool, WireError> {

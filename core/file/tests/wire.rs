@@ -57,6 +57,9 @@ fn every_message_comes_back() {
         Message::Error { tag: 0, code: ErrorCode::Changed, text: "mudou" },
         Message::Cancel { tag: 7 },
         Message::Bye,
+        Message::Start(&[1; 33]),
+        Message::Reply(&[2; 65]),
+        Message::Confirm(&[3; 32]),
         Message::Folder { tag: 8, name: "fotos/vazio" },
         Message::Wait { tag: 1, done: 2, of: 3 },
     ];
