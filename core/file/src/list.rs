@@ -96,10 +96,10 @@ impl Listing {
         }
     }
 
-    /// Says and takes nothing before the server has proved that it knows the passphrase; then all is
-    /// sealed.
-    pub fn with_secret(mut self, secret: Secret) -> Self {
-        self.secret = Some(secret);
+    /// With a secret: says and takes nothing before the server has proved that it knows the
+    /// passphrase; then all is sealed.
+    pub fn with_secret(mut self, secret: impl Into<Option<Secret>>) -> Self {
+        self.secret = secret.into();
         self
     }
 

@@ -195,15 +195,15 @@ impl Repository {
         }
     }
 
-    /// Nothing is told to who does not know the passphrase, and all is sealed. The course's dialect
-    /// and framed peers without a passphrase are refused.
+    /// With a secret: nothing is told to who does not know the passphrase, and all is sealed. The
+    /// course's dialect and framed peers without a passphrase are refused.
     ///
     /// A source, an address or the network of 64 bits that one is in, has [`MAX_JOBS`] guesses
     /// without a pause and each minute, since a fetch opens so many connections at once; those that
     /// were right do not count.
-    pub fn with_secret(mut self, secret: Secret) -> Self {
+    pub fn with_secret(mut self, secret: impl Into<Option<Secret>>) -> Self {
         let config = GuardConfig { free: MAX_JOBS as u32, ..GuardConfig::default() };
-        self.lock = Some(Lock { secret, guard: Guard::new(config) });
+        self.lock = secret.into().map(|secret| Lock { secret, guard: Guard::new(config) });
         self
     }
 

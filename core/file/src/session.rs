@@ -476,7 +476,8 @@ impl Session {
             }
             missing => return Ok(Step::NeedInput(missing)),
         }
-        if self.role != Role::Client && out.room() == 0 {
+        let answers = self.role != Role::Client || self.state == State::AwaitReply;
+        if answers && out.room() == 0 {
             return Ok(Step::NeedRoom);
         }
         input.take(PREFACE.len());
@@ -717,6 +718,7 @@ impl Session {
             let before = self.state;
             let verdict = match self.state {
                 _ if self.sealing.is_some() => self.records(input, out),
+                State::AwaitConfirm if self.agreement.is_none() => Err(SessionError::Passphrase),
                 State::AwaitConfirm => self.bare(input, out),
                 _ => self.greeting(input, out),
             };
@@ -848,7 +850,7 @@ impl StreamMachine for Session {
                     return Err(Refused::State(self.state()));
                 };
                 self.put_preface(out);
-                // Without an agreement, whatever comes does not confirm it.
+                // Without an agreement it fails at once.
                 if let Ok((agreement, reply)) = secret.answer(number, &start) {
                     put(out, &Message::Reply(&reply));
                     self.agreement = Some(agreement);
