@@ -21,7 +21,7 @@ use semfio_machine::{Failure, Target};
 use semfio_path::{Policy, Rule, SafeName};
 
 use crate::Common;
-use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK, PROTOCOL};
+use crate::failed::{Failed, INTERRUPTED, LOCKED, NEGATIVE, NETWORK, PROTOCOL};
 use crate::signals::{self, Interrupted};
 
 #[derive(Debug, Subcommand)]
@@ -111,6 +111,10 @@ impl Stopping {
 /// There is no server that could be talked with, or none any more.
 fn unreachable(server: &str, lost: Lost) -> Failed {
     match lost {
+        Lost::Ended(Some(ErrorCode::Guesses)) => {
+            Failed::because(LOCKED, format!("{server} does not let in"), ErrorCode::Guesses)
+                .hint("the pause is at most a quarter of an hour; then it hears you again")
+        }
         Lost::Failed(Failure::Reset) | Lost::Silent | Lost::Ended(_) => {
             Failed::because(NETWORK, format!("the connection to {server} is lost"), lost)
         }
@@ -119,6 +123,19 @@ fn unreachable(server: &str, lost: Lost) -> Failed {
         }
         Lost::Failed(_) => Failed::because(NETWORK, format!("cannot connect to {server}"), lost)
             .hint("is the server running? `semfio file serve DIR` starts one"),
+        Lost::Protocol(SessionError::Passphrase) => {
+            let what = format!("{server} does not let in");
+            Failed::because(LOCKED, what, "the passphrase is missing or wrong")
+                .hint("--passphrase-file FILE has it in its first line; blanks and capitals count")
+        }
+        Lost::Protocol(SessionError::NoPassphrase) => {
+            let what = format!("{server} cannot prove to know the passphrase");
+            Failed::because(LOCKED, what, "it has none")
+                .hint("it gives files to everybody, in clear: leave out --passphrase-file")
+        }
+        Lost::Protocol(SessionError::Forged) => {
+            Failed::because(LOCKED, format!("the connection to {server} is not safe"), lost)
+        }
         Lost::Protocol(error) => {
             let what = format!("{server} does not speak as it should");
             let failed = Failed::because(PROTOCOL, what, lost);

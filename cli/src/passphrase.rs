@@ -10,11 +10,14 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use semfio_file::Secret;
+use semfio_keysync::Passphrase;
+use semfio_runtime_os::seed;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use zeroize::Zeroizing;
 
-use crate::failed::{Failed, INTERRUPTED, USAGE};
+use crate::failed::{Failed, INTERRUPTED, NETWORK, USAGE};
 use crate::output::notice;
 
 /// The longest passphrase in bytes. More is no passphrase but a wrong file.
@@ -60,11 +63,40 @@ impl PassphraseArgs {
     }
 }
 
+/// Where the passphrase of a transfer comes from.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TransferArgs {
+    /// Prove to each other that both know the passphrase in the first line of FILE, and seal all that
+    /// is sent; who does not know it learns no name and no size
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl TransferArgs {
+    pub(crate) fn is_given(&self) -> bool {
+        self.passphrase_file.is_some()
+    }
+
+    /// Reads it. What is sealed is not recorded yet.
+    pub(crate) fn secret(&self, record: Option<&Path>) -> Result<Option<Secret>, Failed> {
+        let Some(path) = &self.passphrase_file else { return Ok(None) };
+        if record.is_some() {
+            let why = "with a passphrase, the trace could not be replayed without it";
+            return Err(Failed::because(USAGE, "cannot record", why)
+                .hint("leave out --record, or --passphrase-file"));
+        }
+        let text = from_file(path)?;
+        check(&text, &format!(" in {}", path.display()))?;
+        let seed = seed::draw().map_err(|error| Failed::new(NETWORK, error))?;
+        Ok(Some(Secret::new(Passphrase::new(&text), seed)))
+    }
+}
+
 fn check(text: &[u8], place: &str) -> Result<(), Failed> {
     let what = format!("the passphrase{place} cannot be used");
     let refused = |why: &str| Failed::because(USAGE, &what, why);
     if text.is_empty() {
-        return Err(refused("it is empty").hint("a sealed room needs one; its first line counts"));
+        return Err(refused("it is empty").hint("its first line counts"));
     }
     if text.len() > MAX_PASSPHRASE {
         let hint = "several words that nobody would guess are long enough; is it the right file?";

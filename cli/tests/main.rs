@@ -3,6 +3,7 @@
 mod chat;
 mod file;
 mod kills;
+mod locked;
 mod peers;
 mod put;
 mod sealed;

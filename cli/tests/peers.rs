@@ -86,6 +86,14 @@ impl Server {
         Self::spawn(command)
     }
 
+    /// One that takes files from who knows the passphrase in this file.
+    pub(crate) fn locked(args: &[&str], folder: &Path, passphrase: &str) -> Self {
+        let mut command = semfio(args);
+        command.args(["file", "serve", "--writable", "--passphrase-file", passphrase]);
+        command.args(["--listen", "127.0.0.1:0"]).arg(folder);
+        Self::spawn(command)
+    }
+
     /// One that takes so many GiB.
     pub(crate) fn quota(folder: &Path, gib: &str) -> Self {
         let mut command = semfio(&["file", "serve", "--writable", "--quota", gib]);

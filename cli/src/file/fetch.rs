@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use semfio_file::{Fetch, FetchConfig, FetchError, FetchMessage, FetchReport};
+use semfio_file::{Fetch, FetchConfig, FetchError, FetchMessage, FetchReport, Secret};
 use semfio_machine::{RootId, Target};
 use semfio_path::{Policy, SafeName};
 use semfio_runtime_os::Clock;
@@ -26,6 +26,7 @@ pub(crate) fn run(
     place: &Place,
     replace: bool,
     jobs: usize,
+    secret: Option<Secret>,
     stopping: &Stopping,
 ) -> Result<ExitCode, Failed> {
     let server = target.to_string();
@@ -43,7 +44,7 @@ pub(crate) fn run(
     let cannot = |error: std::io::Error| Failed::because(NETWORK, "cannot get", error);
     let clock = Clock::start();
     let (shard, recording) = record::shard(
-        Fetch::new(config.clone()),
+        Fetch::new(config.clone()).with_secret(secret),
         record::fetch_header(&config),
         Redaction::None,
         common.record.as_deref(),

@@ -11,6 +11,7 @@ use semfio_runtime_os::Roots;
 use crate::Common;
 use crate::failed::{Failed, USAGE};
 use crate::file::{ANY, Stopping, course, fetch, name, pour, server};
+use crate::passphrase::TransferArgs;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -32,13 +33,16 @@ pub(crate) struct Args {
         value_parser = clap::value_parser!(u8).range(1..=MAX_JOBS as i64))]
     jobs: u8,
     /// Speak with the course's server: no proof, no resuming, but the end is certain
-    #[arg(long, conflicts_with = "jobs")]
+    #[arg(long, conflicts_with_all = ["jobs", "passphrase_file"])]
     course: bool,
+    #[command(flatten)]
+    passphrase: TransferArgs,
 }
 
 pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     if args.output.as_deref() == Some(Path::new("-")) {
-        return pour::run(common, args.server, single(&args.names, args.course, common)?);
+        let name = single(&args.names, args.course, common)?;
+        return pour::run(common, args.server, name, &args.passphrase);
     }
     let place = Place::choose(args.output.as_deref(), &args.names)?;
     let stopping = Stopping::new()?;
@@ -46,7 +50,8 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
         return course::run(common, &args.server, &args.names, &place, args.force, &stopping);
     }
     let jobs = usize::from(args.jobs);
-    fetch::run(common, args.server, args.names, &place, args.force, jobs, &stopping)
+    let secret = args.passphrase.secret(common.record.as_deref())?;
+    fetch::run(common, args.server, args.names, &place, args.force, jobs, secret, &stopping)
 }
 
 /// The one name that can be written to stdout.

@@ -15,6 +15,7 @@ use crate::Common;
 use crate::failed::{Failed, NEGATIVE, NETWORK};
 use crate::file::{Stopping, name, not_had, server, size, unreachable};
 use crate::output::{Records, print_line};
+use crate::passphrase::TransferArgs;
 use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
 
@@ -26,6 +27,8 @@ pub(crate) struct Args {
     /// A folder, or a file [default: all that is served]
     #[arg(value_name = "NAME", value_parser = name)]
     name: Option<SafeName>,
+    #[command(flatten)]
+    passphrase: TransferArgs,
 }
 
 pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
@@ -34,10 +37,11 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
         Some(name) => format!("cannot list {name}"),
         None => format!("cannot list {server}"),
     };
+    let secret = args.passphrase.secret(common.record.as_deref())?;
     let config = ListingConfig { target: args.server, name: args.name };
     let clock = Clock::start();
     let (shard, recording) = record::shard(
-        Listing::new(config.clone()),
+        Listing::new(config.clone()).with_secret(secret),
         record::listing_header(&config),
         Redaction::None,
         common.record.as_deref(),

@@ -12,15 +12,22 @@ use crate::failed::{Failed, NETWORK};
 use crate::file::progress::Progress;
 use crate::file::{RETRIES, Stopping, not_had, size, unreachable};
 use crate::output::{LOUD, paint, print_bytes};
+use crate::passphrase::TransferArgs;
 use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
 
-pub(crate) fn run(common: &Common, target: Target, name: SafeName) -> Result<ExitCode, Failed> {
+pub(crate) fn run(
+    common: &Common,
+    target: Target,
+    name: SafeName,
+    passphrase: &TransferArgs,
+) -> Result<ExitCode, Failed> {
+    let secret = passphrase.secret(common.record.as_deref())?;
     let server = target.to_string();
     let config = PourConfig { target, name: name.clone(), retries: RETRIES };
     let clock = Clock::start();
     let (shard, recording) = record::shard(
-        Pour::new(config.clone()),
+        Pour::new(config.clone()).with_secret(secret),
         record::pour_header(&config),
         Redaction::None,
         common.record.as_deref(),

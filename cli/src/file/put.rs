@@ -18,6 +18,7 @@ use crate::failed::{Failed, NEGATIVE, NETWORK, USAGE};
 use crate::file::progress::Progress;
 use crate::file::{ANY, RETRIES, Stopping, command, name, server, size, unreachable};
 use crate::output::{LOUD, Records, notice, paint};
+use crate::passphrase::TransferArgs;
 use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
 
@@ -35,6 +36,8 @@ pub(crate) struct Args {
     /// Replace files of the same name that have other content there
     #[arg(long, short)]
     force: bool,
+    #[command(flatten)]
+    passphrase: TransferArgs,
 }
 
 pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
@@ -43,6 +46,7 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     let roots = Roots::open(&folders).map_err(|error| {
         Failed::because(USAGE, "cannot open the folders of what is to be put", &error)
     })?;
+    let secret = args.passphrase.secret(common.record.as_deref())?;
     let config = UploadConfig {
         target: args.server,
         items,
@@ -53,7 +57,7 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     let cannot = |error: std::io::Error| Failed::because(NETWORK, "cannot put", error);
     let clock = Clock::start();
     let (shard, recording) = record::shard(
-        Upload::new(config.clone()),
+        Upload::new(config.clone()).with_secret(secret),
         record::upload_header(&config),
         Redaction::None,
         common.record.as_deref(),

@@ -16,6 +16,7 @@ use crate::Common;
 use crate::failed::{Failed, INTERRUPTED, NETWORK, USAGE};
 use crate::file::size;
 use crate::output::{Records, escape, notice};
+use crate::passphrase::TransferArgs;
 use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
 use crate::serve::{cannot_listen, reachable, say_listening};
@@ -39,6 +40,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "GIB", default_value_t = 64, requires = "writable",
         value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     quota: u64,
+    #[command(flatten)]
+    passphrase: TransferArgs,
 }
 
 pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
@@ -53,9 +56,11 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     let limits = PutLimits { quota: args.quota << 30, ..PutLimits::default() };
     let writable = args.writable.then_some(limits);
     let config = RepositoryConfig { writable, ..RepositoryConfig::default() };
+    let secret = args.passphrase.secret(common.record.as_deref())?;
+    let sealed = args.passphrase.is_given();
     let clock = Clock::start();
     let (shard, recording) = record::shard(
-        Repository::new(config.clone()),
+        Repository::new(config.clone()).with_secret(secret),
         record::repository_header(&config),
         Redaction::None,
         common.record.as_deref(),
@@ -73,18 +78,22 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             let folder = args.folder.display().to_string();
             records.print(
                 "listening",
-                json!({ "address": address, "folder": folder, "writable": args.writable }),
+                json!({
+                    "address": address, "folder": folder, "writable": args.writable, "sealed": sealed,
+                }),
             );
         }
         None => {
             say_listening(address, common.quiet);
             let address = SocketAddr::new(reachable(address.ip()), address.port());
             if !common.quiet {
-                notice(&format!("get with: semfio file get {address} NAME"));
-                notice(&format!("list with: semfio file list {address}"));
+                let with = if sealed { "--passphrase-file FILE " } else { "" };
+                notice(&format!("get with: semfio file get {with}{address} NAME"));
+                notice(&format!("list with: semfio file list {with}{address}"));
                 if args.writable {
-                    notice(&format!("put with: semfio file put {address} PATH"));
-                    notice("! whoever can connect may put files here, and replace them");
+                    let who = if sealed { "knows the passphrase" } else { "can connect" };
+                    notice(&format!("put with: semfio file put {with}{address} PATH"));
+                    notice(&format!("! whoever {who} may put files here, and replace them"));
                 }
             }
         }
@@ -164,6 +173,9 @@ impl Log {
             RepositoryReport::Unreadable { peer, name, failure } => {
                 format!("! {name} cannot be read: {failure}; {} got nothing", who(peer))
             }
+            RepositoryReport::TurnedAway(peer) => {
+                format!("! {} guessed too often, and has to wait", who(peer))
+            }
             RepositoryReport::Hinted(peer) => {
                 format!("! {} speaks HTTP, and was told what is spoken here", who(peer))
             }
@@ -210,6 +222,7 @@ pub(crate) fn as_record(report: &RepositoryReport) -> (&'static str, Value) {
             let why = failure.to_string();
             ("unreadable", json!({ "address": peer, "name": name.as_str(), "why": why }))
         }
+        RepositoryReport::TurnedAway(peer) => ("turned-away", json!({ "address": peer })),
         RepositoryReport::Hinted(peer) => ("hinted", json!({ "address": peer })),
         RepositoryReport::Broken { peer, why } => {
             ("broken", json!({ "address": peer, "why": closed(why) }))

@@ -2,8 +2,9 @@
 
 use semfio_file::tree::Hash;
 use semfio_file::wire::{ErrorCode, Kind, Message, Meta};
-use semfio_file::{Piece, Session, SessionCommand};
-use semfio_machine::{FileId, FileSpan};
+use semfio_file::{Piece, Secret, Session, SessionCommand};
+use semfio_keysync::Passphrase;
+use semfio_machine::{FileId, FileSpan, Seed};
 
 use crate::{Choices, drive};
 
@@ -12,7 +13,13 @@ pub fn file_session(data: &[u8]) {
     let Some((&role, data)) = data.split_first() else {
         return;
     };
-    let session = if role % 4 == 0 { Session::dial() } else { Session::serve(role % 2 == 0) };
+    let secret = Secret::new(Passphrase::new(b"praia"), Seed::from_u64(1));
+    let session = match role % 8 {
+        0 | 4 => Session::dial(),
+        5 => Session::dial_sealed(&secret, 0),
+        6 => Session::serve_sealed(role % 3 == 0),
+        _ => Session::serve(role % 2 == 0),
+    };
     drive::drive(session, data, |choices: &mut Choices<'_>, send| {
         let (tag, hash) = (1, Hash([1; 32]));
         let span = FileSpan { file: FileId(0), offset: 0, len: choices.below(100) as u64 };
@@ -25,7 +32,9 @@ pub fn file_session(data: &[u8]) {
             Message::Cancel { tag },
             Message::Error { tag, code, text },
         ];
-        send(match choices.below(8) {
+        send(match choices.below(10) {
+            8 => SessionCommand::Agree(&secret, 1),
+            9 => SessionCommand::TurnAway,
             0 => SessionCommand::File(span),
             1 => SessionCommand::Unknown(b"leao.jpg"),
             2 => SessionCommand::Whole,
