@@ -664,3 +664,39 @@ fn the_courses_client_is_refused() {
     let told = String::from_utf8(net.take_received(peer)).unwrap();
     assert!(told.starts_with("ERROR \"a passphrase is needed here"), "{told}");
 }
+
+#[test]
+fn guesses_that_were_right_do_not_count() {
+    let mut net = Network::new(1);
+    let server = serve(&mut net, Some("praia"));
+    net.disk_mut(server).put_file(ROOT, NAME, "a");
+    for _ in 0..3 * MAX_JOBS {
+        let client = fetch(&mut net, 1, Some("praia"));
+        assert!(reports(&mut net, client).contains(&FetchReport::Over { done: 1, failed: 0 }));
+    }
+    let turned = |(_, report): &_| matches!(report, RepositoryReport::TurnedAway(_));
+    assert!(!net.reports(server).iter().any(turned));
+}
+
+#[test]
+fn a_server_that_comes_back_with_another_passphrase_is_not_tried_again() {
+    let mut net = Network::new(1);
+    net.set_default_link(LinkConfig {
+        bandwidth: std::num::NonZeroU64::new(2_000_000),
+        ..LinkConfig::default()
+    });
+    let server = serve(&mut net, Some("praia"));
+    net.disk_mut(server).put_file(ROOT, NAME, pattern(60 * GROUP));
+    let client = fetch(&mut net, 1, Some("praia"));
+    net.run_for(Duration::from_millis(500)).unwrap();
+    net.kill(server);
+    let server = serve(&mut net, Some("mar"));
+    let reports = reports(&mut net, client);
+    let why = Lost::Protocol(SessionError::Passphrase);
+    assert!(reports.contains(&FetchReport::Unreachable(why)), "{reports:?}");
+    net.run_for(Duration::from_secs(120)).unwrap();
+    let guesses = net.reports(server).iter().filter(|(_, report)| {
+        matches!(report, RepositoryReport::Broken { .. } | RepositoryReport::TurnedAway(_))
+    });
+    assert_eq!(guesses.count(), 1);
+}
