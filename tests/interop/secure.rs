@@ -97,7 +97,7 @@ fn course_clients(runtime: &str) {
             let text = format!("<{who}.{round} olá>");
             clients.get_mut(who).unwrap_or(&mut observer).write(format!("{text}\n"));
             for client in &clients {
-                client.wait_out(&text, |out| out.contains(&format!("{text}\n>")));
+                client.wait_out(&text, |out| out.contains(&text));
             }
             wait_read(&member, &text);
             wanted.push(text);
