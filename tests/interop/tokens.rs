@@ -117,7 +117,7 @@ fn python_and_we_agree_on_every_token() {
     if !is_there() {
         return;
     }
-    let cases = std::env::var("SEMFIO_CASES").map_or(20_000, |cases| cases.parse().unwrap());
+    let cases = std::env::var("SEMFIO_CASES").map_or(100_000, |cases| cases.parse().unwrap());
     let mut peer = Peer::start(&key(0), &key(1));
     let (mut opened, mut refused) = (0, 0);
     for number in 0..cases {
