@@ -20,64 +20,28 @@ pub(crate) const POUR: &str = "file.pour";
 pub(crate) const LISTING: &str = "file.listing";
 pub(crate) const COURSE_GET: &str = "file.course_get";
 
-impl Recorded for Spoken<RepositoryMessage> {
-    fn encode(&self, to: &mut Vec<u8>) {
-        match self.0 {
-            RepositoryMessage::Stop => to.extend_from_slice(b"stop"),
-        }
-    }
+/// Messages of one kind, each written as one word.
+macro_rules! recorded_as {
+    ($($message:path => $kind:ty, $word:expr;)*) => {$(
+        impl Recorded for Spoken<$kind> {
+            fn encode(&self, to: &mut Vec<u8>) {
+                let $message = self.0;
+                to.extend_from_slice($word);
+            }
 
-    fn decode(from: &[u8]) -> Option<Self> {
-        (from == b"stop").then_some(Self(RepositoryMessage::Stop))
-    }
+            fn decode(from: &[u8]) -> Option<Self> {
+                (from == $word).then_some(Self($message))
+            }
+        }
+    )*};
 }
 
-impl Recorded for Spoken<FetchMessage> {
-    fn encode(&self, to: &mut Vec<u8>) {
-        match self.0 {
-            FetchMessage::Interrupt => to.extend_from_slice(INTERRUPT),
-        }
-    }
-
-    fn decode(from: &[u8]) -> Option<Self> {
-        (from == INTERRUPT).then_some(Self(FetchMessage::Interrupt))
-    }
-}
-
-impl Recorded for Spoken<UploadMessage> {
-    fn encode(&self, to: &mut Vec<u8>) {
-        match self.0 {
-            UploadMessage::Interrupt => to.extend_from_slice(INTERRUPT),
-        }
-    }
-
-    fn decode(from: &[u8]) -> Option<Self> {
-        (from == INTERRUPT).then_some(Self(UploadMessage::Interrupt))
-    }
-}
-
-impl Recorded for Spoken<ListingMessage> {
-    fn encode(&self, to: &mut Vec<u8>) {
-        match self.0 {
-            ListingMessage::Interrupt => to.extend_from_slice(INTERRUPT),
-        }
-    }
-
-    fn decode(from: &[u8]) -> Option<Self> {
-        (from == INTERRUPT).then_some(Self(ListingMessage::Interrupt))
-    }
-}
-
-impl Recorded for Spoken<CourseGetMessage> {
-    fn encode(&self, to: &mut Vec<u8>) {
-        match self.0 {
-            CourseGetMessage::Interrupt => to.extend_from_slice(INTERRUPT),
-        }
-    }
-
-    fn decode(from: &[u8]) -> Option<Self> {
-        (from == INTERRUPT).then_some(Self(CourseGetMessage::Interrupt))
-    }
+recorded_as! {
+    RepositoryMessage::Stop => RepositoryMessage, b"stop";
+    FetchMessage::Interrupt => FetchMessage, INTERRUPT;
+    UploadMessage::Interrupt => UploadMessage, INTERRUPT;
+    ListingMessage::Interrupt => ListingMessage, INTERRUPT;
+    CourseGetMessage::Interrupt => CourseGetMessage, INTERRUPT;
 }
 
 impl Recorded for Spoken<PourMessage> {

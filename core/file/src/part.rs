@@ -1,6 +1,6 @@
 //! A file on its way to its name.
 //!
-//! It is written beside its place as `.name.semfio-XXXX.part`, made durable, and only then renamed;
+//! It is written beside its place under [`SafeName::part`], made durable, and only then renamed;
 //! whatever happens before leaves nothing under the final name. The owner hands on the replies to
 //! the requests made here. One that is resumed begins in Writing.
 //!

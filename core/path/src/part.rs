@@ -12,7 +12,7 @@ const TAG: usize = 4;
 const CUT: usize = MAX_PART - ".".len() - BEFORE_TAG.len() - TAG - AFTER_TAG.len();
 
 impl SafeName {
-    /// Where this file is written before it is whole, beside it: `.name.semfio-XXXX.part`, `tag`
+    /// Where this file is written before it is whole, beside it: `.name.semfio-TAG.part`, with `tag`
     /// in four hexadecimal digits. It keeps two attempts apart; the host's CREATE_NEW decides.
     ///
     /// The name is cut so that the part has 255 bytes at most, so two long names may share it.
