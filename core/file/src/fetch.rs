@@ -38,9 +38,9 @@ pub(crate) const SILENT: Duration = Duration::from_secs(60);
 /// The least time between two reports of progress.
 pub(crate) const PROGRESS: Duration = Duration::from_millis(100);
 /// The first pause before it dials again; doubled each time.
-pub(crate) const BACK_OFF: Duration = Duration::from_millis(500);
+const BACK_OFF: Duration = Duration::from_millis(500);
 /// The longest pause.
-pub(crate) const BACK_OFF_MAX: Duration = Duration::from_secs(15);
+const BACK_OFF_MAX: Duration = Duration::from_secs(15);
 /// Groups in one GET: 4 MiB, long enough to hide the way there and back, short enough to share.
 pub(crate) const PIECE: u64 = 64;
 /// GETs that wait for an answer on one connection.
@@ -207,9 +207,27 @@ impl fmt::Display for FetchError {
 impl core::error::Error for FetchError {}
 
 impl Lost {
-    /// Whether no other try will do: each would be another guess, or another answer to one.
-    pub(crate) fn is_about_passphrase(&self) -> bool {
-        matches!(self, Self::Protocol(SessionError::Passphrase | SessionError::NoPassphrase))
+    /// Of a connection that was closed; `code` is what its server said at last.
+    pub(crate) fn of(closed: Closed<SessionError>, code: Option<ErrorCode>) -> Self {
+        match closed {
+            Closed::Failed(failure) => Self::Failed(failure),
+            Closed::Error(error) => Self::Protocol(error),
+            _ => Self::Ended(code),
+        }
+    }
+
+    /// The pause before it is dialled again, so many `tries` in a row having failed; `None` where
+    /// that is too often or does not help. `greeted`: there once was a server of this kind.
+    pub(crate) fn retry_in(&self, tries: u32, retries: u32, greeted: bool) -> Option<Duration> {
+        let may_be_one = greeted || matches!(self, Self::Failed(Failure::Reset) | Self::Ended(_));
+        // Each try would be another guess, or another answer to one.
+        let is_about_passphrase =
+            matches!(self, Self::Protocol(SessionError::Passphrase | SessionError::NoPassphrase));
+        if tries > retries || !may_be_one || is_about_passphrase {
+            return None;
+        }
+        let doubled = 1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX);
+        Some(BACK_OFF.saturating_mul(doubled).min(BACK_OFF_MAX))
     }
 }
 
@@ -525,20 +543,14 @@ impl Fetch {
             return;
         }
         self.tries = self.tries.saturating_add(1);
-        // Where there never was a server of this kind, waiting does not help.
-        let hopeless = !self.greeted
-            && !matches!(why, Lost::Failed(Failure::Reset) | Lost::Ended(_))
-            || why.is_about_passphrase();
-        if self.tries > self.config.retries || hopeless {
+        let Some(retry_in) = why.retry_in(self.tries, self.config.retries, self.greeted) else {
             self.report(FetchReport::Unreachable(why));
             self.failed = self.failed.saturating_add(self.tasks.clear());
             return match self.file {
                 Some(_) => self.fail(now, FetchError::Lost(why), net),
                 None => self.end(net),
             };
-        }
-        let doubled = 1_u32.checked_shl(self.tries.saturating_sub(1)).unwrap_or(u32::MAX);
-        let retry_in = BACK_OFF.saturating_mul(doubled).min(BACK_OFF_MAX);
+        };
         self.redial = Some(Deadline { at: now.mono.saturating_add(retry_in), why: "dial" });
         self.report(FetchReport::Lost { why, retry_in });
     }
@@ -939,12 +951,7 @@ impl Service<Session> for Fetch {
         net: &mut Net<Session>,
     ) {
         let code = self.conns.get(&conn).and_then(|conn| conn.code);
-        let why = match why {
-            Closed::Failed(failure) => Lost::Failed(failure),
-            Closed::Error(error) => Lost::Protocol(error),
-            _ => Lost::Ended(code),
-        };
-        self.lose(now, conn, why, net);
+        self.lose(now, conn, Lost::of(why, code), net);
     }
 
     fn handle_reply(&mut self, now: Now, id: RequestId, reply: Reply<'_>, net: &mut Net<Session>) {

@@ -219,12 +219,7 @@ impl Service<Session> for Listing {
         net: &mut Net<Session>,
     ) {
         self.conn = None;
-        let lost = match why {
-            Closed::Failed(failure) => Lost::Failed(failure),
-            Closed::Error(error) => Lost::Protocol(error),
-            _ => Lost::Ended(self.code),
-        };
-        self.end(ListingOutcome::Lost(lost), net);
+        self.end(ListingOutcome::Lost(Lost::of(why, self.code)), net);
     }
 
     fn handle_message(&mut self, _: Now, message: ListingMessage, net: &mut Net<Session>) {

@@ -16,11 +16,11 @@
 use alloc::collections::VecDeque;
 use bytes::Bytes;
 use core::time::Duration;
-use semfio_machine::{Closed, ConnId, Deadline, Failure, Instant, Net, Now, Peer, Service, Target};
+use semfio_machine::{Closed, ConnId, Deadline, Instant, Net, Now, Peer, Service, Target};
 use semfio_path::SafeName;
 
 use crate::arrival::{Proved, Stream, Want};
-use crate::fetch::{AHEAD, BACK_OFF, BACK_OFF_MAX, CHANGES, FetchError, Lost, PIECE, SILENT};
+use crate::fetch::{AHEAD, CHANGES, FetchError, Lost, PIECE, SILENT};
 use crate::sealing::{Secret, session};
 use crate::session::{Session, SessionCommand, SessionError, SessionEvent};
 use crate::tree::{Hash, MAX_FILE, Node, NodeHasher, Ranges, TreeError};
@@ -283,15 +283,9 @@ impl Pour {
         self.next = self.proved;
         self.code = None;
         self.tries = self.tries.saturating_add(1);
-        // Where there never was a server of this kind, waiting does not help.
-        let hopeless = !self.greeted
-            && !matches!(why, Lost::Failed(Failure::Reset) | Lost::Ended(_))
-            || why.is_about_passphrase();
-        if self.tries > self.config.retries || hopeless {
+        let Some(retry_in) = why.retry_in(self.tries, self.config.retries, self.greeted) else {
             return self.fail(FetchError::Lost(why), net);
-        }
-        let doubled = 1_u32.checked_shl(self.tries.saturating_sub(1)).unwrap_or(u32::MAX);
-        let retry_in = BACK_OFF.saturating_mul(doubled).min(BACK_OFF_MAX);
+        };
         self.timer = Some(Deadline { at: now.mono.saturating_add(retry_in), why: "dial" });
         self.report(PourReport::Lost { why, retry_in });
     }
@@ -366,12 +360,7 @@ impl Service<Session> for Pour {
             return;
         }
         self.conn = None;
-        let why = match why {
-            Closed::Failed(failure) => Lost::Failed(failure),
-            Closed::Error(error) => Lost::Protocol(error),
-            _ => Lost::Ended(self.code),
-        };
-        self.lose(now, why, net);
+        self.lose(now, Lost::of(why, self.code), net);
     }
 
     fn handle_message(&mut self, now: Now, message: PourMessage, net: &mut Net<Session>) {

@@ -26,7 +26,7 @@ use semfio_machine::{
 };
 use semfio_path::{NameError, Names, NamesError, Policy, SafeName, is_part};
 
-use crate::fetch::{ANY, BACK_OFF, BACK_OFF_MAX, CHANGES, Lost, PROGRESS, SILENT};
+use crate::fetch::{ANY, CHANGES, Lost, PROGRESS, SILENT};
 use crate::outlines::Outlines;
 use crate::sealing::{Secret, session};
 use crate::serving::{Outcome, Serving, Shared};
@@ -520,16 +520,10 @@ impl Upload {
     /// Tries again after a while, unless it did so too often.
     fn pause(&mut self, now: Now, why: Lost, net: &mut Net<Session>) {
         self.tries = self.tries.saturating_add(1);
-        // Where there never was a server of this kind, waiting does not help.
-        let hopeless = !self.greeted
-            && !matches!(why, Lost::Failed(Failure::Reset) | Lost::Ended(_))
-            || why.is_about_passphrase();
-        if self.tries > self.config.retries || hopeless {
+        let Some(retry_in) = why.retry_in(self.tries, self.config.retries, self.greeted) else {
             self.report(UploadReport::Unreachable(why));
             return self.give_all_up(UploadError::Lost(why), net);
-        }
-        let doubled = 1_u32.checked_shl(self.tries.saturating_sub(1)).unwrap_or(u32::MAX);
-        let retry_in = BACK_OFF.saturating_mul(doubled).min(BACK_OFF_MAX);
+        };
         self.retry = Some(Deadline { at: now.mono.saturating_add(retry_in), why: "retry" });
         self.report(UploadReport::Lost { why, retry_in });
     }
@@ -736,12 +730,7 @@ impl Service<Session> for Upload {
         net: &mut Net<Session>,
     ) {
         if self.conn == Some(conn) {
-            let why = match why {
-                Closed::Failed(failure) => Lost::Failed(failure),
-                Closed::Error(error) => Lost::Protocol(error),
-                _ => Lost::Ended(self.code),
-            };
-            self.lose(now, why, net);
+            self.lose(now, Lost::of(why, self.code), net);
         }
     }
 
