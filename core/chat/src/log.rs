@@ -13,7 +13,7 @@ use crate::wire::{Entry, Response, What};
 pub const RAW_PIECE: usize = 1024;
 
 /// A turn's entries are frozen into a chunk once they reach this, so that no chunk is larger by
-/// more than one frame.
+/// more than one frame. A log that keeps less than this has smaller ones.
 const CHUNK: usize = 64 * 1024;
 
 /// How much a log keeps, and a little more. What members may be behind is kept in any case.
@@ -109,7 +109,7 @@ impl Log {
         let begin = self.open.len();
         Entry { seq, time, room, nick, what }.put(&mut self.open);
         self.keep_turn(seq, what, begin);
-        if self.open.len() >= CHUNK {
+        if self.open.len() >= CHUNK.min(self.limits.bytes) {
             self.freeze();
         }
         seq
