@@ -4,9 +4,10 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::RUNTIMES;
 use crate::namespace::within;
 use crate::process::{Process, Server, prepare};
-use crate::{RUNTIMES, installed, skip};
+use semfio_tests::{installed, skip};
 
 /// The port of the course's programs.
 pub(crate) const ADDRESS: &str = "127.0.0.1:8000";

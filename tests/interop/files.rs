@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::RUNTIMES;
 use crate::course::{ADDRESS, program};
 use crate::namespace::within;
 use crate::process::{Process, prepare};
-use crate::{RUNTIMES, installed};
+use semfio_tests::installed;
 
 /// The names that the course's server was written with.
 const NAMES: [&str; 4] = ["cachorro.jpg", "gato.jpg", "iguana.jpg", "tucano.jpg"];

@@ -3,8 +3,9 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
+use crate::RUNTIMES;
 use crate::process::{PATIENCE, Process, Server};
-use crate::{RUNTIMES, installed};
+use semfio_tests::installed;
 
 fn line_user(program: &str) {
     if !installed(&[program]) {

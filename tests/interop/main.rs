@@ -19,23 +19,3 @@ mod tokens;
 
 /// The runtimes of the command line.
 const RUNTIMES: [&str; 3] = ["mio", "smol", "blocking"];
-
-/// Says why a test is not run; fails where none may be left out.
-fn skip(why: &str) {
-    use std::io::Write as _;
-    // Not through the macros: the test harness would keep it to itself.
-    let _ = writeln!(std::io::stderr(), "skipped: {why}");
-    assert_ne!(std::env::var("SEMFIO_NO_SKIP").as_deref(), Ok("1"), "a skip: {why}");
-}
-
-/// Whether all these programs are there; skips the test otherwise.
-fn installed(programs: &[&str]) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let missing = programs
-        .iter()
-        .find(|program| !std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
-    if let Some(program) = missing {
-        skip(&format!("{program} is not installed"));
-    }
-    missing.is_none()
-}

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::{installed, skip};
+use semfio_tests::{installed, skip};
 
 const INSIDE: &str = "SEMFIO_INTEROP_INSIDE";
 

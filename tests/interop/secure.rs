@@ -7,11 +7,12 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use crate::RUNTIMES;
 use crate::course::{ADDRESS, program};
 use crate::namespace::within;
 use crate::process::{Process, Server, prepare};
 use crate::relay::{Odd, relay};
-use crate::{RUNTIMES, skip};
+use semfio_tests::skip;
 
 const FLAG: &str = "--insecure-cleartext-key";
 /// Where the peer of ours is when a relay stands between.

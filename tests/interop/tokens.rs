@@ -8,8 +8,8 @@ use semfio_machine::UnixTime;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use crate::{installed, skip};
 use cases::Case;
+use semfio_tests::{installed, skip};
 
 /// One answer a line: `seal SECONDS PLAINTEXT` a token, `open TTL NOW TOKEN` its time and plaintext,
 /// `rotate TOKEN` a token under the first of two keys. Octets are in hexadecimal with a mark before.
