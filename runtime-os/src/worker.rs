@@ -36,6 +36,8 @@ struct State<K> {
     jobs: VecDeque<(K, Effect)>,
     at_work: Option<AtWork<K>>,
     results: VecDeque<(K, OwnedReply)>,
+    /// The thread waits to be woken.
+    resting: bool,
     stop: bool,
 }
 
@@ -46,8 +48,8 @@ struct AtWork<K> {
 }
 
 impl<K: Copy + Eq + Send + 'static> Worker<K> {
-    /// A worker that lets at most `queue` effects wait, and calls `notify` from its thread when
-    /// there is a result.
+    /// A worker that lets at most `queue` effects wait, and calls `notify` when there is a result
+    /// where there was none: whoever is told fetches all of them, or comes back by itself.
     pub fn new(
         roots: Arc<Roots>,
         files: Arc<Files>,
@@ -63,6 +65,7 @@ impl<K: Copy + Eq + Send + 'static> Worker<K> {
                     jobs: VecDeque::new(),
                     at_work: None,
                     results: VecDeque::new(),
+                    resting: false,
                     stop: false,
                 }),
                 changed: Condvar::new(),
@@ -78,12 +81,9 @@ impl<K: Copy + Eq + Send + 'static> Worker<K> {
         let mut state = self.shared.state();
         if ready && state.jobs.len() < self.queue {
             state.jobs.push_back((key, effect));
-            self.shared.changed.notify_all();
+            self.shared.wake(&mut state);
         } else {
-            let reply = OwnedReply::Failed(Failure::Exhausted);
-            state.results.push_back((key, reply));
-            drop(state);
-            (self.shared.notify)();
+            self.shared.put(state, key, OwnedReply::Failed(Failure::Exhausted));
         }
     }
 
@@ -98,16 +98,14 @@ impl<K: Copy + Eq + Send + 'static> Worker<K> {
         if let Some((_, reply)) = place.and_then(|place| state.results.remove(place)) {
             self.shared.discard(&reply);
         }
-        self.shared.changed.notify_all();
+        self.shared.wake(&mut state);
     }
 
     /// The next result, if there is one.
     pub fn try_next(&mut self) -> Option<(K, OwnedReply)> {
         let mut state = self.shared.state();
         let result = state.results.pop_front();
-        if result.is_some() {
-            self.shared.changed.notify_all();
-        }
+        self.shared.wake(&mut state);
         result
     }
 
@@ -145,11 +143,13 @@ impl<K: Copy + Eq + Send> Shared<K> {
             if state.stop {
                 return;
             }
-            let job = if state.results.len() < RESULTS { state.jobs.pop_front() } else { None };
+            let job = if state.may_work() { state.jobs.pop_front() } else { None };
             let Some((key, effect)) = job else {
+                state.resting = true;
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
+            state.resting = false;
             state.at_work = Some(AtWork {
                 key,
                 wanted: true,
@@ -159,13 +159,27 @@ impl<K: Copy + Eq + Send> Shared<K> {
             let reply = perform(&effect, &self.roots, &self.files);
             state = self.state();
             if state.at_work.take().is_some_and(|at| at.wanted) {
-                state.results.push_back((key, reply));
-                drop(state);
-                (self.notify)();
+                self.put(state, key, reply);
                 state = self.state();
             } else {
                 self.discard(&reply);
             }
+        }
+    }
+
+    fn put(&self, mut state: MutexGuard<'_, State<K>>, key: K, reply: OwnedReply) {
+        let first = state.results.is_empty();
+        state.results.push_back((key, reply));
+        drop(state);
+        if first {
+            (self.notify)();
+        }
+    }
+
+    /// Has the thread go on, if it rests and need not: waking it is a system call.
+    fn wake(&self, state: &mut State<K>) {
+        if state.may_work() && std::mem::take(&mut state.resting) {
+            self.changed.notify_one();
         }
     }
 
@@ -177,6 +191,12 @@ impl<K: Copy + Eq + Send> Shared<K> {
 
     fn state(&self) -> MutexGuard<'_, State<K>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K> State<K> {
+    fn may_work(&self) -> bool {
+        !self.jobs.is_empty() && self.results.len() < RESULTS
     }
 }
 
@@ -252,11 +272,13 @@ mod tests {
         for key in 0..100 {
             worker.submit(key, open());
         }
-        for _ in 0..RESULTS {
-            notified.recv().unwrap();
+        notified.recv().unwrap();
+        let moment = std::time::Duration::from_millis(100);
+        while files.len() < RESULTS {
+            std::thread::sleep(moment / 100);
         }
-        let more = notified.recv_timeout(std::time::Duration::from_millis(100));
-        assert!(more.is_err() && files.len() == RESULTS);
+        // It was told once, and of no more than may wait.
+        assert!(notified.recv_timeout(moment).is_err() && files.len() == RESULTS);
         for key in 0..100 {
             assert_eq!(fetch(&mut worker, &notified).0, key);
         }

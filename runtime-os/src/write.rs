@@ -15,8 +15,9 @@ const SLICES: usize = 64;
 /// Makes one write of what `outbox` holds, and says how many bytes the socket took; the caller
 /// then calls `handle_sent`. Never raises SIGPIPE. An empty outbox is zero bytes.
 ///
-/// Up to 64 pieces in memory go in one call. A file span goes by itself, at most `scratch` of it,
-/// read in this thread.
+/// Up to 64 pieces go in one call, in memory and in files alike. Of files as much goes as `scratch`
+/// holds, read in this thread: at once what follows each other in a file, whatever lies between
+/// in the outbox.
 ///
 /// # Errors
 ///
@@ -29,18 +30,32 @@ pub fn write_outbox(
     files: &Files,
     scratch: &mut [u8],
 ) -> io::Result<usize> {
+    let read = read_spans(outbox, files, scratch)?;
+    let mut content = scratch.get(..read).unwrap_or_default();
     let mut slices = [IoSlice::new(&[]); SLICES];
     let mut filled = 0;
     for (slot, chunk) in slices.iter_mut().zip(outbox.chunks()) {
-        match chunk {
-            Chunk::Bytes(bytes) => *slot = IoSlice::new(bytes),
-            Chunk::File(span) if filled == 0 => return write_span(socket, span, files, scratch),
-            Chunk::File(_) => break,
+        let (bytes, whole) = match chunk {
+            Chunk::Bytes(bytes) => (bytes, true),
+            Chunk::File(span) => {
+                let len = len(&span);
+                let (bytes, rest) = content.split_at(len.min(content.len()));
+                content = rest;
+                (bytes, bytes.len() == len)
+            }
+        };
+        if !bytes.is_empty() {
+            *slot = IoSlice::new(bytes);
+            filled += 1;
         }
-        filled += 1;
+        if !whole {
+            break;
+        }
     }
     match &slices[..filled] {
-        [] => Ok(0),
+        [] if outbox.is_empty() => Ok(0),
+        // It would begin with a span of which there is nothing.
+        [] => Err(io::ErrorKind::UnexpectedEof.into()),
         [bytes] => Ok(send(socket, bytes, SendFlags::NOSIGNAL)?),
         several => {
             Ok(sendmsg(socket, several, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?)
@@ -48,20 +63,41 @@ pub fn write_outbox(
     }
 }
 
-fn write_span(
-    socket: impl AsFd,
-    span: FileSpan,
-    files: &Files,
-    scratch: &mut [u8],
-) -> io::Result<usize> {
-    let file = files.file(span.file).ok_or(io::ErrorKind::NotFound)?;
-    let len = usize::try_from(span.len).unwrap_or(usize::MAX);
-    let len = len.min(scratch.len());
-    let n = file.read_at(&mut scratch[..len], span.offset)?;
-    if n == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+/// Reads what the file spans among the next pieces hold, one behind the other, and gives how many
+/// bytes that is: fewer than there is room for if a file ends early.
+fn read_spans(outbox: &Outbox, files: &Files, scratch: &mut [u8]) -> io::Result<usize> {
+    let mut spans = outbox.chunks().take(SLICES).filter_map(|chunk| match chunk {
+        Chunk::File(span) => Some(span),
+        Chunk::Bytes(_) => None,
+    });
+    let mut filled = 0;
+    let mut next = spans.next();
+    while let Some(mut run) = next {
+        next = spans.next();
+        while let Some(span) = next
+            && span.file == run.file
+            && Some(span.offset) == run.offset.checked_add(run.len)
+        {
+            run.len = run.len.saturating_add(span.len);
+            next = spans.next();
+        }
+        let room = &mut scratch[filled..];
+        let len = len(&run).min(room.len());
+        if len == 0 {
+            break;
+        }
+        let file = files.file(run.file).ok_or(io::ErrorKind::NotFound)?;
+        let n = file.read_at(&mut room[..len], run.offset)?;
+        filled += n;
+        if n < len {
+            break;
+        }
     }
-    Ok(send(socket, &scratch[..n], SendFlags::NOSIGNAL)?)
+    Ok(filled)
+}
+
+fn len(span: &FileSpan) -> usize {
+    usize::try_from(span.len).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -97,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_go_together_files_by_themselves_and_boundaries_part_them() {
+    fn pieces_go_together_as_far_as_files_fit_and_boundaries_part_them() {
         let files = Files::default();
         let file = file(&files, b"0123456789");
         let mut outbox = Outbox::default();
@@ -108,10 +144,44 @@ mod tests {
         outbox.boundary();
         outbox.put(b"four");
         let (sizes, all) = drain(&mut outbox, &files);
-        assert_eq!(sizes, [8, 8, 1, 5, 4]);
+        assert_eq!(sizes, [16, 6, 4]);
         assert_eq!(all, b"one two 123456789threefour");
         let (ours, _theirs) = UnixStream::pair().unwrap();
         assert_eq!(write_outbox(&ours, &outbox, &files, &mut []).unwrap(), 0);
+    }
+
+    #[test]
+    fn spans_of_files_go_with_what_lies_between_them() {
+        let files = Files::default();
+        let (digits, letters) = (file(&files, b"0123456789"), file(&files, b"abcdef"));
+        let mut outbox = Outbox::default();
+        outbox.put_file(span(digits, 0, 2));
+        outbox.put(b"-");
+        outbox.put_file(span(digits, 2, 2));
+        outbox.put(b"-");
+        outbox.put_file(span(letters, 4, 2));
+        outbox.put_file(span(digits, 4, 1));
+        outbox.put(b"-");
+        outbox.put_file(span(digits, 9, 1));
+        outbox.put(b"-");
+        let (sizes, all) = drain(&mut outbox, &files);
+        assert_eq!(sizes, [12]);
+        assert_eq!(all, b"01-23-ef4-9-");
+        // What ends early takes nothing of what follows for its own.
+        outbox.put(b"<");
+        outbox.put_file(span(letters, 3, 4));
+        outbox.put(b">");
+        outbox.put_file(span(digits, 0, 1));
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let n = write_outbox(&ours, &outbox, &files, &mut [0; 8]).unwrap();
+        assert_eq!(n, 4);
+        outbox.advance(n);
+        let error = write_outbox(&ours, &outbox, &files, &mut [0; 8]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        drop(ours);
+        let mut all = Vec::new();
+        theirs.read_to_end(&mut all).unwrap();
+        assert_eq!(all, b"<def");
     }
 
     #[test]

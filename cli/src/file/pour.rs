@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use semfio_file::{FetchError, Pour, PourConfig, PourMessage, PourOutcome, PourReport};
 use semfio_machine::Target;
 use semfio_path::SafeName;
-use semfio_runtime_os::Clock;
+use semfio_runtime_os::{Clock, Roots};
 
 use crate::Common;
 use crate::failed::{Failed, NETWORK};
@@ -35,7 +35,8 @@ pub(crate) fn run(
     )?;
     let what = format!("cannot get {name}");
     let cannot = |error| Failed::because(NETWORK, &what, error);
-    let host = Host::new(common.runtime, shard, clock).map_err(cannot)?;
+    let host = Host::with_roots(common.runtime, shard, clock, Roots::default());
+    let host = host.map_err(cannot)?;
     let stopping = Stopping::new()?;
     let handle = host.handle();
     stopping.set({

@@ -11,7 +11,7 @@
 //! | Start | (the connection stands) | Head | |
 //! | Head | a beginning of the error text | Head | |
 //! | Head | something else | Body | |
-//! | Body | more than two bytes | Body | `Body`, all but the last two |
+//! | Body | bytes | Body | `Body`, all but an `OK` or `O` at the end |
 //! | Head | end of input; all of it is the error text | Closed | `End(Unknown)` |
 //! | Head, Body | end of input; the last two bytes are `OK` | Closed | `Body`, `End(Complete)` |
 //! | Head, Body | end of input | Closed | `Body`, `End(Truncated)` |
@@ -115,16 +115,17 @@ impl CourseClient {
 
     fn body<'i>(&mut self, input: &mut Input<'i>) -> Step<CourseEvent<'i>> {
         let seen = input.peek();
-        let held = seen.len().saturating_sub(OK.len());
+        let end = mark(seen);
+        let told = seen.len().saturating_sub(end);
         if !input.at_eof() {
-            return if held == 0 {
-                Step::NeedInput(OK.len().saturating_add(1).saturating_sub(seen.len()))
+            return if told == 0 {
+                Step::NeedInput(1)
             } else {
-                Step::Event(CourseEvent::Body(input.take(held)))
+                Step::Event(CourseEvent::Body(input.take(told)))
             };
         }
-        if seen.ends_with(OK) {
-            self.end(CourseEnd::Complete, input, held)
+        if end == OK.len() {
+            self.end(CourseEnd::Complete, input, told)
         } else {
             let all = seen.len();
             self.end(CourseEnd::Truncated, input, all)
@@ -146,6 +147,12 @@ impl CourseClient {
         self.state = State::Closed;
         Step::Event(CourseEvent::End(end))
     }
+}
+
+/// How many of the last bytes are the mark of the end, or may become it.
+fn mark(seen: &[u8]) -> usize {
+    let whole = seen.ends_with(OK);
+    if whole { OK.len() } else { usize::from(!seen.is_empty() && seen.last() == OK.first()) }
 }
 
 impl StreamMachine for CourseClient {

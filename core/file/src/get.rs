@@ -17,8 +17,8 @@ use crate::part::{Part, PartEvent, Stage};
 const SILENT: Duration = Duration::from_secs(60);
 /// The least time between two reports of progress.
 pub const PROGRESS: Duration = Duration::from_millis(100);
-/// What is written at once.
-const PIECE: usize = 64 * 1024;
+/// What is written at once: each write is handed to another thread and answered.
+const PIECE: usize = 256 * 1024;
 
 /// What a [`CourseGet`] gets, and where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +161,10 @@ impl CourseGet {
 
     fn handle_body(&mut self, now: Now, bytes: &[u8], net: &mut Net<CourseClient>) {
         self.len = self.len.saturating_add(bytes.len() as u64);
+        if self.piece.is_empty() {
+            // Grown step by step, it would be copied as often.
+            self.piece.reserve(PIECE);
+        }
         self.piece.extend_from_slice(bytes);
         if self.told.is_none_or(|at| now.mono.saturating_since(at) >= PROGRESS) {
             self.told = Some(now.mono);
