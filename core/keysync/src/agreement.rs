@@ -36,7 +36,7 @@
 //!   scalar, and makes it a second time.
 //!
 //! All secrets of our own stand in boxes: a value that is moved, into a map or out of it, leaves its
-//! octets behind where nothing wipes them.
+//! octets behind where nothing wipes them. What each step leaves on the stack is wiped: 64 KiB of it.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -50,6 +50,7 @@ use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::Key;
+use crate::stack::{AGREEMENT, wiped};
 
 /// The length of START.
 pub const START: usize = 33;
@@ -93,9 +94,9 @@ pub struct Responder {
 #[derive(Clone, Debug)]
 pub struct Pair {
     /// What the initiator seals.
-    pub to_responder: Box<Key>,
+    pub to_responder: Key,
     /// What the responder seals.
-    pub to_initiator: Box<Key>,
+    pub to_initiator: Key,
 }
 
 /// The other side does not know the passphrase, or somebody changed a message. Nothing tells which.
@@ -114,9 +115,11 @@ impl Passphrase {
     /// A passphrase of these octets, any number of them.
     pub fn new(text: &[u8]) -> Self {
         let mut octets = Box::new(Zeroizing::new([0; 32]));
-        // 32 octets are never too many for HKDF-SHA256.
-        let _ = Hkdf::<Sha256>::new(Some(b"semfio passphrase 1"), text)
-            .expand(b"agreement", octets.as_mut_slice());
+        wiped::<AGREEMENT, _>(|| {
+            // 32 octets are never too many for HKDF-SHA256.
+            let _ = Hkdf::<Sha256>::new(Some(b"semfio passphrase 1"), text)
+                .expand(b"agreement", octets.as_mut_slice());
+        });
         Self(octets)
     }
 }
@@ -146,25 +149,29 @@ impl Initiator {
         context: &Context<'_>,
         mut rng: impl CryptoRng + RngCore,
     ) -> (Self, Vec<u8>) {
-        let context = context.hash();
-        let password = Box::new(passphrase.password(&context));
-        let mut octets = Zeroizing::new([0; 32]);
-        rng.fill_bytes(octets.as_mut());
-        let seed = Box::new(Seed::new(*octets));
-        let (_, start) = side_a(&password, &seed);
-        let transcript = context.chain_update(&start);
-        (Self { password, seed, transcript }, start)
+        wiped::<AGREEMENT, _>(|| {
+            let context = context.hash();
+            let password = Box::new(passphrase.password(&context));
+            let mut octets = Zeroizing::new([0; 32]);
+            rng.fill_bytes(octets.as_mut());
+            let seed = Box::new(Seed::new(*octets));
+            let (_, start) = side_a(&password, &seed);
+            let transcript = context.chain_update(&start);
+            (Self { password, seed, transcript }, start)
+        })
     }
 
     /// Takes REPLY, gives CONFIRM.
     pub fn finish(self, reply: &[u8]) -> Result<(Pair, Vec<u8>), AgreementError> {
         let (message, mac) = reply.split_at_checked(START).ok_or(AgreementError)?;
-        let (spake, _) = side_a(&self.password, &self.seed);
-        let secret = Zeroizing::new(spake.finish(message).map_err(|_| AgreementError)?);
-        let keys = Schedule::new(&secret, self.transcript.chain_update(message));
-        keys.mac(RESPONDER).verify_slice(mac).map_err(|_| AgreementError)?;
-        let confirm = keys.mac(INITIATOR).finalize().into_bytes().to_vec();
-        Ok((keys.pair, confirm))
+        wiped::<AGREEMENT, _>(|| {
+            let (spake, _) = side_a(&self.password, &self.seed);
+            let secret = Zeroizing::new(spake.finish(message).map_err(|_| AgreementError)?);
+            let keys = Schedule::new(&secret, self.transcript.chain_update(message));
+            keys.mac(RESPONDER).verify_slice(mac).map_err(|_| AgreementError)?;
+            let confirm = keys.mac(INITIATOR).finalize().into_bytes().to_vec();
+            Ok((keys.pair, confirm))
+        })
     }
 }
 
@@ -176,15 +183,18 @@ impl Responder {
         start: &[u8],
         rng: impl CryptoRng + RngCore,
     ) -> Result<(Self, Vec<u8>), AgreementError> {
-        let context = context.hash();
-        let password = Password::new(passphrase.password(&context).as_slice());
-        let (a, b) = identities();
-        let (spake, mut reply) = Spake2::<Ed25519Group>::start_b_with_rng(&password, &a, &b, rng);
-        let secret = Zeroizing::new(spake.finish(start).map_err(|_| AgreementError)?);
-        let keys = Schedule::new(&secret, context.chain_update(start).chain_update(&reply));
-        reply.extend_from_slice(&keys.mac(RESPONDER).finalize().into_bytes());
-        let confirm = Zeroizing::new(keys.mac(INITIATOR).finalize().into_bytes().into());
-        Ok((Self { confirm: Box::new(confirm), pair: keys.pair }, reply))
+        wiped::<AGREEMENT, _>(|| {
+            let context = context.hash();
+            let password = Password::new(passphrase.password(&context).as_slice());
+            let (a, b) = identities();
+            let (spake, mut reply) =
+                Spake2::<Ed25519Group>::start_b_with_rng(&password, &a, &b, rng);
+            let secret = Zeroizing::new(spake.finish(start).map_err(|_| AgreementError)?);
+            let keys = Schedule::new(&secret, context.chain_update(start).chain_update(&reply));
+            reply.extend_from_slice(&keys.mac(RESPONDER).finalize().into_bytes());
+            let confirm = Zeroizing::new(keys.mac(INITIATOR).finalize().into_bytes().into());
+            Ok((Self { confirm: Box::new(confirm), pair: keys.pair }, reply))
+        })
     }
 
     /// Takes CONFIRM.
@@ -216,8 +226,8 @@ impl Schedule {
         };
         let confirm = hmac(&expand(b"confirm"));
         let pair = Pair {
-            to_responder: Box::new(Key::new(*expand(b"to responder"))),
-            to_initiator: Box::new(Key::new(*expand(b"to initiator"))),
+            to_responder: Key::new(*expand(b"to responder")),
+            to_initiator: Key::new(*expand(b"to initiator")),
         };
         Self { confirm, pair }
     }

@@ -15,6 +15,7 @@ mod key;
 mod keyring;
 mod message;
 mod splitter;
+mod stack;
 mod token;
 mod vault;
 mod window;

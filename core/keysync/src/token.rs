@@ -11,6 +11,7 @@ use aes::cipher::{
     BlockDecryptMut as _, BlockEncryptMut as _, InnerIvInit as _, block_padding::NoPadding,
     block_padding::Pkcs7,
 };
+use aes::{Aes128Dec, Aes128Enc};
 use alloc::vec::Vec;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use base64::{DecodeError, DecodeSliceError, Engine as _};
@@ -219,7 +220,8 @@ impl Key {
                 text.fill(0);
                 let len = text.len();
                 let iv: &[u8; BLOCK] = head.last_chunk()?;
-                let cipher = cbc::Encryptor::inner_iv_init(&other.encrypt, iv.into());
+                let aes: Aes128Enc = other.cipher();
+                let cipher = cbc::Encryptor::inner_iv_init(&aes, iv.into());
                 cipher.encrypt_padded_mut::<NoPadding>(text, len).ok()?;
                 *tag = other.mac().update(body).finish();
                 Some(URL_SAFE.encode(raw).into_bytes())
@@ -255,7 +257,8 @@ fn put_raw(key: &Key, seconds: u64, iv: [u8; 16], plaintext: &[u8], raw: &mut [u
     if let Some(place) = text.get_mut(..plaintext.len()) {
         place.copy_from_slice(plaintext);
     }
-    let cipher = cbc::Encryptor::inner_iv_init(&key.encrypt, &iv.into());
+    let aes: Aes128Enc = key.cipher();
+    let cipher = cbc::Encryptor::inner_iv_init(&aes, &iv.into());
     let padded = cipher.encrypt_padded_mut::<Pkcs7>(text, plaintext.len());
     debug_assert!(padded.is_ok(), "there is room for the padding");
     *tag = key.mac().update(body).finish();
@@ -326,7 +329,8 @@ fn open_in_place<'k>(
     let (seconds, iv) = (u64::from_be_bytes(*seconds), *iv.first_chunk::<BLOCK>().ok_or(short)?);
     policy.check_time(now, seconds)?;
     let text = body.get_mut(HEAD..).unwrap_or_default();
-    let cipher = cbc::Decryptor::inner_iv_init(&key.decrypt, &iv.into());
+    let aes: Aes128Dec = key.cipher();
+    let cipher = cbc::Decryptor::inner_iv_init(&aes, &iv.into());
     let plain = cipher.decrypt_padded_mut::<Pkcs7>(text).map_err(|_| TokenError::Padding)?.len();
     body.copy_within(HEAD..HEAD.saturating_add(plain), 0);
     Ok((seconds, plain))

@@ -22,6 +22,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::agreement::{CONFIRM, Context, Initiator, Pair, Passphrase, REPLY, Responder};
 use crate::message::{Body, MAX_WRAPPED, PROOF, Which, put_str8, which};
+use crate::stack::{TOKEN, wiped};
 use crate::{Decoding, Key, Policy};
 
 /// A room's token is told apart by its epoch and its counter, not by its time: clocks may be wrong.
@@ -49,7 +50,8 @@ pub(crate) struct VaultError;
 
 /// The secrets of one member of one room.
 ///
-/// All of them are wiped when it is dropped, and when its [`KeySync`](crate::KeySync) fails.
+/// All of them are wiped when it is dropped, and when its [`KeySync`](crate::KeySync) fails; what it
+/// leaves on the stack, with each answer.
 pub struct Vault {
     source: Source,
     journal: Option<VecDeque<Answer>>,
@@ -73,27 +75,30 @@ struct Secrets {
     responders: BTreeMap<u64, Responder>,
     /// With members, if it is the holder.
     pairs: BTreeMap<u64, Pair>,
-    epochs: BTreeMap<u64, Box<Key>>,
+    epochs: BTreeMap<u64, Key>,
     plain: Zeroizing<Vec<u8>>,
 }
 
 impl Vault {
     /// A vault with a passphrase, and randomness that is used for nothing else.
     pub fn new(passphrase: Passphrase, seed: Seed) -> Self {
-        let mut secrets = Secrets {
-            passphrase,
-            seed,
-            identity: Zeroizing::new([0; 32]),
-            initiator: None,
-            holder: 0,
-            link: None,
-            responders: BTreeMap::new(),
-            pairs: BTreeMap::new(),
-            epochs: BTreeMap::new(),
-            plain: Zeroizing::new(Vec::new()),
-        };
-        secrets.rng().fill_bytes(secrets.identity.as_mut());
-        Self { source: Source::Secrets(Box::new(secrets)), journal: None }
+        let secrets = wiped::<TOKEN, _>(|| {
+            let mut secrets = Box::new(Secrets {
+                passphrase,
+                seed,
+                identity: Zeroizing::new([0; 32]),
+                initiator: None,
+                holder: 0,
+                link: None,
+                responders: BTreeMap::new(),
+                pairs: BTreeMap::new(),
+                epochs: BTreeMap::new(),
+                plain: Zeroizing::new(Vec::new()),
+            });
+            secrets.rng().fill_bytes(secrets.identity.as_mut());
+            secrets
+        });
+        Self { source: Source::Secrets(secrets), journal: None }
     }
 
     /// The same, as somebody who may have been in the room before: who has `root` is known again there by
@@ -102,9 +107,11 @@ impl Vault {
         if let Source::Secrets(secrets) = &mut self.source {
             let room = room.to_ascii_lowercase();
             let info = [b"semfio identity".as_slice(), room.as_bytes()];
-            // 32 octets are never too many for HKDF-SHA256.
-            let _ = Hkdf::<Sha256>::new(None, root.as_bytes())
-                .expand_multi_info(&info, secrets.identity.as_mut());
+            wiped::<TOKEN, _>(|| {
+                // 32 octets are never too many for HKDF-SHA256.
+                let _ = Hkdf::<Sha256>::new(None, root.as_bytes())
+                    .expand_multi_info(&info, secrets.identity.as_mut());
+            });
         }
         self
     }
@@ -185,7 +192,7 @@ impl Vault {
     ) -> Result<(), VaultError> {
         let from = out.len();
         let done = match &mut self.source {
-            Source::Secrets(secrets) => secret(secrets, out),
+            Source::Secrets(secrets) => wiped::<TOKEN, _>(|| secret(secrets, out)),
             Source::Answers(answers) => {
                 answers.pop_front().and_then(|answer| answer.0).map(|octets| out.extend(octets))
             }
@@ -391,7 +398,7 @@ impl Vault {
             out.extend_from_slice(&newest.to_be_bytes());
             for (epoch, covers, key) in &keys {
                 if *epoch > above && !secrets.epochs.contains_key(epoch) {
-                    secrets.epochs.insert(*epoch, Box::new(Key::new(**key)));
+                    secrets.epochs.insert(*epoch, Key::new(**key));
                     out.extend_from_slice(&epoch.to_be_bytes());
                     out.extend_from_slice(&covers.to_be_bytes());
                 }
@@ -450,7 +457,7 @@ impl Vault {
     pub(crate) fn make(&mut self, epoch: u64) -> Result<(), VaultError> {
         self.answer(&mut Vec::new(), |secrets, _| {
             let key = Key::generate(&mut secrets.rng());
-            secrets.epochs.insert(epoch, Box::new(key));
+            secrets.epochs.insert(epoch, key);
             Some(())
         })
     }
@@ -468,7 +475,7 @@ impl Vault {
             if fits.is_some_and(|fits| !bool::from(check(&key, room, to).ct_eq(fits))) {
                 return None;
             }
-            secrets.epochs.insert(to, Box::new(key));
+            secrets.epochs.insert(to, key);
             Some(())
         })
     }

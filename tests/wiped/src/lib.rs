@@ -1,9 +1,12 @@
-//! An allocator that looks for secrets in every block that is freed.
+//! An allocator that looks for secrets in every block that is freed, and a look at what lies on a stack.
 //!
-//! It sees the heap. Registers and stacks are out of its sight, and so are blocks that are never
+//! The allocator sees the heap. Registers are out of sight, and so are blocks that are never
 //! freed: what is moved out of a container stays behind in it until the container's block goes.
 
+use core::hint::black_box;
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 
 /// The length of what is looked for: an AES-128 key, half of everything else.
@@ -34,7 +37,10 @@ impl Watching {
 
     /// Looks for every whole piece of each secret from now on, while `run` lasts, and gives for each
     /// how many freed blocks held one of its pieces, counted once for each piece.
-    pub fn watch(&self, secrets: &[&[u8]], run: impl FnOnce()) -> Vec<usize> {
+    ///
+    /// It runs on a stack of its own. What whoever has made the secrets left on another could come
+    /// into a block, in room that is not filled.
+    pub fn watch(&self, secrets: &[&[u8]], run: impl FnOnce() + Send) -> Vec<usize> {
         let mut places = vec![0..0; secrets.len()];
         let mut count = 0;
         for (place, secret) in places.iter_mut().zip(secrets) {
@@ -51,8 +57,9 @@ impl Watching {
         }
         self.blocks.store(0, SeqCst);
         self.count.store(count, SeqCst);
-        run();
+        let ran = std::thread::scope(|scope| scope.spawn(run).join());
         self.count.store(0, SeqCst);
+        ran.unwrap();
         let found = |place: core::ops::Range<usize>| {
             self.found[place].iter().map(|found| found.load(SeqCst)).sum()
         };
@@ -77,6 +84,35 @@ impl Watching {
             }
         }
     }
+}
+
+/// What `run` leaves on the stack: the 256 KiB below who called it.
+pub fn left_on_stack<T>(run: impl FnOnce() -> T + Send) -> Vec<u8> {
+    const DEPTH: usize = 256 << 10;
+    let (memory, mut left) = (File::open("/proc/self/mem").unwrap(), vec![0; DEPTH]);
+    let look = || {
+        below(run);
+        let top = below(|| {
+            let here = 0_u8;
+            core::ptr::from_ref(black_box(&here)).addr()
+        });
+        memory.read_exact_at(&mut left, (top - DEPTH) as u64).unwrap();
+        left
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(4 * DEPTH);
+        thread.spawn_scoped(scope, look).unwrap().join().unwrap()
+    })
+}
+
+#[inline(never)]
+fn below<T>(run: impl FnOnce() -> T) -> T {
+    run()
+}
+
+/// Whether a whole piece of a secret is in `block`.
+pub fn holds(block: &[u8], secret: &[u8]) -> bool {
+    secret.chunks_exact(PIECE).any(|piece| block.windows(PIECE).any(|window| window == piece))
 }
 
 fn halves(piece: &[u8]) -> [u64; 2] {

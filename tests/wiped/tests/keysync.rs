@@ -5,10 +5,11 @@ use hmac::{Hmac, Mac};
 use rand_core::RngCore;
 use semfio_keysync::{Context, Initiator, Key, Pair, Passphrase, Responder};
 use semfio_machine::{Rng, Seed};
-use semfio_wiped::{PIECE, Watching};
+use semfio_wiped::{PIECE, Watching, holds, left_on_stack};
 use sha2::{Digest, Sha256};
 use spake2::{Ed25519Group, Identity, Password, Spake2};
 use std::collections::BTreeMap;
+use std::hint::black_box;
 
 #[global_allocator]
 static HEAP: Watching = Watching::new();
@@ -84,21 +85,21 @@ impl Secrets {
     }
 
     /// How often each was found; last what is sent or is the run's password.
-    fn found_in(&self, run: impl FnOnce()) -> Vec<usize> {
+    fn found_in(&self, run: impl FnOnce() + Send) -> Vec<usize> {
         HEAP.watch(&self.all(), run)
     }
 }
 
 /// One whole run. Each value is kept in a map and moved out of it, as a vault does.
-fn agree() -> [Pair; 2] {
+fn agree(one: &mut Rng, other: &mut Rng) -> [Pair; 2] {
     let text = TEXT;
     let mut passphrases = BTreeMap::from([(0, Passphrase::new(text))]);
     passphrases.insert(1, passphrases[&0].clone());
     let mut initiators = BTreeMap::new();
     let mut responders = BTreeMap::new();
-    let (initiator, start) = Initiator::start(&passphrases[&0], &CONTEXT, rng(1));
+    let (initiator, start) = Initiator::start(&passphrases[&0], &CONTEXT, one);
     initiators.insert(7, initiator);
-    let (responder, reply) = Responder::start(&passphrases[&1], &CONTEXT, &start, rng(2)).unwrap();
+    let (responder, reply) = Responder::start(&passphrases[&1], &CONTEXT, &start, other).unwrap();
     responders.insert(9, responder);
     let (ours, confirm) = initiators.remove(&7).unwrap().finish(&reply).unwrap();
     let theirs = responders.remove(&9).unwrap().finish(&confirm).unwrap();
@@ -127,13 +128,13 @@ fn what_is_freed_holds_no_secret() {
     // The allocator sees what is there: a copy of each, planted.
     let planted = secrets.found_in(|| {
         for secret in secrets.all() {
-            drop(std::hint::black_box(secret.to_vec()));
+            drop(black_box(secret.to_vec()));
         }
     });
     assert_eq!(planted, secrets.all().map(|secret| secret.len() / PIECE));
 
     // They are what the run has: the keys are equal.
-    let [ours, theirs] = agree();
+    let [ours, theirs] = agree(&mut rng(1), &mut rng(2));
     for pair in [&ours, &theirs] {
         assert_eq!([*pair.to_responder.as_bytes(), *pair.to_initiator.as_bytes()], secrets.pair);
     }
@@ -142,7 +143,7 @@ fn what_is_freed_holds_no_secret() {
     // is begun (its `Password` and its `password_vec`), each of two pieces; CONFIRM as it was sent;
     // and nothing else.
     let spake2 = |begun: usize| begun * 2 * 2;
-    let found = secrets.found_in(|| drop(agree().map(Box::new)));
+    let found = secrets.found_in(|| drop(agree(&mut rng(1), &mut rng(2)).map(Box::new)));
     assert!(HEAP.blocks() > 20);
     assert_eq!(found, [0, 0, 0, 0, 0, 0, 0, 2, spake2(3)], "a run");
     let found = secrets.found_in(give_up);
@@ -162,4 +163,14 @@ fn what_is_freed_holds_no_secret() {
         drop(key);
     });
     assert_eq!(found, [0; 9], "a key as text");
+
+    let (mut one, mut other) = (rng(1), rng(2));
+    let stack = left_on_stack(|| agree(&mut one, &mut other));
+    let found: Vec<bool> = secrets.all().map(|secret| holds(&stack, secret)).into();
+    assert_eq!(found, [false; 9], "the stack");
+    // One that is planted there is seen.
+    let stack = left_on_stack(|| {
+        black_box(&mut [[0; 32]; 64])[0] = secrets.pair[0];
+    });
+    assert!(holds(&stack, &secrets.pair[0]));
 }

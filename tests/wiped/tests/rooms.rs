@@ -6,7 +6,7 @@ use hmac::{Hmac, Mac};
 use rand_core::RngCore;
 use semfio_keysync::{GRACE, KeySync, KeyTransmit, Manner, Outer, Passphrase, Vault};
 use semfio_machine::{Instant, Now, Seed, UnixTime};
-use semfio_wiped::Watching;
+use semfio_wiped::{Watching, holds, left_on_stack};
 use sha2::Sha256;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -197,4 +197,7 @@ fn a_room_leaves_no_secret_behind() {
     assert_eq!(found, vec![0; secrets.len()]);
     let planted = HEAP.watch(&secrets, || secrets.iter().for_each(|secret| drop(secret.to_vec())));
     assert!(planted.iter().all(|found| *found > 0), "the allocator sees each");
+    let stack = left_on_stack(story);
+    let found: Vec<usize> = (0..secrets.len()).filter(|&at| holds(&stack, secrets[at])).collect();
+    assert_eq!(found, [0; 0], "the stack");
 }
