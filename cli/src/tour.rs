@@ -15,14 +15,14 @@ use semfio_chat::{
     Cause, Happened, Keys, Outcome, Participant, ParticipantConfig, ParticipantMessage,
     ParticipantReport,
 };
-use semfio_echo::{ClientConfig, ClientEvent, DatagramClient, Interval, Ping};
+use semfio_echo::{ClientConfig, ClientEvent, DatagramClient, Ping};
 use semfio_file::wire::ErrorCode;
 use semfio_file::{
     Fetch, FetchConfig, FetchError, FetchReport, Listing, ListingConfig, ListingReport, Session,
 };
 use semfio_frame::Dialect;
 use semfio_keysync::Passphrase;
-use semfio_machine::{DatagramMachine as _, NetLimits, RootId, Service, Shard, Target};
+use semfio_machine::{DatagramMachine as _, Interval, NetLimits, RootId, Service, Shard, Target};
 use semfio_path::{Policy, SafeName};
 use semfio_runtime_os::{Clock, Handle, Roots, seed};
 use serde_json::json;

@@ -20,11 +20,9 @@ use core::time::Duration;
 
 use rand_core::RngCore;
 use semfio_machine::{
-    Carrier, Clock, DatagramMachine, Deadline, Failure, Instant, Now, QuotedError, Received,
-    Refused, Seed, Stamp, Transmit, TransmitId,
+    Carrier, Clock, DatagramMachine, Deadline, Failure, Instant, Interval, Now, QuotedError,
+    Received, Refused, Seed, Stamp, Transmit, TransmitId,
 };
-
-use crate::interval::Interval;
 
 /// Bytes before the payload: token and number.
 pub const HEADER: usize = 16;

@@ -15,11 +15,9 @@ use core::convert::Infallible;
 use core::net::SocketAddr;
 
 use semfio_machine::{
-    Carrier, DatagramMachine, Deadline, Failure, Now, Received, Refused, Stamp, Transmit,
+    Carrier, DatagramMachine, Deadline, Failure, Interval, Now, Received, Refused, Stamp, Transmit,
     TransmitId,
 };
-
-use crate::interval::Interval;
 
 /// Bytes that may wait to go back: a host that pulls after each datagram needs one datagram.
 const QUEUED: usize = 256 * 1024;

@@ -7,7 +7,7 @@
 //! | client | datagrams | [`DatagramClient`]: numbered, timed, lost ones told |
 //!
 //! A stream client needs no machine: any bytes will do. Over datagrams both sides report how long
-//! things took, and by whose clocks ([`Interval`]).
+//! things took, and by whose clocks ([`Interval`](semfio_machine::Interval)).
 //!
 //! # A connection by hand
 //!
@@ -82,12 +82,10 @@ extern crate alloc;
 
 mod client;
 mod datagram;
-mod interval;
 mod server;
 mod service;
 
 pub use client::{ClientConfig, ClientCounts, ClientEvent, DatagramClient, Failed, HEADER, Ping};
 pub use datagram::{DatagramServer, ServerCounts, ServerEvent};
-pub use interval::Interval;
 pub use server::Server;
 pub use service::{Report, Service};

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use semfio_echo::{
-    ClientConfig, ClientCounts, ClientEvent, DatagramClient, DatagramServer, Failed, HEADER,
-    Interval, Ping, ServerEvent,
+    ClientConfig, ClientCounts, ClientEvent, DatagramClient, DatagramServer, Failed, HEADER, Ping,
+    ServerEvent,
 };
 use semfio_machine::{
-    Clock, DatagramMachine, Failure, Instant, Now, QuotedError, Received, Refused, Seed, Stamp,
-    TransmitId, UnixTime,
+    Clock, DatagramMachine, Failure, Instant, Interval, Now, QuotedError, Received, Refused, Seed,
+    Stamp, TransmitId, UnixTime,
 };
 use semfio_sim::{Chance, LinkConfig, Network};
 

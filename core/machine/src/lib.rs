@@ -67,6 +67,7 @@ mod datagram;
 mod effect;
 mod endpoint;
 mod input;
+mod interval;
 mod net;
 mod outbox;
 mod seed;
@@ -85,6 +86,7 @@ pub use effect::{
 };
 pub use endpoint::{Endpoint, Output};
 pub use input::{Hidden, Input};
+pub use interval::Interval;
 pub use net::{Action, Net, NetLimits};
 pub use outbox::{Chunk, Outbox};
 pub use seed::{Rng, Seed};

@@ -50,10 +50,12 @@ bodies! {
     file_session
     file_wire
     frame
+    icmp
     input
     keysync
     outbox
     path
+    ping
     shard
     splitter
     token

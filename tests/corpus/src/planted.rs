@@ -4,11 +4,12 @@ use core::ops::Range;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 use semfio_machine::Carry;
+use semfio_probe::PingEvent;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::vec;
 
 use crate::shard::Faults;
-use crate::{agreement, carry, outbox, shard, token};
+use crate::{agreement, carry, outbox, ping, shard, token};
 
 /// Whether any of 2,000 random inputs makes `body` panic.
 fn notices(body: impl Fn(&[u8])) -> bool {
@@ -94,4 +95,24 @@ fn a_token_that_is_changed_on_its_way_is_noticed() {
         })));
     }
     assert!(notices(|data| token::check(data, |token| [token, b"=".as_slice()].concat())));
+}
+
+#[test]
+fn a_ping_that_tells_what_was_not_so_is_noticed() {
+    assert!(!notices(|data| ping::check(data, Some)), "no fault");
+    let wrong: [fn(PingEvent) -> Option<PingEvent>; 4] = [
+        |event| (!matches!(event, PingEvent::Lost { .. })).then_some(event),
+        |event| (!matches!(event, PingEvent::Duplicate(_))).then_some(event),
+        |event| match event {
+            PingEvent::Duplicate(reply) => Some(PingEvent::Reply(reply)),
+            other => Some(other),
+        },
+        |event| match event {
+            PingEvent::Unreachable { host, number, .. } => Some(PingEvent::Lost { host, number }),
+            other => Some(other),
+        },
+    ];
+    for wrong in wrong {
+        assert!(notices(|data| ping::check(data, wrong)));
+    }
 }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use semfio_machine::{Clock, Stamp};
+use crate::datagram::{Clock, Stamp};
 
 /// How long something took, and whose clocks say so.
 ///
