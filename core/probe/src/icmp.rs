@@ -16,8 +16,8 @@ use core::net::IpAddr;
 
 use etherparse::checksum::Sum16BitWords;
 use etherparse::{
-    Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, Ipv6ExtensionSlice, LaxIpSlice, icmpv4,
-    icmpv6, ip_number,
+    Icmpv4Header, Icmpv4Type, Icmpv6Header, Icmpv6Type, IpNumber, Ipv4HeaderSlice, Ipv6HeaderSlice,
+    icmpv4, icmpv6, ip_number,
 };
 
 use crate::extension::{BadExtension, Extension};
@@ -240,34 +240,43 @@ impl<'a> IcmpError<'a> {
 impl<'a> Quoted<'a> {
     /// Reads the beginning of a datagram, from its IP header on, as far as it goes.
     pub fn parse(original: &'a [u8]) -> Option<Self> {
-        let (ip, _) = LaxIpSlice::from_slice(original).ok()?;
-        let payload = ip.payload();
-        let (hop_limit, traffic_class, label, first) = match &ip {
-            LaxIpSlice::Ipv4(v4) => {
-                let header = v4.header();
-                let class = header.dcp().value().checked_shl(2)? | header.ecn().value();
-                let first = header.fragments_offset().value() == 0;
-                (header.ttl(), class, u32::from(header.identification()), first)
-            }
-            LaxIpSlice::Ipv6(v6) => {
-                let header = v6.header();
-                let first = v6.extensions().clone().into_iter().all(|extension| match extension {
-                    Ipv6ExtensionSlice::Fragment(fragment) => {
-                        fragment.fragment_offset().value() == 0
-                    }
-                    _ => true,
-                });
-                (header.hop_limit(), header.traffic_class(), header.flow_label().value(), first)
-            }
-        };
+        match original.first()? >> 4 {
+            4 => Self::parse_v4(original),
+            6 => Self::parse_v6(original),
+            _ => None,
+        }
+    }
+
+    fn parse_v4(original: &'a [u8]) -> Option<Self> {
+        let header = Ipv4HeaderSlice::from_slice(original).ok()?;
+        let rest = original.get(header.slice().len()..)?;
+        let told = usize::from(header.total_len()).checked_sub(header.slice().len());
+        let is_first = header.fragments_offset().value() == 0;
         Some(Self {
-            source: ip.source_addr(),
-            destination: ip.destination_addr(),
-            hop_limit,
-            traffic_class,
-            label,
-            protocol: payload.ip_number.0,
-            transport: if first { payload.payload } else { &[] },
+            source: header.source_addr().into(),
+            destination: header.destination_addr().into(),
+            hop_limit: header.ttl(),
+            traffic_class: header.dcp().value() << 2 | header.ecn().value(),
+            label: header.identification().into(),
+            protocol: header.protocol().0,
+            transport: if is_first { shortened(rest, told) } else { &[] },
+        })
+    }
+
+    fn parse_v6(original: &'a [u8]) -> Option<Self> {
+        let header = Ipv6HeaderSlice::from_slice(original).ok()?;
+        let rest = original.get(header.slice().len()..)?;
+        // Zero stands for a jumbogram.
+        let told = Some(usize::from(header.payload_length())).filter(|&told| told > 0);
+        let (protocol, transport) = after_extensions(header.next_header(), shortened(rest, told));
+        Some(Self {
+            source: header.source_addr().into(),
+            destination: header.destination_addr().into(),
+            hop_limit: header.hop_limit(),
+            traffic_class: header.traffic_class(),
+            label: header.flow_label().value(),
+            protocol: protocol.0,
+            transport,
         })
     }
 
@@ -332,6 +341,38 @@ impl Family {
                     icmpv6::TYPE_PARAMETER_PROBLEM,
                 ],
             },
+        }
+    }
+}
+
+/// What follows a header that tells how much that is, unless less is there.
+fn shortened(rest: &[u8], told: Option<usize>) -> &[u8] {
+    told.and_then(|told| rest.get(..told)).unwrap_or(rest)
+}
+
+/// Passes the extension headers of IPv6 (RFC 8200): the protocol after them, and what it holds.
+/// Nothing where one of them is cut off, or in a fragment that is not the first.
+///
+/// By hand: the iterator of etherparse 0.21 reads beyond its slice where a chain is broken off.
+fn after_extensions(mut next: IpNumber, mut rest: &[u8]) -> (IpNumber, &[u8]) {
+    loop {
+        let [after, told, a, b] = rest.first_chunk().copied().unwrap_or_default();
+        let (length, is_first) = match next {
+            IpNumber::IPV6_HEADER_HOP_BY_HOP
+            | IpNumber::IPV6_ROUTE_HEADER
+            | IpNumber::IPV6_DESTINATION_OPTIONS => {
+                (usize::from(told).saturating_add(1) << 3, true)
+            }
+            IpNumber::IPV6_FRAGMENTATION_HEADER => (8, u16::from_be_bytes([a, b]) >> 3 == 0),
+            IpNumber::AUTHENTICATION_HEADER => (usize::from(told).saturating_add(2) << 2, true),
+            _ => return (next, rest),
+        };
+        match rest.get(length..) {
+            Some(behind) => (next, rest) = (IpNumber(after), behind),
+            None => return (next, &[]),
+        }
+        if !is_first {
+            return (next, &[]);
         }
     }
 }

@@ -170,6 +170,39 @@ fn a_later_fragment_has_no_transport_header() {
 }
 
 #[test]
+fn extension_headers_are_passed_and_a_chain_may_break_anywhere() {
+    let whole = datagram(Family::V6, b"0123456789");
+    // Hop by hop, destination options, routing, fragment, authentication, and options again.
+    let chain: [(u8, &[u8]); 6] = [
+        (0, &[60, 0, 1, 2, 3, 4, 5, 6]),
+        (60, &[43, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        (43, &[44, 0, 0, 0, 0, 0, 0, 0]),
+        (44, &[51, 0, 0, 1, 0, 0, 0, 1]),
+        (51, &[0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        // Where it must not be; it is passed all the same.
+        (0, &[58, 0, 1, 2, 3, 4, 5, 6]),
+    ];
+    let mut bytes = whole[..40].to_vec();
+    let mut ends = Vec::new();
+    bytes[6] = chain[0].0;
+    for (protocol, header) in chain {
+        bytes.extend_from_slice(header);
+        ends.push((bytes.len(), protocol));
+    }
+    let all = bytes.len();
+    bytes.extend_from_slice(&whole[40..]);
+    let told = u16::try_from(bytes.len() - 40).unwrap();
+    bytes[4..6].copy_from_slice(&told.to_be_bytes());
+    for length in 40..=bytes.len() {
+        let quoted = Quoted::parse(&bytes[..length]).unwrap();
+        let broken = ends.iter().find(|(end, _)| *end > length);
+        assert_eq!(quoted.protocol, broken.map_or(58, |&(_, protocol)| protocol), "{length}");
+        assert_eq!(quoted.transport, bytes.get(all..length).unwrap_or_default());
+        assert_eq!(quoted.echo().is_some(), length >= all + HEADER);
+    }
+}
+
+#[test]
 fn what_a_quote_says_of_the_wire() {
     let mut bytes = Vec::new();
     PacketBuilder::ipv4(V4[0], V4[1], 1).udp(33_434, 53).write(&mut bytes, b"x").unwrap();

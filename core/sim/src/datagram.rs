@@ -7,8 +7,8 @@ use core::marker::PhantomData;
 use core::mem;
 use core::net::{IpAddr, SocketAddr};
 use semfio_machine::{
-    Carrier, Clock, DatagramMachine, Endpoint, Failure, Instant, Now, Output, QuotedError,
-    Received, Refused, Stamp, Transmit, TransmitId,
+    Clock, DatagramMachine, Endpoint, Failure, Instant, Now, Output, QuotedError, Received,
+    Refused, Stamp, Transmit, TransmitId,
 };
 
 use crate::dice::Dice;
@@ -48,8 +48,8 @@ pub struct RawDatagram {
 
 /// Datagrams. Links lose, double, reorder and delay them as
 /// [`LinkConfig`](crate::LinkConfig) says; with a bandwidth, what would wait behind more than a
-/// window of bytes is dropped, as by a router. Only [`Carrier::Udp`] is carried, other sends fail
-/// as unsupported.
+/// window of bytes is dropped, as by a router. Whatever carries them, they go from socket to
+/// socket as they are; ICMP has port 0.
 impl Network {
     /// A machine with a socket bound to `address`; several may share one, and the first that
     /// accepts a datagram gets it. Events are mapped by `see` and kept.
@@ -190,9 +190,6 @@ impl Network {
                 *n = left;
                 return Err(*failure);
             }
-        }
-        if transmit.carrier != Carrier::Udp {
-            return Err(Failure::Unsupported);
         }
         let mut source = socket.address;
         if let Some(ip) = transmit.source {
