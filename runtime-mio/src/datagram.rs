@@ -8,15 +8,16 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use semfio_machine::{DatagramMachine, Now, Refused};
+use semfio_runtime_os::datagram::DatagramSocket;
 use semfio_runtime_os::{BoundEndpoint, Clock, Stopper};
 
 use crate::wake::waker;
 
-/// Drives one [`DatagramMachine`] over one UDP socket, with the kernel's stamps where it has
-/// them.
+/// Drives one [`DatagramMachine`] over one UDP socket, or over sockets of several kinds, with the
+/// kernel's stamps where it has them.
 ///
-/// Each wakeup reads what came, at most 256 datagrams; then the error queue, for stamps of what
-/// was sent and for ICMP errors; then does what is due. After each call of the machine its
+/// Each wakeup reads what came, at most 256 datagrams, and before each the stamps of what was
+/// sent; then the error queue, for ICMP errors too; then does what is due. After each call of the machine its
 /// transmits and events are taken. Unlike a [`Host`](crate::Host), it reads the clock for each
 /// datagram: a stamp of the kernel must not lie in the machine's future.
 pub struct Datagrams<M> {
@@ -32,17 +33,24 @@ const WAKER: Token = Token(1);
 impl<M: DatagramMachine> Datagrams<M> {
     /// Binds a socket for `machine`. An IPv6 address takes IPv6 peers only.
     pub fn bind(machine: M, address: SocketAddr, clock: Clock) -> io::Result<Self> {
-        let bound = BoundEndpoint::bind(machine, address, clock)?;
+        Self::over(machine, vec![DatagramSocket::bind(address)?], clock)
+    }
+
+    /// A machine over these sockets. A transmit leaves by the first that carries it.
+    pub fn over(machine: M, sockets: Vec<DatagramSocket>, clock: Clock) -> io::Result<Self> {
+        let bound = BoundEndpoint::over(machine, sockets, clock);
         let poll = Poll::new()?;
         let interest = Interest::READABLE | Interest::WRITABLE;
-        poll.registry().register(&mut SourceFd(&bound.socket().as_raw_fd()), SOCKET, interest)?;
+        for socket in bound.sockets() {
+            poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, interest)?;
+        }
         let stopper = Stopper::new(waker(&poll, WAKER)?);
         Ok(Self { bound, poll, stopper, readable: true })
     }
 
-    /// The address it is bound to.
+    /// The address that the first socket is bound to.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.bound.socket().local_addr()
+        self.bound.sockets().first().ok_or(ErrorKind::NotFound)?.local_addr()
     }
 
     /// A way to end it.

@@ -1,4 +1,4 @@
-//! UDP sockets with all that the system tells about a datagram.
+//! UDP and ICMP sockets with all that the system tells about a datagram.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -16,7 +16,7 @@ use semfio_machine::{
     Carrier, Clock as WhoseClock, Instant, Now, QuotedError, Received, Stamp, Transmit, TransmitId,
     UnixTime,
 };
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::clock::Clock;
 
@@ -29,15 +29,31 @@ const CONTROL: usize = 512;
 /// How often a call is made again that only brought an older transmit's error.
 const SOFT_ERRORS: usize = 16;
 
-/// A UDP socket that never blocks, with kernel stamps both ways where the system has them.
+/// A socket that never blocks, with kernel stamps both ways where the system has them.
 ///
 /// An ICMP error about a transmit comes from [`poll_error_queue`](Self::poll_error_queue), with
-/// the datagram it is about, never as an error of another call.
+/// the datagram it is about, never as an error of another call. A raw socket gets it like any
+/// other message. What is received begins after the IP header.
 #[derive(Debug)]
 pub struct DatagramSocket {
     socket: UdpSocket,
+    carrier: Carrier,
+    is_ipv6: bool,
     control: Vec<u8>,
     sent: Option<Sent>,
+}
+
+/// What becomes of a datagram that is larger than its path, by the names of `ping -M`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathMtu {
+    /// It is not sent, and never cut on the way.
+    Do,
+    /// It is cut here, never on the way.
+    Want,
+    /// It may be cut on the way.
+    Dont,
+    /// It is sent as it is, whatever is known of the path.
+    Probe,
 }
 
 /// What the error queue of a [`DatagramSocket`] had to say.
@@ -58,18 +74,41 @@ struct Sent {
 }
 
 impl DatagramSocket {
-    /// Binds. An IPv6 address takes IPv6 peers only.
+    /// Binds for UDP. An IPv6 address takes IPv6 peers only.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        Self::open(Carrier::Udp, address)
+    }
+
+    /// Binds for ICMP, or ICMPv6, to an address of ours or to the unspecified one.
+    ///
+    /// # Errors
+    ///
+    /// `PermissionDenied` where the system's `ping_group_range` leaves this process out, for
+    /// [`Carrier::Icmp`]; without the right to open raw sockets, for [`Carrier::Raw`].
+    pub fn icmp(carrier: Carrier, address: IpAddr) -> io::Result<Self> {
+        Self::open(carrier, SocketAddr::new(address, 0))
+    }
+
+    fn open(carrier: Carrier, address: SocketAddr) -> io::Result<Self> {
+        let (kind, protocol) = match (carrier, address.is_ipv6()) {
+            (Carrier::Udp, _) => (Type::DGRAM, Protocol::UDP),
+            (Carrier::Icmp, false) => (Type::DGRAM, Protocol::ICMPV4),
+            (Carrier::Icmp, true) => (Type::DGRAM, Protocol::ICMPV6),
+            (Carrier::Raw, false) => (Type::RAW, Protocol::ICMPV4),
+            (Carrier::Raw, true) => (Type::RAW, Protocol::ICMPV6),
+        };
+        let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
         socket.set_nonblocking(true)?;
+        // Raw sockets are handed the errors themselves.
+        let queue = carrier != Carrier::Raw;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
-            setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?;
+            setsockopt(&socket, sockopt::Ipv6RecvErr, &queue)?;
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
             setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true)?;
             setsockopt(&socket, sockopt::Ipv6RecvTClass, &true)?;
         } else {
-            setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
+            setsockopt(&socket, sockopt::Ipv4RecvErr, &queue)?;
             setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
             setsockopt(&socket, sockopt::Ipv4RecvTtl, &true)?;
             setsockopt(&socket, sockopt::IpRecvTos, &true)?;
@@ -77,9 +116,63 @@ impl DatagramSocket {
         // Without stamps the process's own clock does.
         let _ = setsockopt(&socket, sockopt::ReceiveTimestampns, &true);
         socket.bind(&address.into())?;
-        let mut socket = Self { socket: socket.into(), control: vec![0; CONTROL], sent: None };
+        let mut socket = Self {
+            socket: socket.into(),
+            carrier,
+            is_ipv6: address.is_ipv6(),
+            control: vec![0; CONTROL],
+            sent: None,
+        };
         socket.count_from_zero();
         Ok(socket)
+    }
+
+    /// The TOS or traffic-class octet of what is sent.
+    pub fn set_traffic_class(&self, class: u8) -> io::Result<()> {
+        let socket = SockRef::from(&self.socket);
+        match self.is_ipv6 {
+            true => socket.set_tclass_v6(class.into()),
+            false => socket.set_tos_v4(class.into()),
+        }
+    }
+
+    /// Sends and receives through this interface only.
+    pub fn set_device(&self, name: &str) -> io::Result<()> {
+        SockRef::from(&self.socket).bind_device(Some(name.as_bytes()))
+    }
+
+    /// The mark that routing rules see. Needs the right to administer the network.
+    pub fn set_mark(&self, mark: u32) -> io::Result<()> {
+        SockRef::from(&self.socket).set_mark(mark)
+    }
+
+    /// What becomes of a datagram that is larger than its path.
+    pub fn set_path_mtu(&self, how: PathMtu) -> io::Result<()> {
+        use rustix::net::sockopt::{
+            Ipv4PathMtuDiscovery as V4, Ipv6PathMtuDiscovery as V6, set_ip_mtu_discover,
+            set_ipv6_mtu_discover,
+        };
+        let answer = match (how, self.is_ipv6) {
+            (PathMtu::Do, false) => set_ip_mtu_discover(self, V4::DO),
+            (PathMtu::Do, true) => set_ipv6_mtu_discover(self, V6::DO),
+            (PathMtu::Want, false) => set_ip_mtu_discover(self, V4::WANT),
+            (PathMtu::Want, true) => set_ipv6_mtu_discover(self, V6::WANT),
+            (PathMtu::Dont, false) => set_ip_mtu_discover(self, V4::DONT),
+            (PathMtu::Dont, true) => set_ipv6_mtu_discover(self, V6::DONT),
+            (PathMtu::Probe, false) => set_ip_mtu_discover(self, V4::PROBE),
+            (PathMtu::Probe, true) => set_ipv6_mtu_discover(self, V6::PROBE),
+        };
+        Ok(answer?)
+    }
+
+    /// Whether this is a socket for such a transmit.
+    pub fn carries(&self, transmit: &Transmit) -> bool {
+        self.carrier == transmit.carrier && self.is_ipv6 == transmit.destination.is_ipv6()
+    }
+
+    /// Whether the kernel still owes stamps of what was sent.
+    pub fn expects_stamps(&self) -> bool {
+        self.sent.as_ref().is_some_and(|sent| !sent.expected.is_empty())
     }
 
     /// The address it is bound to.
@@ -99,9 +192,22 @@ impl DatagramSocket {
             match self.receive(clock, buf, MsgFlags::empty()) {
                 Err(errno) if tries > 0 && (is_soft(errno) || errno == Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
-                Ok(message) => return Ok((message.received, message.size)),
+                Ok(message) => {
+                    let size = self.without_header(buf, message.size);
+                    return Ok((message.received, size));
+                }
             }
         }
+    }
+
+    /// Raw sockets of IPv4 are handed the IP header too.
+    fn without_header(&self, buf: &mut [u8], size: usize) -> usize {
+        if self.carrier != Carrier::Raw || self.is_ipv6 {
+            return size;
+        }
+        let header = buf.first().map_or(0, |first| usize::from(first & 0xf) * 4).min(size);
+        buf.copy_within(header..size, 0);
+        size - header
     }
 
     /// Sends `payload` as `transmit` says, segment by segment, and gives the bytes that left:
@@ -109,10 +215,10 @@ impl DatagramSocket {
     ///
     /// # Errors
     ///
-    /// If nothing left: `WouldBlock` if the socket is full, `Unsupported` for another carrier
-    /// than UDP.
+    /// If nothing left: `WouldBlock` if the socket is full, `Unsupported` for a transmit of
+    /// another carrier or family.
     pub fn send(&mut self, now: Now, transmit: &Transmit, payload: &[u8]) -> io::Result<usize> {
-        if transmit.carrier != Carrier::Udp {
+        if !self.carries(transmit) {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let segment = transmit.segment_size.unwrap_or(payload.len()).max(1);

@@ -1,6 +1,7 @@
-//! An endpoint on a socket: a host of datagrams but for the waiting.
+//! An endpoint on sockets: a host of datagrams but for the waiting.
 
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::net::SocketAddr;
 
 use semfio_machine::{DatagramMachine, Deadline, Endpoint, Now, Output, Received, Refused};
@@ -15,28 +16,38 @@ const SCRATCH: usize = 64 * 1024;
 /// Datagrams read before timers and errors have their turn.
 const READS: usize = 256;
 
-/// An [`Endpoint`] on a [`DatagramSocket`]. None of its calls waits.
+/// Larger than what an ICMP error quotes: the smallest MTU of IPv6, 1,280.
+const QUOTE: usize = 2 * 1024;
+
+/// An [`Endpoint`] on sockets, one for each carrier and family. None of its calls waits.
 ///
 /// Each call of the machine is followed by its transmits and events; `on_event` may command the
 /// machine. Unlike hosts of streams it reads the clock for each datagram: a stamp of the kernel
-/// must not lie in the machine's future.
+/// must not lie in the machine's future. The kernel's stamps of what was sent are told before a
+/// datagram is handed over: it may be an answer.
 pub struct BoundEndpoint<M> {
     endpoint: Endpoint<M>,
-    socket: DatagramSocket,
+    sockets: Vec<DatagramSocket>,
     clock: Clock,
     scratch: Vec<u8>,
+    quote: Vec<u8>,
 }
 
 impl<M: DatagramMachine> BoundEndpoint<M> {
-    /// Binds a socket for `machine`. An IPv6 address takes IPv6 peers only.
+    /// Binds a UDP socket for `machine`. An IPv6 address takes IPv6 peers only.
     pub fn bind(machine: M, address: SocketAddr, clock: Clock) -> io::Result<Self> {
-        let socket = DatagramSocket::bind(address)?;
-        Ok(Self { endpoint: Endpoint::new(machine), socket, clock, scratch: vec![0; SCRATCH] })
+        Ok(Self::over(machine, vec![DatagramSocket::bind(address)?], clock))
     }
 
-    /// The socket, to wait for.
-    pub fn socket(&self) -> &DatagramSocket {
-        &self.socket
+    /// A machine over these sockets. A transmit leaves by the first that carries it.
+    pub fn over(machine: M, sockets: Vec<DatagramSocket>, clock: Clock) -> Self {
+        let (scratch, quote) = (vec![0; SCRATCH], vec![0; QUOTE]);
+        Self { endpoint: Endpoint::new(machine), sockets, clock, scratch, quote }
+    }
+
+    /// The sockets, to wait for.
+    pub fn sockets(&self) -> &[DatagramSocket] {
+        &self.sockets
     }
 
     /// The clock of the run.
@@ -54,7 +65,7 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
         self.endpoint.handle_command(self.clock.now(), command)
     }
 
-    /// Whether the socket is full, so that a transmit waits for room in it.
+    /// Whether a socket is full, so that a transmit waits for room in it.
     pub fn is_blocked(&self) -> bool {
         self.endpoint.is_blocked()
     }
@@ -71,24 +82,59 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
         self.drain(now, on_event);
     }
 
-    /// Sends what the machine has to send, as far as the socket takes it, and gives out what it
+    /// Sends what the machine has to send, as far as the sockets take it, and gives out what it
     /// has to tell.
     pub fn flush(&mut self, on_event: &mut impl FnMut(Now, M::Event<'_>, &mut M)) {
         self.drain(self.clock.now(), on_event);
     }
 
-    /// Reads what came, at most 256 datagrams, and says whether there may be more.
+    /// Reads what came, at most 256 datagrams of a socket, and says whether there may be more.
     ///
     /// # Errors
     ///
-    /// The socket cannot be read at all.
+    /// A socket cannot be read at all.
     pub fn read(
         &mut self,
         on_event: &mut impl FnMut(Now, M::Event<'_>, &mut M),
     ) -> io::Result<bool> {
+        let mut scratch = mem::take(&mut self.scratch);
+        let mut answer = Ok(false);
+        for place in 0..self.sockets.len() {
+            match self.read_socket(place, &mut scratch, on_event) {
+                Ok(more) => answer = answer.map(|before| before || more),
+                Err(error) => answer = Err(error),
+            }
+        }
+        self.scratch = scratch;
+        answer
+    }
+
+    /// Reads the error queues: stamps of what was sent, and ICMP errors.
+    ///
+    /// # Errors
+    ///
+    /// A socket cannot be read at all.
+    pub fn read_errors(
+        &mut self,
+        on_event: &mut impl FnMut(Now, M::Event<'_>, &mut M),
+    ) -> io::Result<()> {
+        (0..self.sockets.len()).try_for_each(|place| self.read_queue(place, |_| true, on_event))
+    }
+
+    fn read_socket(
+        &mut self,
+        place: usize,
+        scratch: &mut [u8],
+        on_event: &mut impl FnMut(Now, M::Event<'_>, &mut M),
+    ) -> io::Result<bool> {
         for _ in 0..READS {
-            match self.socket.recv(&self.clock, &mut self.scratch) {
-                Ok((received, size)) => self.received(received, size, on_event),
+            let Some(socket) = self.sockets.get_mut(place) else { break };
+            match socket.recv(&self.clock, scratch) {
+                Ok((received, size)) => {
+                    self.read_queue(place, DatagramSocket::expects_stamps, on_event)?;
+                    let payload = scratch.get_mut(..size).unwrap_or_default();
+                    self.received(received, payload, on_event);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
@@ -96,35 +142,39 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
         Ok(true)
     }
 
-    /// Reads the error queue: stamps of what was sent, and ICMP errors.
-    ///
-    /// # Errors
-    ///
-    /// The socket cannot be read at all.
-    pub fn read_errors(
+    fn read_queue(
         &mut self,
+        place: usize,
+        wanted: impl Fn(&DatagramSocket) -> bool,
         on_event: &mut impl FnMut(Now, M::Event<'_>, &mut M),
     ) -> io::Result<()> {
-        while let Some(notice) = self.socket.poll_error_queue(&self.clock, &mut self.scratch)? {
-            match notice {
-                Notice::Sent(id, stamp) => {
+        let mut quote = mem::take(&mut self.quote);
+        let answer = loop {
+            let socket = self.sockets.get_mut(place).filter(|socket| wanted(socket));
+            let Some(socket) = socket else { break Ok(()) };
+            match socket.poll_error_queue(&self.clock, &mut quote) {
+                Ok(Some(Notice::Sent(id, stamp))) => {
                     let now = self.clock.now();
                     self.endpoint.handle_stamp(now, id, stamp);
                     self.drain(now, on_event);
                 }
-                Notice::Quoted(received, size) => self.received(received, size, on_event),
+                Ok(Some(Notice::Quoted(received, size))) => {
+                    self.received(received, quote.get_mut(..size).unwrap_or_default(), on_event);
+                }
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
             }
-        }
-        Ok(())
+        };
+        self.quote = quote;
+        answer
     }
 
     fn received(
         &mut self,
         received: Received,
-        size: usize,
+        payload: &mut [u8],
         on_event: &mut impl FnMut(Now, M::Event<'_>, &mut M),
     ) {
-        let payload = self.scratch.get_mut(..size).unwrap_or_default();
         if !self.endpoint.accepts(&received, payload) {
             return;
         }
@@ -137,7 +187,7 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
     }
 
     fn drain(&mut self, now: Now, on_event: &mut impl FnMut(Now, M::Event<'_>, &mut M)) {
-        // Only the socket knows whether it still is full.
+        // Only a socket knows whether it still is full.
         self.endpoint.handle_writable();
         while let Some(output) = self.endpoint.poll_output(now) {
             match output {
@@ -145,7 +195,12 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
                 Output::Transmit(transmit, payload) => {
                     // Before it leaves: no answer can seem to be older.
                     let now = self.clock.now();
-                    match self.socket.send(now, transmit, payload) {
+                    let socket = self.sockets.iter_mut().find(|socket| socket.carries(transmit));
+                    let sent = match socket {
+                        Some(socket) => socket.send(now, transmit, payload),
+                        None => Err(ErrorKind::Unsupported.into()),
+                    };
+                    match sent {
                         Ok(n) => self.endpoint.handle_sent(now, n),
                         Err(error) if error.kind() == ErrorKind::WouldBlock => {
                             self.endpoint.handle_blocked();

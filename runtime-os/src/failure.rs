@@ -29,6 +29,7 @@ fn of_errno(errno: Errno) -> Failure {
         Errno::ISDIR | Errno::NOTDIR | Errno::LOOP | Errno::NXIO | Errno::NODEV => {
             Failure::WrongKind
         }
+        Errno::MSGSIZE => Failure::TooLarge,
         Errno::NAMETOOLONG => Failure::NameTooLong,
         Errno::NOSYS | Errno::OPNOTSUPP | Errno::AFNOSUPPORT => Failure::Unsupported,
         _ => Failure::Other,
@@ -68,6 +69,7 @@ mod tests {
             (Errno::EXIST, Failure::Exists),
             (Errno::ACCESS, Failure::Denied),
             (Errno::NOMEM, Failure::Exhausted),
+            (Errno::MSGSIZE, Failure::TooLarge),
         ] {
             let raw = io::Error::from(errno);
             assert_eq!(failure(&raw), expected);

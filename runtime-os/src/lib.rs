@@ -8,15 +8,15 @@
 //!   on it. [`seed::draw`]: the one place that asks for entropy.
 //! - [`tcp`]: listening, accepting, connecting, cutting, and what to do without descriptors.
 //! - [`write_outbox`]: one vectored write of what waits on a connection, file spans included.
-//! - [`datagram`]: UDP with addresses, hop limits, kernel stamps both ways, and ICMP errors.
-//!   [`BoundEndpoint`]: a machine on such a socket, all but the waiting.
+//! - [`datagram`]: UDP and ICMP, raw or not, with addresses, hop limits, kernel stamps both ways,
+//!   and ICMP errors. [`BoundEndpoint`]: a machine on such sockets, all but the waiting.
 //! - [`Roots`], [`Files`], [`perform`]: the effects of the contract, so that no path leads out of
 //!   its folder. [`Worker`]: the same off the loop.
 //! - [`HostConfig`], [`Handle`], [`Stopper`]: what those who use a host see of it.
 //! - [`failure`]: what a system error means to a service.
 //!
 //! It is written for Linux. It does not send files by `sendfile`, nor several datagrams in one
-//! call, and knows no raw or ICMP sockets yet.
+//! call.
 //!
 //! # The smallest host
 //!

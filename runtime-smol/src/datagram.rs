@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use async_io::Async;
 use semfio_machine::{DatagramMachine, Now, Refused};
+use semfio_runtime_os::datagram::DatagramSocket;
 use semfio_runtime_os::{BoundEndpoint, Clock, Stopper};
 
 use crate::alarm::Alarm;
@@ -17,17 +18,17 @@ use crate::ready::{Ready, Source, arm};
 /// Turns in one poll of the future.
 const TURNS: usize = 8;
 
-/// Drives one [`DatagramMachine`] over one UDP socket, in one future, with the kernel's stamps
-/// where it has them.
+/// Drives one [`DatagramMachine`] over one UDP socket, or over sockets of several kinds, in one
+/// future, with the kernel's stamps where it has them.
 ///
-/// Each wakeup reads what came, at most 256 datagrams; then the error queue, for stamps of what
-/// was sent and for ICMP errors; then does what is due. After each call of the machine its
+/// Each wakeup reads what came, at most 256 datagrams, and before each the stamps of what was
+/// sent; then the error queue, for ICMP errors too; then does what is due. After each call of the machine its
 /// transmits and events are taken. Unlike a [`Host`](crate::Host), it reads the clock for each
 /// datagram: a stamp of the kernel must not lie in the machine's future.
 pub struct Datagrams<M> {
     bound: BoundEndpoint<M>,
-    /// The same socket, as the reactor knows it.
-    readiness: Async<OwnedFd>,
+    /// The same sockets, as the reactor knows them.
+    readiness: Vec<Async<OwnedFd>>,
     alarm: Alarm,
     ready: Arc<Ready>,
     stopper: Stopper,
@@ -36,11 +37,19 @@ pub struct Datagrams<M> {
 impl<M: DatagramMachine> Datagrams<M> {
     /// Binds a socket for `machine`. An IPv6 address takes IPv6 peers only.
     pub fn bind(machine: M, address: SocketAddr, clock: Clock) -> io::Result<Self> {
-        let bound = BoundEndpoint::bind(machine, address, clock)?;
+        Self::over(machine, vec![DatagramSocket::bind(address)?], clock)
+    }
+
+    /// A machine over these sockets. A transmit leaves by the first that carries it.
+    pub fn over(machine: M, sockets: Vec<DatagramSocket>, clock: Clock) -> io::Result<Self> {
+        let bound = BoundEndpoint::over(machine, sockets, clock);
         let ready = Arc::new(Ready::default());
         let stopper = Stopper::new(ready.waker(Source::Outside));
+        let readiness = |socket: &DatagramSocket| {
+            Async::new_nonblocking(socket.as_fd().try_clone_to_owned()?)
+        };
         Ok(Self {
-            readiness: Async::new_nonblocking(bound.socket().as_fd().try_clone_to_owned()?)?,
+            readiness: bound.sockets().iter().map(readiness).collect::<io::Result<_>>()?,
             bound,
             alarm: Alarm::new(),
             ready,
@@ -48,9 +57,9 @@ impl<M: DatagramMachine> Datagrams<M> {
         })
     }
 
-    /// The address it is bound to.
+    /// The address that the first socket is bound to.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.bound.socket().local_addr()
+        self.bound.sockets().first().ok_or(io::ErrorKind::NotFound)?.local_addr()
     }
 
     /// A way to end it.
@@ -97,9 +106,11 @@ impl<M: DatagramMachine> Datagrams<M> {
             if more {
                 continue;
             }
-            arm(|| self.readiness.poll_readable(cx))?;
-            if self.bound.is_blocked() {
-                arm(|| self.readiness.poll_writable(cx))?;
+            for readiness in &self.readiness {
+                arm(|| readiness.poll_readable(cx))?;
+                if self.bound.is_blocked() {
+                    arm(|| readiness.poll_writable(cx))?;
+                }
             }
             let next = self.bound.poll_timeout().map(|deadline| deadline.at);
             if !self.stopper.is_stopped()

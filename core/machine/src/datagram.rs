@@ -7,7 +7,7 @@ use crate::effect::Failure;
 use crate::stream::Refused;
 use crate::time::{Deadline, Instant, Now};
 
-/// One side of an exchange of datagrams, over one socket.
+/// One side of an exchange of datagrams, over one socket or one for each carrier and family.
 ///
 /// Datagrams are pulled: the host calls [`poll_transmit`](Self::poll_transmit) until it gives
 /// nothing, after every `handle_*`, and then [`poll_event`](Self::poll_event) likewise. What is
@@ -30,7 +30,7 @@ pub trait DatagramMachine {
     ) -> Option<Self::Event<'i>>;
 
     /// A transmit left at `stamp`. Called with the host's clock at once, and again if the kernel
-    /// reports its own stamp.
+    /// reports its own stamp: before the datagrams that came after it.
     fn handle_sent(&mut self, now: Now, id: TransmitId, stamp: Stamp);
 
     /// A transmit did not leave.
@@ -129,7 +129,8 @@ pub struct Transmit {
 pub enum Carrier {
     /// UDP; the buffer is its payload.
     Udp,
-    /// An ICMP datagram socket; the buffer is the ICMP message.
+    /// An ICMP datagram socket; the buffer is the ICMP message. The system puts its own identifier
+    /// into it.
     Icmp,
     /// A raw socket; the buffer is what follows the IP header.
     Raw,

@@ -278,6 +278,8 @@ pub enum Failure {
     WrongKind,
     /// The file system takes no name of this length (ENAMETOOLONG).
     NameTooLong,
+    /// The link or the path takes no datagram of this size (EMSGSIZE).
+    TooLarge,
     /// The host cannot do this.
     Unsupported,
     /// Anything else.
@@ -298,6 +300,7 @@ impl core::fmt::Display for Failure {
             Self::Exhausted => "out of descriptors or memory",
             Self::WrongKind => "not a file of the right kind",
             Self::NameTooLong => "the name is too long here",
+            Self::TooLarge => "message too long",
             Self::Unsupported => "not supported here",
             Self::Other => "the system refused",
         })

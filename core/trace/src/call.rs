@@ -30,7 +30,7 @@ pub(crate) enum Call<M> {
     Timeout,
 }
 
-const FAILURES: [Failure; 13] = [
+const FAILURES: [Failure; 14] = [
     Failure::Refused,
     Failure::Reset,
     Failure::TimedOut,
@@ -42,6 +42,7 @@ const FAILURES: [Failure; 13] = [
     Failure::Exhausted,
     Failure::WrongKind,
     Failure::NameTooLong,
+    Failure::TooLarge,
     Failure::Unsupported,
     Failure::Other,
 ];
