@@ -191,7 +191,7 @@ fn errors_of_the_network_and_of_the_system_reach_the_machine() {
     let QuotedError { offender, icmp_type, icmp_code, .. } = quoted.unwrap();
     assert_eq!(offender, Some(IpAddr::from([127, 0, 0, 1])));
     assert_eq!((icmp_type, icmp_code), (3, 3));
-    assert_eq!(machine.failed, [Failure::Other]);
+    assert_eq!(machine.failed, [Failure::TooLarge]);
 }
 
 #[test]

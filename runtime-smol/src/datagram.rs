@@ -45,9 +45,8 @@ impl<M: DatagramMachine> Datagrams<M> {
         let bound = BoundEndpoint::over(machine, sockets, clock);
         let ready = Arc::new(Ready::default());
         let stopper = Stopper::new(ready.waker(Source::Outside));
-        let readiness = |socket: &DatagramSocket| {
-            Async::new_nonblocking(socket.as_fd().try_clone_to_owned()?)
-        };
+        let readiness =
+            |socket: &DatagramSocket| Async::new_nonblocking(socket.as_fd().try_clone_to_owned()?);
         Ok(Self {
             readiness: bound.sockets().iter().map(readiness).collect::<io::Result<_>>()?,
             bound,

@@ -312,6 +312,16 @@ fn too_big_has_no_extension_however_it_looks() {
 }
 
 #[test]
+fn an_object_is_of_whole_words() {
+    for length in 0..=12_u8 {
+        let mut object = vec![0, length, 9, 9];
+        object.resize(usize::from(length).max(4), 0);
+        let is_one = Extension::of(&object).is_ok();
+        assert_eq!(is_one, [4, 8, 12].contains(&length), "{length}");
+    }
+}
+
+#[test]
 fn an_object_too_large_to_be_told_is_cut() {
     let payload = vec![7; 65_540];
     for (length, told) in [(65_525, 65_528), (65_528, 65_528), (65_529, 65_528), (65_540, 65_528)] {
