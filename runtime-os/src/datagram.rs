@@ -102,7 +102,10 @@ impl DatagramSocket {
         // Raw sockets are handed the errors themselves.
         let queue = carrier != Carrier::Raw;
         if address.is_ipv6() {
-            socket.set_only_v6(true)?;
+            // A raw socket has no ports that it could share with IPv4.
+            if carrier != Carrier::Raw {
+                socket.set_only_v6(true)?;
+            }
             setsockopt(&socket, sockopt::Ipv6RecvErr, &queue)?;
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
             setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true)?;
