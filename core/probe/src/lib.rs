@@ -68,6 +68,7 @@ mod extension;
 mod icmp;
 mod ping;
 mod statistics;
+mod udp_ping;
 
 pub use extension::{BadExtension, Extension, Label, Object};
 pub use icmp::{Echo, Family, HEADER, IcmpError, Malformed, Message, Quoted};
@@ -76,3 +77,7 @@ pub use ping::{
     Sizes, Stop, TOKEN,
 };
 pub use statistics::{RoundTrips, Statistics};
+pub use udp_ping::{
+    ClientCounts, MAX_CLIENTS, Order, UdpPingConfig, UdpPingCounts, UdpPingEvent, UdpPingServer,
+    UdpPingServerConfig, UdpPingServerCounts, UdpPingServerEvent, UdpPinger,
+};

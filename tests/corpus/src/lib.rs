@@ -61,4 +61,5 @@ bodies! {
     token
     trace
     tree
+    udp_ping
 }
