@@ -47,6 +47,7 @@ bodies! {
     chat_wire
     echo
     file_course
+    file_records
     file_session
     file_wire
     frame

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::vec;
 
 use crate::shard::Faults;
-use crate::{agreement, carry, outbox, ping, shard, token};
+use crate::{agreement, carry, file_records, outbox, ping, shard, token};
 
 /// Whether any of 2,000 random inputs makes `body` panic.
 fn notices(body: impl Fn(&[u8])) -> bool {
@@ -114,5 +114,20 @@ fn a_ping_that_tells_what_was_not_so_is_noticed() {
     ];
     for wrong in wrong {
         assert!(notices(|data| ping::check(data, wrong)));
+    }
+}
+
+#[test]
+fn records_that_are_not_what_they_should_be_are_noticed() {
+    use file_records::Insider;
+    let right = Insider::default();
+    assert!(!notices(|data| file_records::check(data, right)), "no fault");
+    let wrong = [
+        Insider { one_key: true, ..right },
+        Insider { tears: true, ..right },
+        Insider { from_one: true, ..right },
+    ];
+    for insider in wrong {
+        assert!(notices(|data| file_records::check(data, insider)), "{insider:?}");
     }
 }
