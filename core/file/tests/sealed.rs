@@ -9,10 +9,10 @@ use bytes::BytesMut;
 use semfio_file::tree::Hash;
 use semfio_file::wire::{ErrorCode, Kind, MAX_FRAME, Message, Meta, PREFACE};
 use semfio_file::{
-    Fetch, FetchConfig, FetchReport, Listing, ListingConfig, ListingReport, Lost, MAX_JOBS,
-    MAX_RECORD, Piece, Pour, PourConfig, PourMessage, PourReport, PutLimits, RECORD_HEADER,
-    RECORD_TAG, Repository, RepositoryConfig, RepositoryReport, Secret, Session, SessionCommand,
-    SessionError, SessionEvent, Upload, UploadConfig, UploadItem, UploadReport,
+    Fetch, FetchConfig, FetchError, FetchReport, Listing, ListingConfig, ListingReport, Lost,
+    MAX_JOBS, MAX_RECORD, Piece, Pour, PourConfig, PourMessage, PourReport, PutLimits,
+    RECORD_HEADER, RECORD_TAG, Repository, RepositoryConfig, RepositoryReport, Secret, Session,
+    SessionCommand, SessionError, SessionEvent, Upload, UploadConfig, UploadItem, UploadReport,
 };
 use semfio_keysync::{CONFIRM, Passphrase, REPLY, START};
 use semfio_machine::{
@@ -541,11 +541,7 @@ fn what_was_cut_is_resumed() {
     assert!(net.disk(client).content(ROOT, NAME) == Some(&content[..]));
 }
 
-#[test]
-fn files_are_put_poured_and_listed() {
-    let content = pattern(5 * GROUP + 1);
-    let mut net = Network::new(1);
-    let server = serve(&mut net, Some("praia"));
+fn put(net: &mut Network, content: Vec<u8>) -> ShardId<Session, Upload> {
     let upload = Upload::new(UploadConfig {
         target: Target::Address(address()),
         items: vec![UploadItem { root: ROOT, local: name("a"), name: name(NAME) }],
@@ -555,7 +551,16 @@ fn files_are_put_poured_and_listed() {
     });
     let upload = upload.with_secret(secret("praia", 6));
     let upload = net.add(CLIENT, Shard::new(upload, NetLimits::default()));
-    net.disk_mut(upload).put_file(ROOT, "a", content.clone());
+    net.disk_mut(upload).put_file(ROOT, "a", content);
+    upload
+}
+
+#[test]
+fn files_are_put_poured_and_listed() {
+    let content = pattern(5 * GROUP + 1);
+    let mut net = Network::new(1);
+    let server = serve(&mut net, Some("praia"));
+    let upload = put(&mut net, content.clone());
     net.run_until(|net| net.is_over(upload)).unwrap();
     let last = net.reports(upload).last().map(|(_, report)| report.clone());
     assert_eq!(last, Some(UploadReport::Over { done: 1, failed: 0 }));
@@ -699,4 +704,80 @@ fn a_server_that_comes_back_with_another_passphrase_is_not_tried_again() {
         matches!(report, RepositoryReport::Broken { .. } | RepositoryReport::TurnedAway(_))
     });
     assert_eq!(guesses.count(), 1);
+}
+
+/// In place, or by another file of that name, shorter, longer or as long; once, or for ever.
+#[test]
+fn a_source_that_changes_while_it_is_sent_is_never_mixed() {
+    const OLD: usize = 8 * GROUP + 5;
+    let slow = LinkConfig {
+        bandwidth: std::num::NonZeroU64::new(1_000_000),
+        window: 65_536,
+        ..LinkConfig::default()
+    };
+    for (case, len) in [GROUP + 9, OLD, 2 * OLD].into_iter().flat_map(|len| [(0, len), (1, len)]) {
+        let new: Vec<u8> = pattern(len).iter().map(|byte| byte ^ 0x55).collect();
+        let mut net = Network::new(1);
+        net.set_default_link(slow.clone());
+        let server = serve(&mut net, Some("praia"));
+        net.disk_mut(server).put_file(ROOT, NAME, pattern(OLD));
+        let client = fetch(&mut net, 2, Some("praia"));
+        net.run_for(Duration::from_millis(300)).unwrap();
+        assert!(!net.is_over(client));
+        if case == 0 {
+            assert!(net.disk_mut(server).rewrite(Now::default(), ROOT, NAME, new.clone()));
+        } else {
+            net.disk_mut(server).put_file(ROOT, NAME, new.clone());
+        }
+        let reports = reports(&mut net, client);
+        assert_eq!(reports.last(), Some(&FetchReport::Over { done: 1, failed: 0 }), "{reports:?}");
+        let got = net.disk(client).content(ROOT, NAME).unwrap();
+        // Another file of that name leaves the one that is open what it was.
+        assert!(got == new || case == 1 && got == pattern(OLD), "{case}, {len}");
+        assert_eq!(net.disk(client).names(ROOT, ""), [NAME]);
+    }
+
+    let mut net = Network::new(1);
+    net.set_default_link(slow.clone());
+    let server = serve(&mut net, Some("praia"));
+    net.disk_mut(server).put_file(ROOT, NAME, pattern(OLD));
+    let client = fetch(&mut net, 1, Some("praia"));
+    for turn in 1..1000 {
+        net.run_for(Duration::from_millis(100)).unwrap();
+        if net.is_over(client) {
+            break;
+        }
+        let new: Vec<u8> = pattern(OLD).iter().map(|byte| byte ^ turn as u8).collect();
+        net.disk_mut(server).rewrite(Now::default(), ROOT, NAME, new);
+    }
+    let reports = reports(&mut net, client);
+    assert_eq!(reports.last(), Some(&FetchReport::Over { done: 0, failed: 1 }));
+    let failed =
+        |report: &_| matches!(report, FetchReport::Failed { why: FetchError::Changing, .. });
+    assert!(reports.iter().any(failed), "{reports:?}");
+    assert_eq!(net.disk(client).content(ROOT, NAME), None);
+}
+
+#[test]
+fn an_own_file_that_changes_while_it_is_put_is_never_mixed() {
+    const OLD: usize = 8 * GROUP + 5;
+    for len in [GROUP + 9, OLD, 2 * OLD] {
+        let new: Vec<u8> = pattern(len).iter().map(|byte| byte ^ 0x55).collect();
+        let mut net = Network::new(1);
+        net.set_default_link(LinkConfig {
+            bandwidth: std::num::NonZeroU64::new(1_000_000),
+            window: 65_536,
+            ..LinkConfig::default()
+        });
+        let server = serve(&mut net, Some("praia"));
+        let client = put(&mut net, pattern(OLD));
+        net.run_for(Duration::from_millis(300)).unwrap();
+        assert!(!net.is_over(client));
+        assert!(net.disk_mut(client).rewrite(Now::default(), ROOT, "a", new.clone()));
+        net.run_until(|net| net.is_over(client)).unwrap();
+        let last = net.reports(client).last().map(|(_, report)| report.clone());
+        assert_eq!(last, Some(UploadReport::Over { done: 1, failed: 0 }), "{len}");
+        assert!(net.disk(server).content(ROOT, NAME) == Some(&new[..]), "{len}");
+        assert_eq!(net.disk(server).names(ROOT, ""), [NAME]);
+    }
 }
