@@ -403,7 +403,7 @@ fn a_server_that_is_killed_and_started_again_is_gone_on_with() {
         if record["type"] == "progress" && servers.len() == 1 {
             // Dropped is killed.
             servers.clear();
-            servers.push(Server::files_at(&[], &folders.served(), &address));
+            servers.push(Server::files_with(&[], &folders.served(), &address, &[]));
             servers.push(Server::files(&[], &folders.served()));
         }
         records.push(record);

@@ -1,9 +1,10 @@
 //! Servers and clients killed at random moments, as processes: never a wrong file under its name.
 //!
-//! 6 rounds of gets, and of puts; `SEMFIO_KILLS` sets another number.
+//! 6 rounds of gets, and of puts, in clear and with a passphrase; `SEMFIO_KILLS` sets another number.
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread;
@@ -31,6 +32,24 @@ enum Way {
     Put,
 }
 
+/// Whether it is sealed on its way.
+#[derive(Clone, Copy, PartialEq)]
+enum Wire {
+    Clear,
+    Sealed,
+}
+
+impl Wire {
+    /// The smallest file in MiB, and how many sizes there are. Ciphers that are not optimized take a
+    /// second for 5 MiB.
+    fn sizes(self) -> (u64, u64) {
+        match self {
+            Self::Sealed if cfg!(debug_assertions) => (1, 3),
+            _ => (16, 80),
+        }
+    }
+}
+
 /// From one folder to the other, over this runtime.
 struct Transfer<'t> {
     way: Way,
@@ -38,15 +57,20 @@ struct Transfer<'t> {
     from: &'t Path,
     into: &'t Path,
     jobs: String,
+    /// Of a sealed one.
+    passphrase: Option<&'t Path>,
 }
 
 impl Transfer<'_> {
     fn serve(&self, address: &str) -> Server {
-        let args = ["--runtime", self.runtime];
-        match self.way {
-            Way::Get => Server::files_at(&args, self.from, address),
-            Way::Put => Server::writable(&args, self.into, address),
-        }
+        let folder = match self.way {
+            Way::Get => self.from,
+            Way::Put => self.into,
+        };
+        let writable = (self.way == Way::Put).then_some("--writable");
+        let passphrase = self.passphrase.map(|file| ["--passphrase-file", file.to_str().unwrap()]);
+        let more: Vec<_> = writable.into_iter().chain(passphrase.into_iter().flatten()).collect();
+        Server::files_with(&["--runtime", self.runtime], folder, address, &more)
     }
 
     fn start(&self, address: &str) -> Child {
@@ -57,12 +81,15 @@ impl Transfer<'_> {
             }
             Way::Put => command.args(["put", address, "-f"]).arg(self.from.join("big")),
         };
+        if let Some(passphrase) = self.passphrase {
+            command.arg("--passphrase-file").arg(passphrase);
+        }
         command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     }
 }
 
 /// One file, to its end, whatever happens on the way; gives how often somebody was killed.
-fn round(way: Way, seed: u64) -> u32 {
+fn round(way: Way, wire: Wire, seed: u64) -> u32 {
     let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     for _ in 0..8 {
         dice.below(2);
@@ -72,7 +99,8 @@ fn round(way: Way, seed: u64) -> u32 {
     fs::create_dir(&served).unwrap();
     fs::create_dir(&into).unwrap();
     let (there, name) = (served.join("big"), into.join("big"));
-    put(&there, seed, (16 + dice.below(80)) * (1 << 20) + dice.below(3) * 777);
+    let (least, sizes) = wire.sizes();
+    put(&there, seed, (least + dice.below(sizes)) * (1 << 20) + dice.below(3) * 777);
     // Another file that has the name already stays until it is replaced.
     let older = dir.path().join("older");
     put(&older, !seed, 1 << 20);
@@ -82,7 +110,11 @@ fn round(way: Way, seed: u64) -> u32 {
     }
     let runtime = RUNTIMES[usize::try_from(seed % 3).unwrap()];
     let jobs = (1 + dice.below(3)).to_string();
-    let transfer = Transfer { way, runtime, from: &served, into: &into, jobs };
+    let passphrase = dir.path().join("passphrase");
+    fs::write(&passphrase, "areia e mar\n").unwrap();
+    fs::set_permissions(&passphrase, PermissionsExt::from_mode(0o600)).unwrap();
+    let passphrase = (wire == Wire::Sealed).then_some(&*passphrase);
+    let transfer = Transfer { way, runtime, from: &served, into: &into, jobs, passphrase };
     let mut server = transfer.serve("127.0.0.1:0");
     let address = server.address.clone();
     let mut client = transfer.start(&address);
@@ -128,17 +160,27 @@ fn round(way: Way, seed: u64) -> u32 {
 
 #[test]
 fn whoever_is_killed_while_a_file_is_got_leaves_no_wrong_one() {
-    rounds(Way::Get);
+    rounds(Way::Get, Wire::Clear);
 }
 
 #[test]
 fn whoever_is_killed_while_a_file_is_put_leaves_no_wrong_one() {
-    rounds(Way::Put);
+    rounds(Way::Put, Wire::Clear);
 }
 
-fn rounds(way: Way) {
+#[test]
+fn whoever_is_killed_while_a_sealed_file_is_got_leaves_no_wrong_one() {
+    rounds(Way::Get, Wire::Sealed);
+}
+
+#[test]
+fn whoever_is_killed_while_a_sealed_file_is_put_leaves_no_wrong_one() {
+    rounds(Way::Put, Wire::Sealed);
+}
+
+fn rounds(way: Way, wire: Wire) {
     let rounds = std::env::var("SEMFIO_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(6);
-    let kills: u32 = (0..rounds).map(|seed| round(way, seed)).sum();
+    let kills: u32 = (0..rounds).map(|seed| round(way, wire, seed)).sum();
     println!("{rounds} files, {kills} times somebody was killed");
     assert!(kills > 0);
 }

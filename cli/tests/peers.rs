@@ -69,36 +69,30 @@ impl Server {
 
     /// A server of files.
     pub(crate) fn files(args: &[&str], folder: &Path) -> Self {
-        Self::files_at(args, folder, "127.0.0.1:0")
+        Self::files_with(args, folder, "127.0.0.1:0", &[])
     }
 
-    /// One that listens where another did.
-    pub(crate) fn files_at(args: &[&str], folder: &Path, address: &str) -> Self {
+    /// One that listens where another did, with more arguments of `serve`.
+    pub(crate) fn files_with(args: &[&str], folder: &Path, address: &str, more: &[&str]) -> Self {
         let mut command = semfio(args);
-        command.args(["file", "serve", "--listen", address]).arg(folder);
+        command.args(["file", "serve", "--listen", address]).args(more).arg(folder);
         Self::spawn(command)
     }
 
     /// One that takes files, too.
     pub(crate) fn writable(args: &[&str], folder: &Path, address: &str) -> Self {
-        let mut command = semfio(args);
-        command.args(["file", "serve", "--writable", "--listen", address]).arg(folder);
-        Self::spawn(command)
+        Self::files_with(args, folder, address, &["--writable"])
     }
 
     /// One that takes files from who knows the passphrase in this file.
     pub(crate) fn locked(args: &[&str], folder: &Path, passphrase: &str) -> Self {
-        let mut command = semfio(args);
-        command.args(["file", "serve", "--writable", "--passphrase-file", passphrase]);
-        command.args(["--listen", "127.0.0.1:0"]).arg(folder);
-        Self::spawn(command)
+        let more = ["--writable", "--passphrase-file", passphrase];
+        Self::files_with(args, folder, "127.0.0.1:0", &more)
     }
 
     /// One that takes so many GiB.
     pub(crate) fn quota(folder: &Path, gib: &str) -> Self {
-        let mut command = semfio(&["file", "serve", "--writable", "--quota", gib]);
-        command.args(["--listen", "127.0.0.1:0"]).arg(folder);
-        Self::spawn(command)
+        Self::files_with(&[], folder, "127.0.0.1:0", &["--writable", "--quota", gib])
     }
 
     fn spawn(mut command: Command) -> Self {
