@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -79,6 +80,11 @@ fn files_and_folders_arrive_as_they_are() {
         folders.put("sub/a b", pattern(65_536));
         folders.put("sub/deep/c", "c");
         folders.put(".secret", "not served");
+        let old = UNIX_EPOCH + Duration::from_millis(1_234_567_890_123);
+        for name in ["iguana.jpg", "sub/deep/c"] {
+            let file = fs::File::options().write(true).open(folders.served().join(name)).unwrap();
+            file.set_modified(old).unwrap();
+        }
         let server = Server::files(&["--runtime", runtime], &folders.served());
         let before = ["--runtime", runtime];
         let names = ["iguana.jpg", "empty", "leao.jpg", "fim", "sub/", ".secret"];
@@ -90,6 +96,9 @@ fn files_and_folders_arrive_as_they_are() {
         for name in ["iguana.jpg", "empty", "fim", "sub/a b", "sub/deep/c"] {
             let (there, here) = (folders.served().join(name), folders.got(name));
             assert!(fs::read(there).unwrap() == fs::read(here).unwrap(), "{name}");
+        }
+        for name in ["iguana.jpg", "sub/deep/c"] {
+            assert_eq!(fs::metadata(folders.got(name)).unwrap().modified().unwrap(), old, "{name}");
         }
         let log = server.stop(Signal::TERM, 0);
         for line in ["gets iguana.jpg", "leao.jpg: there is no such name", "stopped"] {

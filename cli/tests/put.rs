@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -50,6 +51,12 @@ impl Folders {
     }
 }
 
+/// In milliseconds.
+fn modified(path: &Path) -> u128 {
+    let time = fs::metadata(path).unwrap().modified().unwrap();
+    time.duration_since(UNIX_EPOCH).unwrap().as_millis()
+}
+
 fn put(before: &[&str], server: &Server, after: &[&str]) -> Ended {
     run(&[before, &["file", "put", &server.address], after].concat(), "")
 }
@@ -73,6 +80,11 @@ fn files_and_folders_are_put_as_they_are() {
         folders.here("sub/deep/c", "c");
         let sub = folders.0.path().join("here/sub");
         let sub = sub.to_str().unwrap();
+        for (name, old) in [("iguana.jpg", 1_234_567_890_123), ("sub/deep/c", 1)] {
+            let file =
+                fs::File::options().write(true).open(folders.0.path().join("here").join(name));
+            file.unwrap().set_modified(UNIX_EPOCH + Duration::from_millis(old)).unwrap();
+        }
         let server = folders.serve(&["--runtime", runtime]);
         let args = [&*iguana, &empty, sub];
         let done = put(&["--runtime", runtime], &server, &args);
@@ -82,7 +94,8 @@ fn files_and_folders_are_put_as_they_are() {
         assert_eq!(folders.names(), ["empty", "iguana.jpg", "sub"], "{}", done.err);
         for name in ["iguana.jpg", "empty", "sub/a b", "sub/deep/c"] {
             let here = folders.0.path().join("here").join(name);
-            assert!(fs::read(folders.there(name)).unwrap() == fs::read(here).unwrap(), "{name}");
+            assert!(fs::read(folders.there(name)).unwrap() == fs::read(&here).unwrap(), "{name}");
+            assert_eq!(modified(&folders.there(name)), modified(&here), "{name}");
         }
         assert!(folders.there("sub/vazio").is_dir(), "{}", done.err);
         let again = put(&["--runtime", runtime], &server, &[&iguana]);

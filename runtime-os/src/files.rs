@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
@@ -220,6 +220,10 @@ fn attempt(effect: &Effect, roots: &Roots, files: &Files) -> Result<OwnedReply, 
         Effect::Write { file, offset, bytes } => {
             let file = files.file(*file).ok_or(Failure::NotFound)?;
             done(file.write_all_at(bytes, *offset))
+        }
+        Effect::SetModified { file, modified } => {
+            let file = files.file(*file).ok_or(Failure::NotFound)?;
+            done(file.set_modified(UNIX_EPOCH + Duration::from_nanos(modified.as_nanos())))
         }
         Effect::Sync { file } => {
             let file = files.file(*file).ok_or(Failure::NotFound)?;
@@ -555,7 +559,13 @@ mod tests {
             let bytes = "0123456789".into();
             let write = Effect::Write { file, offset: 2, bytes };
             assert_eq!(it.perform(write), OwnedReply::Done);
+            let modified = UnixTime::from_nanos(1_234_567_890_123_000_000);
+            assert_eq!(it.perform(Effect::SetModified { file, modified }), OwnedReply::Done);
             assert_eq!(it.perform(Effect::Sync { file }), OwnedReply::Done);
+            match it.perform(Effect::StatFile { file }) {
+                OwnedReply::Found(metadata) => assert_eq!(metadata.modified, modified),
+                other => panic!("{other:?}"),
+            }
             let path = "sub".to_owned();
             let sync = Effect::SyncFolder { root: ROOT, path };
             assert_eq!(it.perform(sync), OwnedReply::Done);

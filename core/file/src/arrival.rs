@@ -11,7 +11,7 @@
 //! | Opening, Removing, Creating | the host | the partial file of this content, or a new one |
 //! | Proving | both | the hashes of what the partial file could hold, and what it does hold |
 //! | Getting | the source | what is missing, in pieces |
-//! | Saving | the host | durable, renamed, the name durable |
+//! | Saving | the host | as old as its source, durable, renamed, the name durable |
 //! | Leaving | the host | what was to be written is; an empty partial file is removed |
 //!
 //! Nothing is believed but the hash: neither the partial file, whose name only says which content
@@ -25,6 +25,7 @@ use bytes::BytesMut;
 use core::ops::Range;
 use semfio_machine::{
     Effect, Failure, FileId, FileKind, Net, OpenMode, Reply, RequestId, RootId, StreamMachine,
+    UnixTime,
 };
 use semfio_path::SafeName;
 
@@ -47,9 +48,16 @@ pub(crate) struct Goal {
     pub(crate) replace: bool,
     pub(crate) size: u64,
     pub(crate) hash: Hash,
+    /// When its source says that it was modified last, in milliseconds since 1970; 0 if it does not.
+    pub(crate) modified: u64,
 }
 
 impl Goal {
+    fn modified(&self) -> Option<UnixTime> {
+        let nanos = self.modified.saturating_mul(1_000_000);
+        (nanos > 0).then_some(UnixTime::from_nanos(nanos))
+    }
+
     /// Where it is written before it is whole: each content has a place of its own.
     fn part(&self) -> Option<SafeName> {
         self.name.part(tag_of(&self.hash)).ok()
@@ -534,7 +542,8 @@ impl Arrival {
         let Some(part) = self.goal.part() else {
             return Some(ArrivalEvent::Failed(Stage::Create, Failure::Unsupported));
         };
-        self.part = Some(Part::resume(root, name, replace, part, file, self.proved > 0));
+        let (holds, modified) = (self.proved > 0, self.goal.modified());
+        self.part = Some(Part::resume(root, name, replace, part, file, holds, modified));
         self.finish(net);
         Some(ArrivalEvent::Begun { resumed: self.proved })
     }

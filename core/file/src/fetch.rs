@@ -671,7 +671,7 @@ impl Fetch {
                 self.list(now, "", net);
             }
             (Kind::File, _) if meta.size > MAX_FILE => self.fail(now, FetchError::TooLarge, net),
-            (Kind::File, Some(hash)) => self.begin(now, meta.size, hash, net),
+            (Kind::File, Some(hash)) => self.begin(now, meta, hash, net),
             _ => self.fail(now, FetchError::NotTold, net),
         }
     }
@@ -737,7 +737,8 @@ impl Fetch {
     }
 
     /// The server has told of a file: goes on with it, or begins.
-    fn begin(&mut self, now: Now, size: u64, hash: Hash, net: &mut Net<Session>) {
+    fn begin(&mut self, now: Now, meta: Meta, hash: Hash, net: &mut Net<Session>) {
+        let Meta { size, modified, .. } = meta;
         let Some(file) = &mut self.file else { return };
         let mut former = None;
         if let Some(arrival) = &file.arrival {
@@ -764,7 +765,7 @@ impl Fetch {
         let (root, replace, name) =
             (self.config.root, self.config.replace, file.task.local.clone());
         let made = self.made == name.parent();
-        let goal = Goal { root, name, replace, size, hash };
+        let goal = Goal { root, name, replace, size, hash, modified };
         file.step = Step::Arriving;
         file.arrival = Some(Box::new(Arrival::begin(goal, former, made, net)));
     }

@@ -10,7 +10,9 @@
 //! | Creating | it exists | Creating | another tag, at most 16 times |
 //! | Writing | `write` | Writing | WRITE |
 //! | Writing | written, below half the window | Writing | `Room`, if it was full |
-//! | Writing | `finish`, and all is written | Syncing | SYNC |
+//! | Writing | `finish`, and all is written | Dating | SET MODIFIED |
+//! | Writing | the same, if no time is known | Syncing | SYNC |
+//! | Dating | done, or a failure | Syncing | SYNC |
 //! | Syncing | done | Renaming | RENAME |
 //! | Renaming | done | SyncingFolder | SYNC FOLDER |
 //! | SyncingFolder | done | Over | `Saved` |
@@ -24,7 +26,7 @@ use alloc::string::String;
 use bytes::Bytes;
 use rand_core::RngCore;
 use semfio_machine::{
-    Effect, Failure, FileId, Net, OpenMode, Reply, RequestId, Rng, RootId, StreamMachine,
+    Effect, Failure, FileId, Net, OpenMode, Reply, RequestId, Rng, RootId, StreamMachine, UnixTime,
 };
 use semfio_path::SafeName;
 
@@ -75,6 +77,8 @@ pub(crate) struct Part {
     keep: bool,
     /// Whether there is.
     holds: bool,
+    /// When its content was modified, as far as that is known.
+    modified: Option<UnixTime>,
     part: SafeName,
     /// Of those that are tried; one that is resumed has its own.
     tags: Option<Rng>,
@@ -93,6 +97,7 @@ pub(crate) struct Part {
 enum State {
     Creating,
     Writing,
+    Dating,
     Syncing,
     Renaming,
     SyncingFolder,
@@ -140,6 +145,7 @@ impl Part {
             replace,
             keep,
             holds: false,
+            modified: None,
             part,
             tags: Some(tags),
             tries: 0,
@@ -163,6 +169,7 @@ impl Part {
         part: SafeName,
         file: FileId,
         holds: bool,
+        modified: Option<UnixTime>,
     ) -> Self {
         Self {
             root,
@@ -170,6 +177,7 @@ impl Part {
             replace,
             keep: true,
             holds,
+            modified,
             part,
             tags: None,
             tries: 0,
@@ -231,6 +239,11 @@ impl Part {
     ) -> Option<PartEvent> {
         let len = self.pending.remove(&id)?;
         self.waiting = self.waiting.saturating_sub(len);
+        if let (State::Dating, Some(file)) = (self.state, self.file) {
+            // What it holds is right, whatever the disk says to its time.
+            self.sync(file, net);
+            return None;
+        }
         if let Reply::Failed(failure) = *reply {
             return self.fail(failure, net);
         }
@@ -282,10 +295,13 @@ impl Part {
         }
         match (self.next, self.file) {
             (Next::Write, _) | (_, None) => {}
-            (Next::Finish, Some(file)) => {
-                self.state = State::Syncing;
-                self.ask(0, Effect::Sync { file }, net);
-            }
+            (Next::Finish, Some(file)) => match self.modified {
+                Some(modified) => {
+                    self.state = State::Dating;
+                    self.ask(0, Effect::SetModified { file, modified }, net);
+                }
+                None => self.sync(file, net),
+            },
             (Next::Leave, Some(_)) => {
                 self.release(net);
                 if self.holds {
@@ -300,7 +316,7 @@ impl Part {
     fn fail<M: StreamMachine>(&mut self, failure: Failure, net: &mut Net<M>) -> Option<PartEvent> {
         let stage = match self.state {
             State::Creating => Stage::Create,
-            State::Writing => Stage::Write,
+            State::Writing | State::Dating => Stage::Write,
             State::Syncing => Stage::Sync,
             State::Renaming => Stage::Rename,
             State::SyncingFolder => Stage::SyncFolder,
@@ -329,6 +345,11 @@ impl Part {
         }
         self.remove(net);
         None
+    }
+
+    fn sync<M: StreamMachine>(&mut self, file: FileId, net: &mut Net<M>) {
+        self.state = State::Syncing;
+        self.ask(0, Effect::Sync { file }, net);
     }
 
     fn remove<M: StreamMachine>(&mut self, net: &mut Net<M>) {

@@ -356,11 +356,11 @@ impl Repository {
             };
         }
         let outcome = match (message, &mut self.puts) {
-            (Message::Put { tag, replace, size, hash, name, .. }, Some(puts)) => {
+            (Message::Put { tag, replace, size, modified, hash, name }, Some(puts)) => {
                 let root = self.shared.root;
                 match judge(name, self.shared.policy) {
                     Some(name) => {
-                        let goal = Goal { root, name, replace, size, hash };
+                        let goal = Goal { root, name, replace, size, hash, modified };
                         puts.handle_put(now, conn, tag, goal, net)
                     }
                     None => Some(puts.handle_name(conn, tag, net)),

@@ -8,7 +8,9 @@ use semfio_file::{
     Fetch, FetchConfig, FetchError, FetchMessage, FetchReport, Lost, Repository, RepositoryConfig,
     Session, SessionError, Stage,
 };
-use semfio_machine::{Failure, NetLimits, Now, RootId, Shard, Target};
+use semfio_machine::{
+    Effect, Failure, NetLimits, Now, OwnedReply, RootId, Shard, Target, UnixTime,
+};
 use semfio_path::{Policy, SafeName, is_part};
 use semfio_sim::{Disk, DiskConfig, LinkConfig, Network, ShardId};
 
@@ -406,6 +408,28 @@ fn an_interrupt_keeps_the_part() {
     assert_eq!(net.disk(client).open_files(), 0);
 }
 
+/// A file that was last modified so many milliseconds after 1970.
+fn put_dated(disk: &mut Disk, path: &str, content: &[u8], millis: u64) {
+    let unix = UnixTime::from_nanos(millis * 1_000_000);
+    disk.put_file(ROOT, path, content);
+    assert!(disk.rewrite(Now { unix, ..Now::default() }, ROOT, path, content));
+}
+
+#[test]
+fn a_file_is_as_old_here_as_where_it_came_from() {
+    for jobs in [1, 3] {
+        let mut net = Network::new(1);
+        let server = serve(&mut net);
+        put_dated(net.disk_mut(server), "a", &pattern(300_000), 1_234_567_890_123);
+        let client = fetch(&mut net, FetchConfig { jobs, ..config(&["a"]) });
+        assert_eq!(over(&run(&mut net, client)), (1, 0));
+        let effect = Effect::Stat { root: ROOT, path: "a".into() };
+        let found = net.disk_mut(client).perform(Now::default(), &effect);
+        let OwnedReply::Found(metadata) = found else { panic!("{found:?}") };
+        assert_eq!(metadata.modified.as_millis(), 1_234_567_890_123);
+    }
+}
+
 /// Each operation on the client's disk fails once, in each way.
 #[test]
 fn a_disk_that_fails_at_any_step_leaves_no_wrong_file() {
@@ -414,7 +438,7 @@ fn a_disk_that_fails_at_any_step_leaves_no_wrong_file() {
         for step in 1.. {
             let mut net = Network::new(step);
             let server = serve(&mut net);
-            net.disk_mut(server).put_file(ROOT, "f/a", content.clone());
+            put_dated(net.disk_mut(server), "f/a", &content, 1_234_567_890_123);
             let client = fetch(&mut net, config(&["f"]));
             net.disk_mut(client).fail_nth(step, failure);
             let (reports, operations) = (run(&mut net, client), net.disk(client).operations());

@@ -9,7 +9,9 @@ use semfio_file::{
     Lost, PutLimits, Repository, RepositoryConfig, RepositoryReport, Session, Upload, UploadConfig,
     UploadError, UploadItem, UploadMessage, UploadReport,
 };
-use semfio_machine::{Failure, NetLimits, Now, RootId, Shard, Target};
+use semfio_machine::{
+    Effect, Failure, NetLimits, Now, OwnedReply, RootId, Shard, Target, UnixTime,
+};
 use semfio_path::{Policy, SafeName, is_part};
 use semfio_sim::{Disk, DiskConfig, LinkConfig, Network, ShardId};
 
@@ -491,6 +493,42 @@ fn an_interrupt_leaves_the_server_what_it_has() {
     assert_eq!((net.disk(server).open_files(), net.disk(client).open_files()), (0, 0));
 }
 
+/// A file that was last modified so many milliseconds after 1970.
+fn put_dated(disk: &mut Disk, path: &str, content: &[u8], millis: u64) {
+    let unix = UnixTime::from_nanos(millis * 1_000_000);
+    disk.put_file(ROOT, path, content);
+    assert!(disk.rewrite(Now { unix, ..Now::default() }, ROOT, path, content));
+}
+
+fn modified(disk: &mut Disk, path: &str) -> u64 {
+    let effect = Effect::Stat { root: ROOT, path: path.into() };
+    match disk.perform(Now::default(), &effect) {
+        OwnedReply::Found(metadata) => metadata.modified.as_nanos() / 1_000_000,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_file_is_as_old_where_it_is_put_as_where_it_came_from() {
+    for millis in [1, 1_234_567_890_123, u64::MAX / 1_000_000] {
+        let mut net = Network::new(1);
+        let server = serve(&mut net);
+        let client = upload(&mut net, config(&["a", "b"]));
+        put_dated(net.disk_mut(client), "a", b"old", millis);
+        // Of one it is not known.
+        net.disk_mut(client).put_file(ROOT, "b", "new");
+        let reports = run(&mut net, client);
+        assert_eq!(over(&reports), (2, 0), "{reports:?}");
+        assert_eq!(modified(net.disk_mut(server), "a"), millis);
+        assert_ne!(modified(net.disk_mut(server), "b"), 0, "it was written then");
+        // What is there already stays as it is.
+        let again = upload(&mut net, config(&["a"]));
+        put_dated(net.disk_mut(again), "a", b"old", 7);
+        assert_eq!(over(&run(&mut net, again)), (1, 0));
+        assert_eq!(modified(net.disk_mut(server), "a"), millis);
+    }
+}
+
 /// Each operation on either disk fails once, in each way.
 #[test]
 fn a_disk_that_fails_at_any_step_leaves_no_wrong_file() {
@@ -501,7 +539,7 @@ fn a_disk_that_fails_at_any_step_leaves_no_wrong_file() {
                 let mut net = Network::new(step);
                 let server = serve(&mut net);
                 let client = upload(&mut net, config(&["f"]));
-                net.disk_mut(client).put_file(ROOT, "f/a", content.clone());
+                put_dated(net.disk_mut(client), "f/a", &content, 1_234_567_890_123);
                 if at_server {
                     net.disk_mut(server).fail_nth(step, failure);
                 } else {

@@ -95,7 +95,14 @@ pub enum Effect {
         /// What to write.
         bytes: Bytes,
     },
-    /// Make what was written durable: [`Reply::Done`].
+    /// Say when a file was modified last, in place of the last write: [`Reply::Done`].
+    SetModified {
+        /// An open file.
+        file: FileId,
+        /// As precise as the file system is.
+        modified: UnixTime,
+    },
+    /// Make what was written, and when, durable: [`Reply::Done`].
     Sync {
         /// An open file.
         file: FileId,

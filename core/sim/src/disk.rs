@@ -309,6 +309,18 @@ impl Disk {
                 Ok(OwnedReply::Read(bytes))
             }
             Effect::Write { file, offset, bytes } => self.write(now, *file, *offset, bytes),
+            Effect::SetModified { file, modified } => {
+                let Handle { inode, mode } = self.handle(*file)?;
+                let Some(Inode::File(file)) = self.inodes.get_mut(inode) else {
+                    return Err(Failure::Other);
+                };
+                if mode == OpenMode::Read {
+                    return Err(Failure::Denied);
+                }
+                file.modified = *modified;
+                file.stamp = file.stamp.saturating_add(1);
+                Ok(OwnedReply::Done)
+            }
             Effect::Sync { file } => {
                 let inode = self.handle(*file)?.inode;
                 if let Some(Inode::File(file)) = self.inodes.get_mut(inode) {

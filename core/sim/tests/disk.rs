@@ -80,6 +80,27 @@ fn a_careful_save_survives_any_power_cut_and_a_careless_one_does_not() {
 }
 
 #[test]
+fn a_file_is_as_old_as_it_was_said_to_be_until_it_is_written() {
+    let mut disk = Disk::default();
+    disk.put_file(ROOT, "a", "old");
+    let file = open(&mut disk, "a", OpenMode::Update).unwrap();
+    let look = |disk: &mut Disk| match perform(disk, Effect::StatFile { file }) {
+        OwnedReply::Found(metadata) => metadata,
+        other => panic!("{other:?}"),
+    };
+    let (before, modified) = (look(&mut disk), UnixTime::from_secs(9));
+    assert_eq!(perform(&mut disk, Effect::SetModified { file, modified }), OwnedReply::Done);
+    let after = look(&mut disk);
+    assert_eq!(after.modified, modified);
+    assert_ne!(after.stamp, before.stamp);
+    write(&mut disk, file, 0, b"new");
+    assert_ne!(look(&mut disk).modified, modified);
+    let read = open(&mut disk, "a", OpenMode::Read).unwrap();
+    let denied = perform(&mut disk, Effect::SetModified { file: read, modified });
+    assert_eq!(denied, OwnedReply::Failed(Failure::Denied));
+}
+
+#[test]
 fn a_power_cut_leaves_what_is_durable_and_nothing_else() {
     let mut disk = Disk::default();
     disk.put_file(ROOT, "kept", "old");

@@ -274,6 +274,10 @@ fn put_effect(line: &mut Line, effect: &Effect) {
             line.number("file", u64::from(file.0));
             line.number("offset", *offset).data(bytes);
         }
+        Effect::SetModified { file, modified } => {
+            line.text("do", "SetModified");
+            line.number("file", u64::from(file.0)).number("modified", modified.as_nanos());
+        }
         Effect::Sync { file } => {
             line.text("do", "Sync");
             line.number("file", u64::from(file.0));

@@ -233,6 +233,8 @@ impl Service<Pipe> for Relay {
                 net.request(Effect::Read { file, offset: 1, len: 10 });
                 let bytes = Bytes::from_static(b"\x01w");
                 net.request(Effect::Write { file, offset: 2, bytes });
+                let modified = UnixTime::from_nanos(1_234_567_890_123_456_789);
+                net.request(Effect::SetModified { file, modified });
                 net.request(Effect::Sync { file });
                 net.request(Effect::CreateFolder { root, path: path() });
                 net.request(Effect::SyncFolder { root, path: path() });
