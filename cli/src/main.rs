@@ -8,6 +8,7 @@ mod join;
 mod lab;
 mod output;
 mod passphrase;
+mod ping;
 mod record;
 mod replay;
 mod runtime;
@@ -25,7 +26,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::failed::{Failed, USAGE};
 use crate::runtime::Runtime;
 
-/// Network protocols without the wire: chat, files, echo, and every run recorded and replayed.
+/// Network protocols without the wire: chat, files, echo, ping, and runs recorded and replayed.
 #[derive(Debug, Parser)]
 #[command(name = "semfio", version, arg_required_else_help = true, max_term_width = 100)]
 struct Cli {
@@ -81,6 +82,8 @@ enum Command {
     /// Fernet tokens: keys, sealing, opening, rotation
     #[command(subcommand)]
     Token(token::Token),
+    /// Ask hosts for echoes, many at once, and say how long they took and by whose clocks
+    Ping(ping::Args),
     /// Run a recorded trace again and compare
     Replay(replay::Args),
     /// Start every server there is on this machine, to play with
@@ -127,6 +130,7 @@ fn main() -> ExitCode {
         Command::Chat(chat::Chat::Join(args)) => join::run(&common, args),
         Command::File(what) => file::run(&common, what),
         Command::Token(token) => token::run(&common, token),
+        Command::Ping(args) => ping::run(&common, args),
         Command::Replay(args) => replay::run(&common, &args),
         Command::Lab(args) => lab::run(&common, &args),
         Command::Generate(what) => generate::run(&what),

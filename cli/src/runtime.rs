@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use clap::ValueEnum;
 use semfio_machine::{DatagramMachine, Now, Refused, Service, Shard, StreamMachine};
 use semfio_runtime_mio::{self as mio, blocking};
+use semfio_runtime_os::datagram::DatagramSocket;
 use semfio_runtime_os::{Clock, Handle, HostConfig, Roots, Stopper};
 use semfio_runtime_smol as smol_host;
 
@@ -87,7 +88,7 @@ where
     }
 }
 
-/// A machine over one UDP socket. Plain threads have no such host: there, it is the event loop's.
+/// A machine over datagrams. Plain threads have no such host: there, it is the event loop's.
 pub(crate) enum Datagrams<M> {
     Mio(mio::Datagrams<M>),
     Smol(smol_host::Datagrams<M>),
@@ -105,6 +106,21 @@ impl<M: DatagramMachine> Datagrams<M> {
                 Self::Mio(mio::Datagrams::bind(machine, address, clock)?)
             }
             Runtime::Smol => Self::Smol(smol_host::Datagrams::bind(machine, address, clock)?),
+        })
+    }
+
+    /// Over sockets of several kinds.
+    pub(crate) fn over(
+        runtime: Runtime,
+        machine: M,
+        sockets: Vec<DatagramSocket>,
+        clock: Clock,
+    ) -> io::Result<Self> {
+        Ok(match runtime {
+            Runtime::Mio | Runtime::Blocking => {
+                Self::Mio(mio::Datagrams::over(machine, sockets, clock)?)
+            }
+            Runtime::Smol => Self::Smol(smol_host::Datagrams::over(machine, sockets, clock)?),
         })
     }
 

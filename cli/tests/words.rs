@@ -12,7 +12,7 @@ fn command() -> Command {
 #[test]
 fn help_says_what_there_is() {
     command().arg("--help").assert().success().stdout_eq(str![[r#"
-Network protocols without the wire: chat, files, echo, and every run recorded and replayed
+Network protocols without the wire: chat, files, echo, ping, and runs recorded and replayed
 
 Usage: semfio [OPTIONS] <COMMAND>
 
@@ -20,6 +20,7 @@ Commands:
   chat      A room to talk in: serve one, or join one
   file      Files: serve a folder, list one, get what is in it, whole for certain
   token     Fernet tokens: keys, sealing, opening, rotation
+  ping      Ask hosts for echoes, many at once, and say how long they took and by whose clocks
   replay    Run a recorded trace again and compare
   lab       Start every server there is on this machine, to play with
   generate  Print man pages and shell completions
@@ -207,4 +208,39 @@ fn pages_and_completions_are_generated() {
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(folder.path().join("semfio-chat-join.1").is_file());
     assert_eq!(run(&["generate", "man", "--dir", "/nowhere/at/all"], "").code, Some(2));
+}
+
+#[test]
+fn ping_refuses_what_it_cannot_do() {
+    for (arguments, why) in [
+        (&["-i", "x", "127.0.0.1"][..], "expected seconds, like 0.2"),
+        (&["-i=-1", "127.0.0.1"], "cannot convert float seconds to Duration: value is negative"),
+        (&["-s", "65508", "127.0.0.1"], "expected 0 to 65507"),
+        (&["-s", "9-8", "127.0.0.1"], "expected sizes that grow"),
+        (&["-s", "8-9/0", "127.0.0.1"], "expected sizes that grow"),
+        (&["-p", "f", "127.0.0.1"], "expected 1 to 16 octets in hex"),
+        (&["-p", "0g", "127.0.0.1"], "expected 1 to 16 octets in hex"),
+        (&["-Q", "256", "127.0.0.1"], "expected 0 to 255"),
+        (&["-c", "0", "127.0.0.1"], "0 is not in 1.."),
+        (&["-l", "0", "127.0.0.1"], "0 is not in 1..="),
+        (&["-4", "-6", "127.0.0.1"], "cannot be used with"),
+        (&[], "required arguments"),
+    ] {
+        let output = command().arg("ping").args(arguments).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {printed}");
+        assert!(printed.contains(why), "{arguments:?}: {printed}");
+    }
+    // What needs no network to be found out.
+    for (arguments, why) in [
+        (["-6", "127.0.0.1"], "semfio: cannot ping 127.0.0.1: it has no IPv6 address"),
+        (["-4", "::1"], "semfio: cannot ping ::1: it has no IPv4 address"),
+    ] {
+        let output = command().arg("ping").args(arguments).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{printed}");
+        assert_eq!(printed.lines().next(), Some(why));
+    }
+    let output = command().args(["ping", "--record", "x", "::1"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
 }

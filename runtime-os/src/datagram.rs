@@ -253,7 +253,7 @@ impl DatagramSocket {
                 Err(errno) => return Err(errno.into()),
             };
             if let Some((key, stamp)) = message.sent.zip(message.stamp) {
-                let now = clock.now();
+                let now = clock.read();
                 let sent = self.sent.as_mut();
                 if let Some((id, stamp)) = sent.and_then(|sent| sent.take(key, stamp, now)) {
                     return Ok(Some(Notice::Sent(id, stamp)));
@@ -340,7 +340,8 @@ impl DatagramSocket {
             Some(&mut self.control),
             flags,
         )?;
-        let now = clock.now();
+        let now = clock.read();
+        let whole = Instant::from_nanos(now.mono.as_nanos() / 1_000 * 1_000);
         let mut received = Received {
             source: message
                 .address
@@ -350,7 +351,7 @@ impl DatagramSocket {
             destination: None,
             hop_limit: None,
             traffic_class: None,
-            stamp: Stamp { at: now.mono, clock: WhoseClock::User },
+            stamp: Stamp { at: whole, clock: WhoseClock::User },
             error: None,
         };
         let mut sent = None;

@@ -2,9 +2,7 @@
 
 use std::process::Command;
 
-use semfio_tests::{installed, skip};
-
-const INSIDE: &str = "SEMFIO_INTEROP_INSIDE";
+use semfio_tests::{INSIDE, installed, skip};
 
 /// Runs `body` in a network namespace where only a loopback is, with small socket buffers, so
 /// that little is needed to fill them. `test` is the test's own full name: it is started again,

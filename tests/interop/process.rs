@@ -4,43 +4,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::ffi::OsStr;
 use std::io::{Read, Write as _};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use semfio_tests::semfio;
 use serde_json::Value;
 
 /// How long anything may take, on a busy machine too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The program under test, built once.
-fn semfio() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let exe = std::env::current_exe().unwrap();
-        let profile = exe.ancestors().nth(2).unwrap();
-        let program = profile.join("semfio");
-        // Started again inside a namespace, it is built already.
-        if std::env::var_os("SEMFIO_INTEROP_INSIDE").is_none() {
-            build(profile);
-        }
-        assert!(program.is_file(), "{} is not built", program.display());
-        program
-    })
-}
-
-/// Builds the program as the tests were built.
-fn build(profile: &Path) {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--package", "semfio", "--target-dir"]);
-    cargo.arg(profile.parent().unwrap());
-    if profile.ends_with("release") {
-        cargo.arg("--release");
-    }
-    assert!(cargo.status().unwrap().success(), "the program does not build");
-}
 
 /// Builds the program before a test starts itself again elsewhere.
 pub(crate) fn prepare() {

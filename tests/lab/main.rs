@@ -2,8 +2,10 @@
 //! one, equal paths, small MTUs, dead ends, ports of each kind, a lossy wire. The head of `netns-lab`
 //! draws it.
 //!
-//! Here the lab itself is held to what it says, by the tools that people use. It wants root; elsewhere
-//! these tests are skipped, with the reason on stderr.
+//! Here the lab itself is held to what it says, by the tools that people use; in the modules, our own
+//! commands are. It wants root; elsewhere these tests are skipped, with the reason on stderr.
+
+mod ping;
 
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};

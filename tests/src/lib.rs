@@ -1,6 +1,9 @@
 //! What tests against real peers have in common.
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
 /// Says on stderr why a test is not run; fails where none may be left out, with `SEMFIO_NO_SKIP=1`.
 pub fn skip(why: &str) {
@@ -20,4 +23,34 @@ pub fn installed(programs: &[&str]) -> bool {
         skip(&format!("{program} is not installed"));
     }
     missing.is_none()
+}
+
+/// Set for a test that started itself again in a namespace, to its name.
+pub const INSIDE: &str = "SEMFIO_INTEROP_INSIDE";
+
+/// The program under test, built once.
+pub fn semfio() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let exe = std::env::current_exe().unwrap();
+        let profile = exe.ancestors().nth(2).unwrap();
+        let program = profile.join("semfio");
+        // Started again inside a namespace, it is built already.
+        if std::env::var_os(INSIDE).is_none() {
+            build(profile);
+        }
+        assert!(program.is_file(), "{} is not built", program.display());
+        program
+    })
+}
+
+/// Builds the program as the tests were built.
+fn build(profile: &Path) {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", "semfio", "--target-dir"]);
+    cargo.arg(profile.parent().unwrap());
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    assert!(cargo.status().unwrap().success(), "the program does not build");
 }

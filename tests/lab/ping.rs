@@ -1,0 +1,148 @@
+//! `semfio ping` in the lab, judged by its `--json`, for both families and each kind of socket.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+
+use semfio_tests::{installed, semfio};
+use serde_json::Value;
+
+use crate::Lab;
+
+/// Who pings: the program, and what stands before it.
+struct Pinger {
+    before: &'static str,
+    program: String,
+    runtime: &'static str,
+}
+
+impl Pinger {
+    /// The records of a run, and how it ended.
+    fn ping(&self, lab: &Lab, arguments: &str) -> (Vec<Value>, Option<i32>) {
+        let Self { before, program, runtime } = self;
+        let command = format!("{before} {program} ping --json --runtime {runtime} {arguments}");
+        let (printed, code) = lab.exec("client", &command);
+        let records = printed.lines().map(|line| {
+            serde_json::from_str(line).unwrap_or_else(|_| panic!("{command}: {printed}"))
+        });
+        (records.collect(), code)
+    }
+}
+
+fn of<'r>(records: &'r [Value], kind: &str) -> Vec<&'r Value> {
+    records.iter().filter(|record| record["type"] == kind).collect()
+}
+
+/// What is asked, and who says what of the first request: the address, type, code and words.
+type Row = (&'static str, Option<(&'static str, u8, u8, &'static str)>);
+
+const ROWS: [Row; 10] = [
+    ("10.77.250.9", Some(("10.77.4.2", 3, 1, "Destination Host Unreachable"))),
+    ("10.77.251.9", Some(("10.77.4.2", 3, 13, "Packet filtered"))),
+    ("10.77.252.9", None),
+    ("10.77.253.9", Some(("10.77.6.2", 11, 0, "Time to live exceeded"))),
+    ("10.77.254.9", Some(("10.77.4.2", 3, 0, "Destination Net Unreachable"))),
+    ("fd77:0:0:fa::9", Some(("fd77:0:0:4::2", 1, 0, "Destination unreachable: No route"))),
+    (
+        "fd77:0:0:fb::9",
+        Some(("fd77:0:0:4::2", 1, 1, "Destination unreachable: Administratively prohibited")),
+    ),
+    ("fd77:0:0:fc::9", None),
+    ("fd77:0:0:fd::9", Some(("fd77:0:0:6::2", 3, 0, "Time exceeded: Hop limit"))),
+    ("fd77:0:0:fe::9", Some(("fd77:0:0:4::2", 1, 0, "Destination unreachable: No route"))),
+];
+
+/// The golden rows that concern ping, all hosts at once.
+fn golden(lab: &Lab, pinger: &Pinger, socket: &str) {
+    let hosts: Vec<_> = ROWS.iter().map(|(host, _)| *host).collect();
+    let all = format!("-c 1 -W 2 10.77.11.2 fd77:0:0:b::2 {}", hosts.join(" "));
+    let (records, code) = pinger.ping(lab, &all);
+    assert_eq!(code, Some(1), "some did not answer: {records:?}");
+    let start = &records[0];
+    assert_eq!((&start["type"], &start["v"]), (&"start".into(), &1.into()));
+    let sockets = start["hosts"].as_array().unwrap().iter();
+    assert!(sockets.clone().all(|host| host["socket"] == socket), "{start}");
+    let replies = of(&records, "reply");
+    assert_eq!(replies.len(), 2, "{records:?}");
+    for reply in replies {
+        assert_eq!((&reply["ttl"], &reply["bytes"]), (&54.into(), &64.into()), "{reply}");
+        assert_eq!(reply["clocks"], "kernel/kernel", "{reply}");
+    }
+    for (host, expected) in ROWS {
+        let told = |kind| {
+            let mut of = of(&records, kind);
+            of.retain(|record| record["address"] == host);
+            of
+        };
+        let summary = told("summary");
+        assert_eq!(
+            (&summary[0]["lost"], &summary[0]["received"]),
+            (&1.into(), &0.into()),
+            "{host}"
+        );
+        let Some((from, icmp_type, icmp_code, reason)) = expected else {
+            assert_eq!((told("lost").len(), told("unreachable").len()), (1, 0), "{host}");
+            continue;
+        };
+        let [error] = *told("unreachable") else { panic!("{host}: {records:?}") };
+        assert_eq!(error["from"], from, "{error}");
+        assert_eq!(
+            (&error["icmp_type"], &error["icmp_code"]),
+            (&icmp_type.into(), &icmp_code.into()),
+            "{error}"
+        );
+        assert_eq!(error["reason"], reason, "{error}");
+    }
+    assert_eq!(of(&records, "end")[0]["malformed"], 0);
+}
+
+/// A path that is narrower than the first link: a router says so, then the system does.
+fn narrow(lab: &Lab, pinger: &Pinger) {
+    for (host, size, from, reason) in [
+        ("10.77.62.2", 1472, "10.77.4.2", "Frag needed and DF set (mtu = 1400)"),
+        ("fd77:0:0:3e::2", 1452, "fd77:0:0:4::2", "Packet too big: mtu=1400"),
+    ] {
+        let (records, code) = pinger.ping(lab, &format!("-c 2 -i 0.3 -W 3 -M do -s {size} {host}"));
+        assert_eq!(code, Some(1));
+        let [error] = *of(&records, "unreachable") else { panic!("{records:?}") };
+        assert_eq!((&error["from"], &error["reason"]), (&from.into(), &reason.into()));
+        assert_eq!((&error["info"], &error["seq"]), (&1400.into(), &1.into()));
+        let [refused] = *of(&records, "not_sent") else { panic!("{records:?}") };
+        assert_eq!((&refused["reason"], &refused["seq"]), (&"message too long".into(), &2.into()));
+    }
+}
+
+#[test]
+fn ping_says_of_each_host_what_the_map_says() {
+    let Some(lab) = Lab::up(&[]) else { return };
+    let program = semfio().display().to_string();
+    let root = |runtime| Pinger { before: "", program: program.clone(), runtime };
+    for runtime in ["mio", "smol", "blocking"] {
+        golden(&lab, &root(runtime), "datagram");
+    }
+    narrow(&lab, &root("mio"));
+    // Where nobody may use those sockets, root has the others.
+    let mut closing = lab.script("exec");
+    closing.args(["client", "sh", "-c", "echo 1 0 >/proc/sys/net/ipv4/ping_group_range"]);
+    assert!(closing.status().unwrap().success());
+    golden(&lab, &root("mio"), "raw");
+}
+
+#[test]
+fn ping_needs_no_privileges() {
+    if !installed(&["setpriv"]) {
+        return;
+    }
+    // Where the program was built, others may not look.
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("semfio");
+    fs::copy(semfio(), &program).unwrap();
+    let Some(lab) = Lab::up(&[]) else { return };
+    let nobody = Pinger {
+        before: "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all",
+        program: program.display().to_string(),
+        runtime: "mio",
+    };
+    golden(&lab, &nobody, "datagram");
+    narrow(&lab, &nobody);
+}
