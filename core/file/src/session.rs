@@ -23,6 +23,7 @@
 //! | Framed | a request while one is not answered | Framed | waits its turn |
 //! | Framed | a request while PUT is not answered | Failed | |
 //! | Framed | end of input between frames, BYE, ERROR without a tag | Closed | |
+//! | Framed (a server) | end of input, and a GET of its own is not answered | Failed | |
 //! | Framed (a server) | nothing comes or leaves for two minutes | Failed | |
 //! | Detecting (a server with a passphrase) | `GET word` | Failed | it is told in a line |
 //! | AwaitHello (a server with a passphrase) | preface, START | Agreeing | `Agreeing` |
@@ -108,6 +109,8 @@ pub struct Session {
     /// In Framed: bytes that were left untaken.
     untaken: usize,
     busy: Busy,
+    /// In Taking: GETs that were sent and are not answered.
+    unanswered: usize,
     /// Bytes of a BODY frame still to come.
     body: usize,
     agreement: Option<Agreement>,
@@ -233,6 +236,8 @@ pub enum SessionError {
     Wire(WireError),
     /// A frame that must not come in this state.
     Unexpected,
+    /// It put a file, and said its last before it had sent what was asked for.
+    Unanswered,
     /// It does not know the passphrase, or was not told one, or somebody is in between.
     Passphrase,
     /// A passphrase was given to one who has none.
@@ -262,6 +267,7 @@ impl core::fmt::Display for SessionError {
             Self::Frame(error) => error.fmt(f),
             Self::Wire(error) => error.fmt(f),
             Self::Unexpected => f.write_str("a frame came that must not come now"),
+            Self::Unanswered => f.write_str("it ended before it had sent what was asked for"),
             Self::Passphrase => {
                 f.write_str("the passphrase is missing or wrong, or somebody is in between")
             }
@@ -342,6 +348,7 @@ impl Session {
             sent: 0,
             untaken: 0,
             busy: Busy::No,
+            unanswered: 0,
             body: 0,
             agreement: None,
             sealing: None,
@@ -664,6 +671,9 @@ impl Session {
             let frame = match read_frame(input, MAX_FRAME).map_err(SessionError::Frame)? {
                 Read::Frame(frame) => frame,
                 Read::NeedInput(n) => return Ok(Step::NeedInput(n)),
+                Read::End if self.busy == Busy::Taking && self.unanswered > 0 => {
+                    return Err(SessionError::Unanswered);
+                }
                 // What was asked for is still wanted, maybe.
                 Read::End if self.busy != Busy::No => return Ok(Step::NeedCommand),
                 Read::End => {
@@ -684,7 +694,13 @@ impl Session {
                     return Ok(Step::Done);
                 }
                 Message::Error { tag: 0, .. } => self.close(),
-                Message::Put { .. } => self.busy = Busy::Taking,
+                Message::Put { .. } => {
+                    self.busy = Busy::Taking;
+                    self.unanswered = 0;
+                }
+                Message::Done { .. } | Message::Error { .. } => {
+                    self.unanswered = self.unanswered.saturating_sub(1);
+                }
                 _ if wire::is_request(kind) => self.busy = Busy::Answering,
                 _ => {}
             }
@@ -869,6 +885,9 @@ impl StreamMachine for Session {
                 self.put(message, out);
                 if message.is_answer() {
                     self.busy = Busy::No;
+                }
+                if let Message::Get(_) = message {
+                    self.unanswered = self.unanswered.saturating_add(1);
                 }
             }
             (SessionCommand::Body(pieces), State::Framed) => {
