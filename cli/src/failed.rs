@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use crate::output::escape;
+
 /// A negative result: not found, closed, turned away.
 pub(crate) const NEGATIVE: u8 = 1;
 /// Wrong use, or a file that cannot be used.
@@ -54,16 +56,16 @@ impl Failed {
         self.code
     }
 
-    /// Prints it to stderr and gives the exit code.
+    /// Prints it to stderr, with nothing in it that a terminal obeys, and gives the exit code.
     pub(crate) fn print(self) -> ExitCode {
         let mut stderr = anstream::stderr().lock();
         // Nobody is left to be told of a stderr that is closed.
-        let _ = writeln!(stderr, "semfio: {:#}", self.error);
+        let _ = writeln!(stderr, "semfio: {}", escape(&format!("{:#}", self.error)));
         if let Some(also) = &self.also {
-            let _ = writeln!(stderr, "semfio: {also}");
+            let _ = writeln!(stderr, "semfio: {}", escape(also));
         }
         if let Some(hint) = &self.hint {
-            let _ = writeln!(stderr, "hint: {hint}");
+            let _ = writeln!(stderr, "hint: {}", escape(hint));
         }
         ExitCode::from(self.code)
     }

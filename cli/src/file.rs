@@ -9,12 +9,14 @@ mod progress;
 mod put;
 pub(crate) mod serve;
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Subcommand;
 use indicatif::BinaryBytes;
+use semfio_chat::text::is_control;
 use semfio_file::wire::ErrorCode;
 use semfio_file::{FetchError, Lost, SessionError, Stage};
 use semfio_machine::{Failure, Target};
@@ -53,6 +55,11 @@ const RETRIES: u32 = 10;
 
 /// A server of files, as an argument.
 fn server(text: &str) -> Result<Target, String> {
+    if let Some((scheme, _)) = text.split_once("://") {
+        return Err(format!(
+            "expected HOST:PORT, for instance 127.0.0.1:8003, without {scheme}://"
+        ));
+    }
     match text.split_once('/') {
         Some((server, name)) if !server.is_empty() => {
             Err(format!("expected HOST:PORT, and the name apart: {server} {name}"))
@@ -180,10 +187,14 @@ fn not_saved(what: &str, stage: Stage, failure: Failure) -> Failed {
             Failed::because(NEGATIVE, what, "there is a file of that name, with other content")
                 .hint("--force replaces it; -o saves under another name")
         }
+        (Stage::Look, Failure::WrongKind) => {
+            Failed::because(NEGATIVE, what, "there is something of that name, and it is no file")
+                .hint("only files are replaced; -o saves under another name")
+        }
         (_, Failure::Denied) => Failed::because(NETWORK, what, format!("{stage}: {failure}"))
             .hint("the folder must be yours to write in; -o DIR saves into another"),
         (_, Failure::Full) => Failed::because(NETWORK, what, format!("{stage}: {failure}"))
-            .hint("what came is kept; make room, and the same command goes on from there"),
+            .hint("make room, and try the same command again"),
         _ => Failed::because(NETWORK, what, format!("{stage}: {failure}")),
     }
 }
@@ -195,30 +206,58 @@ fn size(bytes: u64) -> BinaryBytes {
 
 /// The command that was typed, so that a shell takes it again.
 fn command() -> String {
-    let words: Vec<String> =
-        std::env::args_os().map(|word| quote(&word.to_string_lossy())).collect();
+    let words: Vec<String> = std::env::args_os().map(|word| quote(&word)).collect();
     words.join(" ")
 }
 
-/// A word that a shell takes as it is.
-fn quote(word: &str) -> String {
+/// A word that a shell takes as it is, without anything that a terminal obeys. What is not text
+/// needs bash or zsh, or any shell of POSIX.1-2024.
+pub(crate) fn quote(word: &OsStr) -> String {
+    let text = word.to_str().filter(|text| !text.chars().any(is_control));
+    let Some(text) = text else {
+        let escaped = word.as_encoded_bytes().iter().map(|&byte| match byte {
+            b'\'' | b'\\' => format!("\\{}", char::from(byte)),
+            b' '..=b'~' => char::from(byte).to_string(),
+            // Three digits, so that none that follows is taken for one more.
+            _ => format!("\\{byte:03o}"),
+        });
+        return format!("$'{}'", escaped.collect::<String>());
+    };
     let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
     }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    /// What a shell makes of it.
+    fn said(shell: &str, quoted: &str) -> Vec<u8> {
+        let script = format!("printf %s {quoted}");
+        std::process::Command::new(shell).args(["-c", &script]).output().unwrap().stdout
+    }
 
     #[test]
     fn a_shell_takes_a_quoted_word_as_it_is() {
-        for word in ["", "a b", "it's", "$HOME", "ação.jpg", "127.0.0.1:8003", "*", "a\nb", "~"] {
-            let script = format!("printf %s {}", quote(word));
-            let out = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
-            assert_eq!(String::from_utf8(out.stdout).unwrap(), word);
+        for word in ["", "a b", "it's", "$HOME", "ação.jpg", "127.0.0.1:8003", "*", "~", "a\\b"] {
+            assert_eq!(said("sh", &quote(word.as_ref())), word.as_bytes());
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_quoted_so_that_it_can_be_shown() {
+        let words: [&[u8]; 5] =
+            [b"a\nb", b"\x1b[31m'7", b"bad\xff0", "a\u{202E}b".as_bytes(), b"\x01\\"];
+        for word in words {
+            let quoted = quote(OsStr::from_bytes(word));
+            assert!(!quoted.chars().any(is_control), "{quoted}");
+            if std::path::Path::new("/bin/bash").exists() {
+                assert_eq!(said("/bin/bash", &quoted), word);
+            }
         }
     }
 }

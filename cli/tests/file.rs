@@ -128,6 +128,25 @@ fn what_is_there_is_kept_unless_it_shall_be_replaced() {
     assert_eq!(run(&args, "").code, Some(0));
     assert_eq!(fs::read_to_string(other).unwrap(), "the right one");
     assert_eq!(folders.names(), ["a", "b"]);
+    // Of what is no file, not even with --force.
+    let folder = folders.got("folder");
+    fs::create_dir(&folder).unwrap();
+    fs::create_dir(folder.join("a")).unwrap();
+    for link in ["/dev/null", "nowhere"] {
+        std::os::unix::fs::symlink(link, folder.join(link.replace('/', "-"))).unwrap();
+    }
+    for name in ["a", "-dev-null", "nowhere"] {
+        let to = folder.join(name);
+        for args in [&["-o", path(&to)][..], &["-o", path(&to), "--force"]] {
+            // What is a folder is saved into.
+            let args = if name == "a" { &["-o", path(&folder), "--force"] } else { args };
+            let refused = run(&[&["file", "get", &server.address, "a"], args].concat(), "");
+            assert_eq!(refused.code, Some(1), "{name}: {refused:?}");
+            assert!(refused.err.contains("it is no file\nhint: only files are"), "{refused:?}");
+        }
+    }
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 3);
+    assert_eq!(fs::read_link(folder.join("nowhere")).unwrap(), Path::new("nowhere"));
 }
 
 #[test]
@@ -275,7 +294,10 @@ fn errors_have_a_code_a_line_and_a_hint() {
         (&["get", refused, "a\u{1b}b"], 2, "control character"),
         (&["get", refused], 2, "<NAME>"),
         (&["get", "127.0.0.1:8003/a"], 2, "the name apart: 127.0.0.1:8003 a"),
+        (&["get", "http://127.0.0.1:8003", "a"], 2, "127.0.0.1:8003, without http://"),
         (&["get", refused, "a b", "--course"], 2, "without spaces"),
+        (&["get", refused, "a", "-o", "x\u{1b}[31m"], 2, "cannot save to x\\u{1b}[31m: the name"),
+        (&["get", refused, "a", "-o", "no one/a"], 2, "hint: make it first: mkdir -p 'no one'\n"),
         (&["get", &server.address, "a", "-o", path(&none)], 2, "hint: make it first: mkdir -p"),
         (&["get", refused, "a", "b", "-o", path(&file)], 2, "it is no folder"),
         (&["serve", path(&none)], 2, "cannot serve"),

@@ -10,7 +10,7 @@ use semfio_runtime_os::Roots;
 
 use crate::Common;
 use crate::failed::{Failed, USAGE};
-use crate::file::{ANY, Stopping, course, fetch, name, pour, server};
+use crate::file::{ANY, Stopping, course, fetch, name, pour, quote, server};
 use crate::passphrase::TransferArgs;
 
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// each 64 KiB as they are proved
     #[arg(long, short, value_name = "PATH")]
     output: Option<PathBuf>,
-    /// Replace files of the same name that have other content
+    /// Replace files of the same name that have other content; nothing else is ever replaced
     #[arg(long, short)]
     force: bool,
     /// Get parts of a large file over so many connections
@@ -88,7 +88,7 @@ impl Place {
         }
         if names.len() > 1 {
             return Err(cannot(&"it is no folder, and there are several names")
-                .hint(format!("make it first: mkdir {}", output.display())));
+                .hint(format!("make it first: mkdir {}", quote(output.as_os_str()))));
         }
         let (Some(folder), Some(file)) = (output.parent(), output.file_name()) else {
             return Err(cannot(&"it is no name for a file"));
@@ -103,9 +103,8 @@ impl Place {
             let what = format!("cannot save in {}", self.folder.display());
             let failed = Failed::because(USAGE, what, &error);
             match error.kind() {
-                std::io::ErrorKind::NotFound => {
-                    failed.hint(format!("make it first: mkdir -p {}", self.folder.display()))
-                }
+                std::io::ErrorKind::NotFound => failed
+                    .hint(format!("make it first: mkdir -p {}", quote(self.folder.as_os_str()))),
                 _ => failed,
             }
         })

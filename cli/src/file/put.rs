@@ -246,11 +246,17 @@ fn not_put(what: &str, why: &UploadError) -> Failed {
             Failed::because(NEGATIVE, what, why)
                 .hint("--force replaces a file; -o puts it under another name")
         }
+        UploadError::Refused(ErrorCode::WrongKind) => {
+            let why = "there is something of that name, or where a folder of it should be";
+            Failed::because(NEGATIVE, what, why)
+                .hint("only files are replaced; -o puts it under another name")
+        }
         UploadError::Refused(ErrorCode::Name) => {
             failed(NEGATIVE).hint("such names the server takes from nobody; -o gives it another")
         }
-        UploadError::Refused(ErrorCode::Full) => failed(NETWORK)
-            .hint("the server's disk is full, or it takes no more; what was sent is kept there"),
+        UploadError::Refused(ErrorCode::Full) => {
+            failed(NETWORK).hint("the server's disk is full, or it takes no more")
+        }
         UploadError::Refused(ErrorCode::Unavailable) => {
             failed(NETWORK).hint("the server says so of its own disk; it may work later")
         }

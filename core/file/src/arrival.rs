@@ -7,6 +7,7 @@
 //! | Looking, Comparing | the host | whether the name is taken; if so, whether by this very content |
 //! | Making | the host | the folders it lies in |
 //! | Tidying | the host | whether there are partial files of other content: then it starts anew |
+//! | Clearing | the host | of a file that has its name: that old partial files are removed |
 //! | Confirming | the host | of a name that was taken by this content: that it is durable |
 //! | Opening, Removing, Creating | the host | the partial file of this content, or a new one |
 //! | Proving | both | the hashes of what the partial file could hold, and what it does hold |
@@ -44,7 +45,7 @@ const LIST_TURNS: u32 = 16;
 pub(crate) struct Goal {
     pub(crate) root: RootId,
     pub(crate) name: SafeName,
-    /// Whether other content of that name is replaced.
+    /// Whether a file of that name with other content is replaced.
     pub(crate) replace: bool,
     pub(crate) size: u64,
     pub(crate) hash: Hash,
@@ -90,6 +91,7 @@ pub(crate) struct Arrival {
 enum Step {
     Looking,
     Comparing { file: Option<FileId>, hasher: Box<NodeHasher> },
+    Clearing,
     Confirming,
     Making(Folders),
     Tidying { turns: u32, there: bool },
@@ -201,7 +203,7 @@ impl Arrival {
 
     /// Whether the source is not needed any more.
     pub(crate) fn is_saving(&self) -> bool {
-        matches!(self.step, Step::Saving)
+        matches!(self.step, Step::Saving | Step::Clearing | Step::Confirming)
     }
 
     /// Whether what comes now would have to wait.
@@ -214,9 +216,14 @@ impl Arrival {
         self.todo.iter()
     }
 
-    /// The partial file, once it is written to and as long as it has not its name.
-    pub(crate) fn kept(&self) -> Option<&SafeName> {
+    /// The partial file, as long as it has not its name.
+    pub(crate) fn part(&self) -> Option<&SafeName> {
         self.part.as_ref().map(Part::path)
+    }
+
+    /// The same, if it stays when this is left.
+    pub(crate) fn kept(&self) -> Option<&SafeName> {
+        self.part.as_ref().filter(|part| part.is_worth_keeping()).map(Part::path)
     }
 
     /// What the source shall be asked next: content of at most `most` groups, or hashes. `None` if
@@ -310,9 +317,10 @@ impl Arrival {
         match self.part.as_mut()?.handle_reply(id, reply, net)? {
             PartEvent::Ready => None,
             PartEvent::Room => Some(ArrivalEvent::Room),
+            PartEvent::Saved if self.old.is_empty() => Some(ArrivalEvent::Saved),
             PartEvent::Saved => {
-                self.remove_old(net);
-                Some(ArrivalEvent::Saved)
+                // Who is told that all is done may end its host at once.
+                self.clear(net)
             }
             PartEvent::Failed(stage, failure) => Some(ArrivalEvent::Failed(stage, failure)),
             PartEvent::Left => Some(ArrivalEvent::Left),
@@ -342,11 +350,11 @@ impl Arrival {
         match (&mut self.step, *reply) {
             (Step::Looking, Reply::Failed(Failure::NotFound)) => self.make(net),
             (Step::Looking, Reply::Found(metadata)) => {
-                if metadata.kind == FileKind::Folder && self.goal.replace {
-                    // All would come, and then not get the name.
+                if metadata.kind != FileKind::File {
+                    // All would come, and then not get the name, or a device would lose it.
                     return Some(ArrivalEvent::Failed(Stage::Look, Failure::WrongKind));
                 }
-                if metadata.kind != FileKind::File || metadata.len != self.goal.size {
+                if metadata.len != self.goal.size {
                     return self.taken(net);
                 }
                 let hasher = Box::new(NodeHasher::new(Node::root(self.goal.size)));
@@ -373,6 +381,8 @@ impl Arrival {
                 // An attempt that died may have given it its name, and no more.
                 if same { self.tidy(true, net) } else { self.taken(net) }
             }
+            // Whether one could be removed changes nothing.
+            (Step::Clearing, _) => self.clear(net),
             (Step::Confirming, Reply::Done) => Some(ArrivalEvent::Saved),
             (Step::Making(folders), reply) if folders.takes(&reply) => match folders.next() {
                 Some(effect) => self.ask(effect, net),
@@ -393,12 +403,7 @@ impl Arrival {
                         let path = self.goal.name.parent().to_owned();
                         self.ask(Effect::List { root, path, after: last.name.clone() }, net)
                     }
-                    _ if there => {
-                        self.remove_old(net);
-                        self.step = Step::Confirming;
-                        let path = self.goal.name.parent().to_owned();
-                        self.ask(Effect::SyncFolder { root, path }, net)
-                    }
+                    _ if there => self.clear(net),
                     _ => {
                         self.step = Step::Opening;
                         self.open(OpenMode::Update, net);
@@ -556,11 +561,16 @@ impl Arrival {
         }
     }
 
-    fn remove_old<M: StreamMachine>(&mut self, net: &mut Net<M>) {
-        for old in &self.old {
-            // Whether it could be removed changes nothing.
-            net.request(Effect::Remove { root: self.goal.root, path: path(old) });
+    /// Removes old partial files one by one, and then makes durable what was done in the folder.
+    fn clear<M: StreamMachine>(&mut self, net: &mut Net<M>) -> Option<ArrivalEvent> {
+        let root = self.goal.root;
+        if let Some(old) = self.old.pop_first() {
+            self.step = Step::Clearing;
+            return self.ask(Effect::Remove { root, path: path(&old) }, net);
         }
+        self.step = Step::Confirming;
+        let path = self.goal.name.parent().to_owned();
+        self.ask(Effect::SyncFolder { root, path }, net)
     }
 }
 

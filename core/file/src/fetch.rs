@@ -61,7 +61,8 @@ pub struct FetchConfig {
     pub root: RootId,
     /// The name a single file is saved under; by default the last part of its own.
     pub save_as: Option<SafeName>,
-    /// Whether other content of that name is replaced.
+    /// Whether a file of that name with other content is replaced; a folder, a link or a device
+    /// never is.
     pub replace: bool,
     /// Connections, 1 to [`MAX_JOBS`].
     pub jobs: usize,
@@ -120,7 +121,7 @@ pub enum FetchReport {
         name: SafeName,
         /// Why.
         why: FetchError,
-        /// The partial file that is kept.
+        /// The partial file that is kept; without it there was nothing to be kept.
         part: Option<SafeName>,
     },
     /// The connection broke; it tries again.
@@ -751,7 +752,7 @@ impl Fetch {
             if file.changes > CHANGES {
                 return self.fail(now, FetchError::Changing, net);
             }
-            former = arrival.kept().cloned();
+            former = arrival.part().cloned();
             let name = file.task.name.clone();
             self.ask_anew(net);
             self.report(FetchReport::StartedAnew(name));

@@ -5,8 +5,8 @@ use bytes::BytesMut;
 use core::convert::Infallible;
 use core::time::Duration;
 use semfio_machine::{
-    Closed, ConnId, Deadline, Effect, Failure, Instant, Net, Now, Peer, Reply, RequestId, RootId,
-    Seed, Service, Target,
+    Closed, ConnId, Deadline, Effect, Failure, FileKind, Instant, Net, Now, Peer, Reply, RequestId,
+    RootId, Seed, Service, Target,
 };
 use semfio_path::SafeName;
 
@@ -31,7 +31,7 @@ pub struct CourseGetConfig {
     pub root: RootId,
     /// The name it is saved under.
     pub save_as: SafeName,
-    /// Whether a file of that name is replaced.
+    /// Whether a file of that name is replaced; a folder, a link or a device never is.
     pub replace: bool,
 }
 
@@ -98,7 +98,7 @@ pub enum Cut {
 
 /// One file, fetched: a [`Service`] over one [`CourseClient`].
 ///
-/// It looks whether the name is free before it dials, which the host's first call of
+/// It looks what has the name before it dials, which the host's first call of
 /// `handle_timeout` makes it do.
 #[derive(Debug)]
 pub struct CourseGet {
@@ -333,6 +333,10 @@ impl Service<CourseClient> for CourseGet {
             return match reply {
                 Reply::Failed(Failure::NotFound) => self.dial(net),
                 Reply::Failed(failure) => self.not_saved(Stage::Look, failure, net),
+                Reply::Found(metadata) if metadata.kind != FileKind::File => {
+                    self.not_saved(Stage::Look, Failure::WrongKind, net);
+                }
+                Reply::Found(_) if self.config.replace => self.dial(net),
                 _ => self.not_saved(Stage::Look, Failure::Exists, net),
             };
         }
@@ -369,9 +373,6 @@ impl Service<CourseClient> for CourseGet {
         self.timer = None;
         if self.conn.is_some() {
             return self.cut(Cut::Silent, net);
-        }
-        if self.config.replace {
-            return self.dial(net);
         }
         let path = self.config.save_as.as_str().into();
         self.look = Some(net.request(Effect::Stat { root: self.config.root, path }));

@@ -196,6 +196,11 @@ impl Part {
         &self.part
     }
 
+    /// Whether there is anything in it, or will be once what was handed on is written.
+    pub(crate) fn is_worth_keeping(&self) -> bool {
+        self.holds || self.waiting > 0
+    }
+
     /// Whether it takes bytes: it is there, and not too many wait to be written.
     pub(crate) fn has_room(&self) -> bool {
         self.state == State::Writing && !self.full

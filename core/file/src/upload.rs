@@ -41,7 +41,7 @@ pub struct UploadConfig {
     pub target: Target,
     /// Files and folders.
     pub items: Vec<UploadItem>,
-    /// Whether other content of a name is replaced on the server.
+    /// Whether a file of a name with other content is replaced on the server.
     pub replace: bool,
     /// Which names in a folder are sent; others fail.
     pub policy: Policy,

@@ -492,6 +492,22 @@ fn what_is_there_is_only_replaced_when_asked() {
 }
 
 #[test]
+fn what_is_no_file_is_not_replaced() {
+    for replace in [false, true] {
+        let mut net = Network::new(1);
+        let server = serve(&mut net);
+        net.disk_mut(server).put_file(ROOT, "a", "content");
+        let client = get(&mut net, "a", replace);
+        net.disk_mut(client).put_other(ROOT, "saved");
+        let (stage, failure) = (Stage::Look, Failure::WrongKind);
+        let expected = CourseGetOutcome::NotSaved { stage, failure, part: None };
+        assert_eq!(outcome(&mut net, client), expected);
+        assert_eq!(folder(net.disk(client)), ["saved"]);
+        assert_eq!(saved(net.disk(client)), None);
+    }
+}
+
+#[test]
 fn a_name_taken_meanwhile_is_not_replaced_and_the_content_is_kept() {
     let mut net = Network::new(1);
     assert!(net.listen_raw(address()));

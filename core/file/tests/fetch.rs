@@ -190,6 +190,42 @@ fn what_is_there_already_is_compared_and_only_replaced_when_asked() {
     }
 }
 
+#[test]
+fn what_is_no_file_is_not_replaced() {
+    for replace in [false, true] {
+        let mut net = Network::new(1);
+        let server = serve(&mut net);
+        net.disk_mut(server).put_file(ROOT, "null", "content");
+        let client = fetch(&mut net, FetchConfig { replace, ..config(&["null"]) });
+        net.disk_mut(client).put_other(ROOT, "null");
+        let reports = run(&mut net, client);
+        let why = &FetchError::NotSaved(Stage::Look, Failure::WrongKind);
+        assert_eq!(failure(&reports), why, "{replace}");
+        assert_eq!(net.disk(client).names(ROOT, ""), ["null"]);
+        assert_eq!(net.disk(client).content(ROOT, "null"), None, "{replace}");
+    }
+}
+
+/// An empty partial file is removed, and not said to be kept.
+#[test]
+fn a_part_is_said_to_be_kept_only_if_it_is() {
+    for size in [0, 300_000] {
+        let mut net = Network::new(1);
+        let server = serve(&mut net);
+        net.disk_mut(server).put_file(ROOT, "a", pattern(3_000_000));
+        let client = fetch(&mut net, config(&["a"]));
+        let config = DiskConfig { capacity: Some(size), ..DiskConfig::default() };
+        net.disk_mut(client).set_config(config);
+        let reports = run(&mut net, client);
+        net.run_until_idle().unwrap();
+        let kept = reports.iter().find_map(|report| match report {
+            FetchReport::Failed { part, .. } => Some(part.as_ref().map(SafeName::as_str)),
+            _ => None,
+        });
+        assert_eq!(kept.expect("it failed"), parts(net.disk(client)).first().copied(), "{size}");
+    }
+}
+
 /// Kills the client once so many bytes are proved, and gives its disk.
 fn kill_at(net: &mut Network, client: ClientId, bytes: u64) -> Disk {
     let got = |net: &Network| {
@@ -287,12 +323,15 @@ fn a_changed_source_starts_anew_and_says_so() {
     net.disk_mut(server).put_file(ROOT, "a", changed.clone());
     let again = fetch(&mut net, config(&["a"]));
     *net.disk_mut(again) = disk;
+    // The host may end with the last report: nothing is left to be done then.
+    let latency = Duration::from_millis(10);
+    net.disk_mut(again).set_config(DiskConfig { latency, ..DiskConfig::default() });
     let reports = run(&mut net, again);
+    assert_eq!(net.disk(again).names(ROOT, ""), ["a"], "the old part is gone");
     assert_eq!(over(&reports), (1, 0));
     assert!(reports.contains(&FetchReport::StartedAnew(name("a"))), "{reports:?}");
     assert_eq!(resumed(&reports), 0);
     assert!(net.disk(again).content(ROOT, "a") == Some(&changed));
-    assert_eq!(net.disk(again).names(ROOT, ""), ["a"], "the old part is gone");
 }
 
 /// In place, or by another file of that name, shorter, longer or as long; once, or for ever.

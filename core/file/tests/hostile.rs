@@ -368,8 +368,8 @@ fn names_that_may_not_be_put_are_refused_and_nothing_is_made() {
         ("f/.a.semfio-0001.part", "Name"),
         (&*long, "Name"),
         ("file", "Exists"),
-        ("folder", "Exists"),
-        ("pipe", "Exists"),
+        ("folder", "WrongKind"),
+        ("pipe", "WrongKind"),
         ("file/x", "WrongKind"),
         ("pipe/x", "WrongKind"),
     ] {
@@ -378,7 +378,7 @@ fn names_that_may_not_be_put_are_refused_and_nothing_is_made() {
     }
     assert_eq!(net.disk(server).names(ROOT, ""), ["file", "folder", "pipe"]);
     assert_eq!(net.disk(server).content(ROOT, "file"), Some(&b"there"[..]));
-    // Nor where it may be replaced: a folder is none, a pipe is no file.
+    // Nor where it may be replaced: that is a file, no folder, no link, no device.
     for name in ["folder", "pipe"] {
         let message = Message::Put {
             tag: 3,
@@ -389,9 +389,8 @@ fn names_that_may_not_be_put_are_refused_and_nothing_is_made() {
             name,
         };
         let heard = ask(&mut net, peer, message).join(" ");
-        let replaced = name == "pipe";
-        assert_eq!(heard.contains("Get(Get {"), replaced, "{name}: {heard}");
-        assert_eq!(heard.contains("code: WrongKind"), !replaced, "{name}: {heard}");
+        assert!(!heard.contains("Get(Get {"), "{name}: {heard}");
+        assert!(heard.contains("code: WrongKind"), "{name}: {heard}");
     }
 }
 
@@ -647,6 +646,36 @@ fn who_vanishes_as_all_has_come_is_not_needed() {
         matches!(report, RepositoryReport::Taken { peer: None, size: 196_608, .. })
     });
     assert!(taken, "{:?}", net.reports(server));
+}
+
+/// Who says its last before it has sent what was asked for makes room at once; who has sent it all
+/// is answered.
+#[test]
+fn what_cannot_come_any_more_is_not_waited_for() {
+    let content = vec![7; 3 * GROUP as usize];
+    let outline = outline(&content);
+    for answered in [true, false] {
+        let mut net = Network::new(1);
+        let server = serve_put(&mut net, PutLimits { at_once: 1, ..PutLimits::default() });
+        let peer = greeted(&mut net);
+        let mut wire = BytesMut::new();
+        put(&mut wire, offer(3, content.len() as u64, outline.hash(), "a"));
+        net.write(peer, &wire);
+        net.run_for(Duration::from_secs(1)).unwrap();
+        let gets = net.take_received(peer);
+        if answered {
+            net.write(peer, answers(&gets, &outline, &content, Lie::None));
+        }
+        net.finish(peer);
+        net.run_for(Duration::from_secs(1)).unwrap();
+        let heard = frames(&net.take_received(peer)).join(" ");
+        assert_eq!(heard.contains("Done { tag: 3"), answered, "{heard}");
+        assert_eq!(heard.contains("tag: 0, code: Malformed"), !answered, "{heard}");
+        assert_eq!(net.shard(server).connections().count(), 0);
+        let names = net.disk(server).names(ROOT, "");
+        assert_eq!(names, if answered { &["a"][..] } else { &[] });
+        assert_eq!(net.disk(server).open_files(), 0);
+    }
 }
 
 /// Ten seconds without a proved group, and others who want its place.
