@@ -58,6 +58,7 @@ const STANDS_ON: &[(&str, &[&str])] = &[
     ("semfio-chat", &["semfio-machine", "semfio-frame", "semfio-keysync"]),
     ("semfio-file", &["semfio-machine", "semfio-frame", "semfio-keysync", "semfio-path"]),
     ("semfio-probe", &["semfio-machine"]),
+    ("semfio-netcat", &["semfio-machine"]),
     ("semfio-runtime-os", &["semfio-machine"]),
     ("semfio-runtime-mio", &["semfio-machine", "semfio-runtime-os"]),
     ("semfio-runtime-smol", &["semfio-machine", "semfio-runtime-os"]),

@@ -198,6 +198,8 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         conn.writing = !conn.outbox.is_empty();
         let flushing = conn.phase == Phase::Closing && n > 0;
         let starved = conn.need == Need::Room && conn.outbox.room() > 0;
+        // A machine may have put its last byte and wait for nothing else.
+        let flushed = conn.outbox.is_finished() && conn.outbox.is_empty();
         let room = conn.full && conn.phase == Phase::Open && conn.outbox.held() <= low;
         if room {
             conn.full = false;
@@ -219,7 +221,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
             self.linger(id);
         }
         // Input first: a service that fills the outbox at once would starve it for ever.
-        if starved {
+        if starved || flushed {
             self.pump(id, &mut []);
         } else {
             self.settle_io(id);

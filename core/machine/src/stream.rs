@@ -11,7 +11,8 @@ use crate::time::{Deadline, Now};
 /// [`handle_command`](Self::handle_command) for the application,
 /// [`handle_timeout`](Self::handle_timeout) once [`poll_timeout`](Self::poll_timeout) has passed.
 /// After each of them it calls `handle_input` until the answer is no [`Step::Event`], with empty
-/// input if there is none, and sends what the outbox holds.
+/// input if there is none, and sends what the outbox holds. It does so too once all of an outbox is
+/// sent that the machine has [finished](Outbox::finish).
 ///
 /// What both sides may rely on:
 ///

@@ -758,6 +758,10 @@ where
             self.feed(&[], ended)?;
         }
         if self.out.is_finished() {
+            // All of it is sent, however early: the machine is called again.
+            if !self.verdict.is_final() {
+                self.feed(&[], ended)?;
+            }
             self.output.push(Sent::Finish);
         }
         Ok(Outcome {

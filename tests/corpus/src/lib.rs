@@ -54,10 +54,12 @@ bodies! {
     icmp
     input
     keysync
+    netcat
     outbox
     path
     ping
     shard
+    sockets
     splitter
     token
     trace
