@@ -6,6 +6,7 @@ mod file;
 mod generate;
 mod join;
 mod lab;
+mod nc;
 mod output;
 mod passphrase;
 mod ping;
@@ -84,6 +85,8 @@ enum Command {
     Token(token::Token),
     /// Ask hosts for echoes, many at once, and say how long they took and by whose clocks
     Ping(ping::Args),
+    /// Netcat: bytes from here to there and back, over TCP or UDP
+    Nc(nc::Args),
     /// Run a recorded trace again and compare
     Replay(replay::Args),
     /// Start every server there is on this machine, to play with
@@ -119,10 +122,11 @@ fn refuse(error: &clap::Error) -> ! {
 fn main() -> ExitCode {
     let Cli { common, command } = Cli::try_parse().unwrap_or_else(|error| refuse(&error));
     output::choose_colour(common.color);
-    let runs = matches!(command, Command::Chat(_) | Command::File(_) | Command::Lab(_));
+    let runs =
+        matches!(command, Command::Chat(_) | Command::File(_) | Command::Lab(_) | Command::Nc(_));
     if common.record.is_some() && !runs {
         return Failed::because(USAGE, "--record cannot be used", "this command has no run")
-            .hint("`chat`, `file` and `lab` are recorded")
+            .hint("`chat`, `file`, `nc` and `lab` are recorded")
             .print();
     }
     let result = match command {
@@ -131,6 +135,7 @@ fn main() -> ExitCode {
         Command::File(what) => file::run(&common, what),
         Command::Token(token) => token::run(&common, token),
         Command::Ping(args) => ping::run(&common, args),
+        Command::Nc(args) => nc::run(&common, &args),
         Command::Replay(args) => replay::run(&common, &args),
         Command::Lab(args) => lab::run(&common, &args),
         Command::Generate(what) => generate::run(&what),

@@ -1,6 +1,7 @@
 //! `--record`: services whose runs can be written down, and the file they are written to.
 
 mod file;
+mod netcat;
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write as _};
@@ -32,6 +33,9 @@ pub(crate) use file::{
     COURSE_GET, FETCH, LISTING, POUR, REPOSITORY, UPLOAD, course_get_header, course_get_of,
     fetch_header, fetch_of, listing_header, listing_of, pour_header, pour_of, repository_header,
     repository_of, upload_header, upload_of,
+};
+pub(crate) use netcat::{
+    NETCAT, TCP_CHECK, netcat_header, netcat_of, tcp_check_header, tcp_check_of,
 };
 
 /// The names of the services in a trace.

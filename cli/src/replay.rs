@@ -73,6 +73,14 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             let get = record::course_get_of(&header).map_err(unusable)?;
             replay(reader, Shard::new(Recordable(get), limits), until)
         }
+        record::NETCAT => {
+            let netcat = record::netcat_of(&header).map_err(unusable)?;
+            replay(reader, Shard::new(Recordable(netcat), limits), until)
+        }
+        record::TCP_CHECK => {
+            let check = record::tcp_check_of(&header).map_err(unusable)?;
+            replay(reader, Shard::new(Recordable(check), limits), until)
+        }
         record::ECHO => {
             let service = semfio_echo::Service::new();
             replay(reader, Shard::new(Recordable(service), limits), until)

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::task::Waker;
 
 use clap::ValueEnum;
 use semfio_machine::{DatagramMachine, Now, Refused, Service, Shard, StreamMachine};
@@ -55,7 +56,12 @@ where
         Self::with(runtime, shard, config)
     }
 
-    fn with(runtime: Runtime, shard: Shard<M, S>, config: HostConfig) -> io::Result<Self> {
+    /// A host that is as `config` says.
+    pub(crate) fn with(
+        runtime: Runtime,
+        shard: Shard<M, S>,
+        config: HostConfig,
+    ) -> io::Result<Self> {
         Ok(match runtime {
             Runtime::Mio => Self::Mio(mio::Host::new(shard, config)?),
             Runtime::Smol => Self::Smol(smol_host::Host::new(shard, config)?),
@@ -138,6 +144,13 @@ impl<M: DatagramMachine> Datagrams<M> {
         }
     }
 
+    pub(crate) fn waker(&self) -> Waker {
+        match self {
+            Self::Mio(socket) => socket.waker(),
+            Self::Smol(socket) => socket.waker(),
+        }
+    }
+
     pub(crate) fn command(&mut self, command: M::Command<'_>) -> Result<(), Refused> {
         match self {
             Self::Mio(socket) => socket.command(command),
@@ -146,9 +159,17 @@ impl<M: DatagramMachine> Datagrams<M> {
     }
 
     pub(crate) fn run(self, on_event: impl FnMut(Now, M::Event<'_>, &mut M)) -> io::Result<M> {
+        self.run_with(|_, _| {}, on_event)
+    }
+
+    pub(crate) fn run_with(
+        self,
+        speak: impl FnMut(Now, &mut M),
+        on_event: impl FnMut(Now, M::Event<'_>, &mut M),
+    ) -> io::Result<M> {
         match self {
-            Self::Mio(socket) => socket.run(on_event),
-            Self::Smol(socket) => smol::block_on(socket.run(on_event)),
+            Self::Mio(socket) => socket.run_with(speak, on_event),
+            Self::Smol(socket) => smol::block_on(socket.run_with(speak, on_event)),
         }
     }
 }

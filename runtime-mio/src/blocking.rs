@@ -59,6 +59,7 @@ struct Signal {
 
 struct Shared<M: StreamMachine, S: Service<M>> {
     clock: Clock,
+    source: Option<SocketAddr>,
     files: Arc<Files>,
     signal: Arc<Signal>,
     state: Mutex<State<M, S>>,
@@ -147,6 +148,7 @@ where
             messages,
             shared: Shared {
                 clock: config.clock,
+                source: config.source,
                 files,
                 signal,
                 state: Mutex::new(state),
@@ -434,7 +436,7 @@ where
     fn connect<'s>(&'s self, scope: &'s Scope<'s, '_>, id: ConnId, addresses: Vec<SocketAddr>) {
         let mut last = Failure::NotFound;
         for address in addresses {
-            match tcp::connect(address) {
+            match tcp::connect(address, self.source) {
                 Ok(stream) => {
                     let answer = loop {
                         wait_for(&stream, PollFlags::OUT, Some(CHECK_INTERVAL));

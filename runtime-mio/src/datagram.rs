@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::task::Waker;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
@@ -23,6 +24,7 @@ use crate::wake::waker;
 pub struct Datagrams<M> {
     bound: BoundEndpoint<M>,
     poll: Poll,
+    waker: Waker,
     stopper: Stopper,
     readable: bool,
 }
@@ -44,8 +46,9 @@ impl<M: DatagramMachine> Datagrams<M> {
         for socket in bound.sockets() {
             poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), SOCKET, interest)?;
         }
-        let stopper = Stopper::new(waker(&poll, WAKER)?);
-        Ok(Self { bound, poll, stopper, readable: true })
+        let waker = waker(&poll, WAKER)?;
+        let stopper = Stopper::new(waker.clone());
+        Ok(Self { bound, poll, waker, stopper, readable: true })
     }
 
     /// The address that the first socket is bound to.
@@ -56,6 +59,12 @@ impl<M: DatagramMachine> Datagrams<M> {
     /// A way to end it.
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
+    }
+
+    /// What ends its wait, so that the `speak` of [`run_with`](Self::run_with) is called. With a
+    /// [`Handle`](semfio_runtime_os::Handle) on it, messages come from any thread.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
     /// Asks the machine for something, before it runs.
@@ -72,9 +81,24 @@ impl<M: DatagramMachine> Datagrams<M> {
     ///
     /// Only if the system cannot wait for events or read the socket at all. What befalls a
     /// transmit is told to the machine.
-    pub fn run(mut self, mut on_event: impl FnMut(Now, M::Event<'_>, &mut M)) -> io::Result<M> {
+    pub fn run(self, on_event: impl FnMut(Now, M::Event<'_>, &mut M)) -> io::Result<M> {
+        self.run_with(|_, _| {}, on_event)
+    }
+
+    /// As [`run`](Self::run); `speak` is called before each wait and may command the machine. The
+    /// [`waker`](Self::waker) ends a wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_with(
+        mut self,
+        mut speak: impl FnMut(Now, &mut M),
+        mut on_event: impl FnMut(Now, M::Event<'_>, &mut M),
+    ) -> io::Result<M> {
         let mut events = Events::with_capacity(16);
         loop {
+            self.bound.speak(&mut speak);
             // Here also if an edge has said that the socket has room again.
             self.bound.flush(&mut on_event);
             if self.stopper.is_stopped() {

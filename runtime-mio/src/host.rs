@@ -43,6 +43,7 @@ pub struct Host<M: StreamMachine, S: Service<M>> {
     shard: Shard<M, S>,
     poll: Poll,
     clock: Clock,
+    source: Option<SocketAddr>,
     scratch: Vec<u8>,
     reads_per_turn: usize,
     listeners: Vec<Listener>,
@@ -131,6 +132,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
         Ok(Self {
             shard,
             clock: config.clock,
+            source: config.source,
             scratch: vec![0; config.scratch.max(1)],
             reads_per_turn: config.reads_per_turn.max(1),
             listeners: Vec::new(),
@@ -361,7 +363,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
     fn attempt(&mut self, id: ConnId, mut addresses: Vec<SocketAddr>, failed: Failure) {
         let mut why = failed;
         while let Some(address) = addresses.pop() {
-            let stream = tcp::connect(address).map(TcpStream::from_std);
+            let stream = tcp::connect(address, self.source).map(TcpStream::from_std);
             match stream.and_then(|stream| self.register(id, stream)) {
                 Ok(stream) => return self.place(id, Stage::Dialling(stream, addresses)),
                 Err(error) => why = failure(&error),

@@ -65,6 +65,11 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
         self.endpoint.handle_command(self.clock.now(), command)
     }
 
+    /// Lets the application command the machine; what that leads to leaves with the next call.
+    pub fn speak(&mut self, speak: &mut impl FnMut(Now, &mut M)) {
+        speak(self.clock.now(), self.endpoint.machine_mut());
+    }
+
     /// Whether a socket is full, so that a transmit waits for room in it.
     pub fn is_blocked(&self) -> bool {
         self.endpoint.is_blocked()

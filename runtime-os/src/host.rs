@@ -1,5 +1,6 @@
 //! What those who use a host see of it, whichever it is.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SendError, SyncSender, TrySendError};
@@ -22,6 +23,9 @@ pub struct HostConfig {
     pub files: usize,
     /// The folders the service may ask for.
     pub roots: Roots,
+    /// Where connections are dialled from, as [`tcp::connect`](crate::tcp::connect) takes it. Default:
+    /// the system's choice.
+    pub source: Option<SocketAddr>,
     /// What time it is. Default: the run starts as the configuration is made.
     pub clock: Clock,
 }
@@ -34,6 +38,7 @@ impl Default for HostConfig {
             queue: 1024,
             files: 256,
             roots: Roots::default(),
+            source: None,
             clock: Clock::start(),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -99,10 +99,24 @@ fn spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
-/// Starts to connect, without waiting. Once the socket is writable, ask [`connected`].
-pub fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+/// Starts to connect, without waiting, from `source` if that is given. Once the socket is writable, ask
+/// [`connected`].
+///
+/// In `source`, port 0 is the system's choice, and an unspecified address is any of ours, of the kind of
+/// `address`.
+pub fn connect(address: SocketAddr, source: Option<SocketAddr>) -> io::Result<TcpStream> {
     let socket = tcp_socket(address)?;
     socket.set_nonblocking(true)?;
+    if let Some(mut source) = source {
+        match address {
+            _ if !source.ip().is_unspecified() => {}
+            SocketAddr::V4(_) => source.set_ip(Ipv4Addr::UNSPECIFIED.into()),
+            SocketAddr::V6(_) => source.set_ip(Ipv6Addr::UNSPECIFIED.into()),
+        }
+        // Its last connection may not be forgotten yet.
+        socket.set_reuse_address(true)?;
+        socket.bind(&source.into())?;
+    }
     match socket.connect(&address.into()) {
         Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
         _ => Ok(socket.into()),
@@ -222,13 +236,19 @@ mod tests {
                 Err(error) => return Err(error),
             }
         };
-        let (mut stream, peer) = connect(address).and_then(wait).unwrap();
+        let (mut stream, peer) = connect(address, None).and_then(wait).unwrap();
         assert_eq!(peer.address, address);
         assert_eq!(peer.local, stream.local_addr().unwrap());
         stream.write_all(b"x").unwrap();
+        let source: SocketAddr = "127.0.0.2:0".parse().unwrap();
+        let (_, peer) = connect(address, Some(source)).and_then(wait).unwrap();
+        assert_eq!(peer.local.ip(), source.ip());
+        let any = "[::]:0".parse().unwrap();
+        let (_, peer) = connect(address, Some(any)).and_then(wait).unwrap();
+        assert_eq!(peer.local.ip(), address.ip());
 
         drop(listener);
-        let error = connect(address).and_then(wait).unwrap_err();
+        let error = connect(address, None).and_then(wait).unwrap_err();
         assert_eq!(crate::failure(&error), semfio_machine::Failure::Refused);
     }
 }

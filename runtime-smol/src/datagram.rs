@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use async_io::Async;
 use semfio_machine::{DatagramMachine, Now, Refused};
@@ -66,6 +66,12 @@ impl<M: DatagramMachine> Datagrams<M> {
         self.stopper.clone()
     }
 
+    /// What ends its wait, so that the `speak` of [`run_with`](Self::run_with) is called. With a
+    /// [`Handle`](semfio_runtime_os::Handle) on it, messages come from any thread.
+    pub fn waker(&self) -> Waker {
+        self.ready.waker(Source::Outside)
+    }
+
     /// Asks the machine for something, before it runs.
     pub fn command(&mut self, command: M::Command<'_>) -> Result<(), Refused> {
         self.bound.command(command)
@@ -79,21 +85,34 @@ impl<M: DatagramMachine> Datagrams<M> {
     ///
     /// Only if the system cannot wait for events or read the socket at all. What befalls a
     /// transmit is told to the machine.
-    pub async fn run(
+    pub async fn run(self, on_event: impl FnMut(Now, M::Event<'_>, &mut M)) -> io::Result<M> {
+        self.run_with(|_, _| {}, on_event).await
+    }
+
+    /// As [`run`](Self::run); `speak` is called before each wait and may command the machine. The
+    /// [`waker`](Self::waker) ends a wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub async fn run_with(
         mut self,
+        mut speak: impl FnMut(Now, &mut M),
         mut on_event: impl FnMut(Now, M::Event<'_>, &mut M),
     ) -> io::Result<M> {
-        poll_fn(|cx| self.poll(cx, &mut on_event)).await?;
+        poll_fn(|cx| self.poll(cx, &mut speak, &mut on_event)).await?;
         Ok(self.bound.into_machine())
     }
 
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
+        speak: &mut impl FnMut(Now, &mut M),
         on_event: &mut impl FnMut(Now, M::Event<'_>, &mut M),
     ) -> Poll<io::Result<()>> {
         self.ready.take(cx.waker(), &mut Vec::new());
         for _ in 0..TURNS {
+            self.bound.speak(speak);
             self.bound.flush(on_event);
             if self.stopper.is_stopped() {
                 return Poll::Ready(Ok(()));

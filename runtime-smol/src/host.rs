@@ -47,6 +47,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 pub struct Host<M: StreamMachine, S: Service<M>> {
     shard: Shard<M, S>,
     clock: Clock,
+    source: Option<SocketAddr>,
     now: Now,
     ready: Arc<Ready>,
     woken: Vec<Source>,
@@ -125,6 +126,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             shard,
             now: config.clock.now(),
             clock: config.clock,
+            source: config.source,
             ready,
             woken: Vec::new(),
             listeners: Vec::new(),
@@ -494,7 +496,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
     fn connect(&mut self, id: ConnId, mut addresses: VecDeque<SocketAddr>) {
         let mut last = Failure::NotFound;
         while let Some(address) = addresses.pop_front() {
-            match tcp::connect(address).and_then(Async::new) {
+            match tcp::connect(address, self.source).and_then(Async::new) {
                 Ok(stream) => {
                     self.insert(id, stream, Some(addresses));
                     self.wait_to_write(id);

@@ -66,6 +66,6 @@ pub use netcat::{
     AHEAD, InputEnd, Netcat, NetcatConfig, NetcatMessage, NetcatReport, Outcome, PAUSE, PEERS,
     PeerEnd, STALL, WINDOW,
 };
-pub use talk::{LARGEST, QUEUED, Say, Talk, TalkConfig, TalkCounts, TalkEvent};
+pub use talk::{LARGEST, QUEUED, Talk, TalkCommand, TalkConfig, TalkCounts, TalkEvent};
 pub use tcp_check::{Interrupt, TcpCheck, TcpFound};
 pub use udp_check::{TRIES, UdpCheck, UdpFound, UdpVerdict};

@@ -2,12 +2,13 @@
 //!
 //! | role | on | does |
 //! |---|---|---|
-//! | client | [`Say`] | it is sent to the peer; `Sent` once it has left |
+//! | client | `Say` | it is sent to the peer; `Sent` once it has left |
 //! | client | a datagram of the peer | `Received`; of others, dropped |
 //! | client | an ICMP error about what was sent | `Unreachable` |
 //! | server | a datagram | `Received`; its sender is the peer from now on, the only one unless there may be many |
 //! | server with a reply | a datagram | the reply goes back to its sender |
-//! | server | [`Say`] | it is sent to the peer, once there is one |
+//! | server | `Say` | it is sent to the peer, once there is one |
+//! | any | `End`, and all that was said has left, and its time is over | `Done`, once |
 //! | any | nothing moves for the time to wait, once something has, or for a client at all | `Idle`, once |
 //!
 //! A sender can lie about its address. A reply is one datagram for one, and none goes to a port below
@@ -46,9 +47,14 @@ pub struct TalkConfig {
     pub wait: Option<Duration>,
 }
 
-/// Sends a datagram to the peer.
+/// What is asked of a [`Talk`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Say<'c>(pub &'c [u8]);
+pub enum TalkCommand<'c> {
+    /// Send this datagram to the peer.
+    Say(&'c [u8]),
+    /// Nothing more will be said: tell when all has left, and this time is over.
+    End(Duration),
+}
 
 /// What a [`Talk`] tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +67,8 @@ pub enum TalkEvent<'i> {
     Unreachable(SocketAddr, QuotedError),
     /// Nothing has moved for the time to wait.
     Idle,
+    /// After the end of what is said, its time is over.
+    Done,
 }
 
 /// What a [`Talk`] has seen so far.
@@ -89,6 +97,8 @@ pub struct Talk {
     next: u64,
     moved: Option<Instant>,
     idle: bool,
+    end_after: Option<Duration>,
+    end_at: Option<Instant>,
     events: VecDeque<TalkEvent<'static>>,
     counts: TalkCounts,
 }
@@ -106,6 +116,8 @@ impl Talk {
             next: 0,
             moved: None,
             idle: false,
+            end_after: None,
+            end_at: None,
             events: VecDeque::new(),
             counts: TalkCounts::default(),
         }
@@ -116,14 +128,20 @@ impl Talk {
         self.counts
     }
 
-    /// Whether all that was said has left.
-    pub fn is_flushed(&self) -> bool {
+    fn is_flushed(&self) -> bool {
         self.said.is_empty() && self.sending.is_empty()
     }
 
     /// Whom what is said goes to, if somebody is known.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    fn idle_at(&self) -> Option<Instant> {
+        if self.idle {
+            return None;
+        }
+        Some(self.moved?.saturating_add(self.config.wait?))
     }
 
     fn is_server(&self) -> bool {
@@ -150,12 +168,22 @@ impl Talk {
         }
     }
 
-    fn settle(&mut self, id: TransmitId, failure: Option<Failure>) {
+    /// Begins to wait for the end, if all has left.
+    fn end_if_flushed(&mut self, now: Now) {
+        if self.is_flushed() {
+            self.end_at = self.end_after.take().map(|after| now.mono.saturating_add(after));
+        }
+    }
+
+    fn settle(&mut self, now: Now, id: TransmitId, failure: Option<Failure>) {
         let Some(at) = self.sending.iter().position(|&(sending, ..)| sending == id) else {
             return;
         };
         if let Some((_, to, Some(len))) = self.sending.remove(at) {
             self.tell(TalkEvent::Sent(len, to, failure));
+        }
+        if self.end_after.is_some() {
+            self.end_if_flushed(now);
         }
     }
 
@@ -178,7 +206,7 @@ impl Talk {
 
 impl DatagramMachine for Talk {
     type Event<'i> = TalkEvent<'i>;
-    type Command<'c> = Say<'c>;
+    type Command<'c> = TalkCommand<'c>;
 
     fn accepts(&self, meta: &Received, _: &[u8]) -> bool {
         match self.config.peer {
@@ -209,15 +237,23 @@ impl DatagramMachine for Talk {
         Some(TalkEvent::Received(meta.source, payload))
     }
 
-    fn handle_sent(&mut self, _: Now, id: TransmitId, _: Stamp) {
-        self.settle(id, None);
+    fn handle_sent(&mut self, now: Now, id: TransmitId, _: Stamp) {
+        self.settle(now, id, None);
     }
 
-    fn handle_send_error(&mut self, _: Now, id: TransmitId, failure: Failure) {
-        self.settle(id, Some(failure));
+    fn handle_send_error(&mut self, now: Now, id: TransmitId, failure: Failure) {
+        self.settle(now, id, Some(failure));
     }
 
-    fn handle_command(&mut self, now: Now, Say(payload): Say<'_>) -> Result<(), Refused> {
+    fn handle_command(&mut self, now: Now, command: TalkCommand<'_>) -> Result<(), Refused> {
+        let payload = match command {
+            TalkCommand::Say(payload) => payload,
+            TalkCommand::End(after) => {
+                self.end_after = Some(after);
+                self.end_if_flushed(now);
+                return Ok(());
+            }
+        };
         if payload.len() > LARGEST {
             return Err(Refused::Invalid("more than a datagram holds"));
         }
@@ -249,17 +285,17 @@ impl DatagramMachine for Talk {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        if self.idle {
-            return None;
-        }
-        let at = self.moved?.saturating_add(self.config.wait?);
-        Some(Deadline { at, why: "idle" })
+        let end = self.end_at.map(|at| Deadline { at, why: "end" });
+        Deadline::earlier(self.idle_at().map(|at| Deadline { at, why: "idle" }), end)
     }
 
     fn handle_timeout(&mut self, now: Now) {
-        if self.poll_timeout().is_some_and(|deadline| deadline.at <= now.mono) {
+        if self.idle_at().is_some_and(|at| at <= now.mono) {
             self.idle = true;
             self.tell(TalkEvent::Idle);
+        }
+        if self.end_at.take_if(|at| *at <= now.mono).is_some() {
+            self.tell(TalkEvent::Done);
         }
     }
 

@@ -8,7 +8,9 @@ use semfio_machine::{
     Clock, DatagramMachine, Failure, Instant, Now, QuotedError, Received, Refused, Stamp, UnixTime,
 };
 use semfio_netcat::{
-    LARGEST, QUEUED, Say, TRIES, Talk, TalkConfig, TalkEvent, UdpCheck, UdpFound, UdpVerdict,
+    LARGEST, QUEUED, TRIES, Talk,
+    TalkCommand::{self, Say},
+    TalkConfig, TalkEvent, UdpCheck, UdpFound, UdpVerdict,
 };
 use semfio_sim::{Chance, LinkConfig, Network};
 
@@ -99,7 +101,6 @@ fn a_server_says_nothing_before_somebody_is_there() {
     talk.handle_command(ms(0), Say(b"hello")).unwrap();
     let mut buf = Vec::new();
     assert!(talk.poll_transmit(ms(0), &mut buf).is_none());
-    assert!(!talk.is_flushed());
     talk.handle_datagram(ms(1), received(address(5, 5000), None), &mut b"hi".to_vec());
     assert_eq!(talk.poll_transmit(ms(1), &mut buf).unwrap().destination, address(5, 5000));
     assert_eq!(buf, b"hello");
@@ -156,6 +157,22 @@ fn errors_are_told_and_idleness_once() {
     assert_eq!(talk.poll_event(), None);
     talk.handle_timeout(ms(1000));
     assert_eq!(talk.poll_event(), Some(TalkEvent::Idle));
+    assert_eq!(talk.poll_timeout(), None);
+}
+
+#[test]
+fn the_end_comes_after_all_has_left() {
+    let mut talk = client(None);
+    talk.handle_command(ms(0), Say(b"hi")).unwrap();
+    talk.handle_command(ms(0), TalkCommand::End(Duration::from_secs(1))).unwrap();
+    assert_eq!(talk.poll_timeout(), None, "something is still here");
+    let transmit = talk.poll_transmit(ms(500), &mut Vec::new()).unwrap();
+    talk.handle_sent(ms(500), transmit.id, Stamp { at: ms(500).mono, clock: Clock::User });
+    assert_eq!(talk.poll_timeout().unwrap().at, ms(1500).mono);
+    talk.handle_timeout(ms(1499));
+    talk.handle_timeout(ms(1500));
+    let told: Vec<_> = std::iter::from_fn(|| talk.poll_event()).collect();
+    assert_eq!(told, [TalkEvent::Sent(2, address(1, 9), None), TalkEvent::Done]);
     assert_eq!(talk.poll_timeout(), None);
 }
 

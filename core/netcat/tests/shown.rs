@@ -33,6 +33,9 @@ proptest! {
         prop_assert_eq!(&lines, &dump(&[&bytes[..cut], &bytes[cut..]]));
         prop_assert_eq!(undump(&lines), bytes);
         prop_assert!(lines.iter().all(|line| !line.contains(|c: char| c.is_control())));
+        for (nth, line) in lines.iter().enumerate() {
+            prop_assert_eq!(&line[..10], format!("> {:08x}", nth * 16));
+        }
         let widths: BTreeSet<_> = lines.iter().map(|line| line.find('|')).collect();
         prop_assert!(widths.len() <= 1);
     }

@@ -314,6 +314,27 @@ fn what_is_not_taken_makes_the_peer_wait() {
     assert!(told(&net) > first);
 }
 
+#[test]
+fn a_peer_that_does_not_read_makes_input_wait() {
+    let mut net = Network::new(1);
+    net.set_default_link(LinkConfig { window: 1_000, ..LinkConfig::default() });
+    let id = listener(&mut net, NetcatConfig::default());
+    let peer = net.connect(THERE.into(), port());
+    net.set_reading(peer, false);
+    for _ in 0..20 {
+        net.send_message(id, NetcatMessage::Input(vec![7; 10_000].into()));
+    }
+    net.run_for(Duration::from_secs(60)).unwrap();
+    let sent = |net: &Network| {
+        let sent = |report: &&(_, NetcatReport)| matches!(report.1, NetcatReport::Sent(_));
+        net.reports(id).iter().filter(sent).count()
+    };
+    assert!((6..=8).contains(&sent(&net)), "{} of 20", sent(&net));
+    net.set_reading(peer, true);
+    net.run_for(Duration::from_secs(60)).unwrap();
+    assert_eq!((sent(&net), net.peer(peer).received().len()), (20, 200_000));
+}
+
 /// While it is we who do not read, the peer is not idle.
 #[test]
 fn who_is_not_read_is_not_idle() {

@@ -8,7 +8,7 @@ use semfio_machine::{
     Clock, DatagramMachine, Failure, Now, QuotedError, Received, Stamp, TransmitId,
 };
 use semfio_netcat::{
-    Link, LinkCommand, LinkConfig, QUEUED, Say, TRIES, Talk, TalkConfig, TalkEvent, UdpCheck,
+    Link, LinkCommand, LinkConfig, QUEUED, TRIES, Talk, TalkCommand, TalkConfig, TalkEvent, UdpCheck,
     UdpFound,
 };
 
@@ -80,7 +80,12 @@ fn talk(config: u8, data: &[u8]) {
         match choices.below(6) {
             0 => {
                 let n = choices.below(300);
-                said += u32::from(talk.handle_command(now, Say(choices.bytes(n))).is_ok());
+                let say = TalkCommand::Say(choices.bytes(n));
+                said += u32::from(talk.handle_command(now, say).is_ok());
+                if n == 299 {
+                    let end = TalkCommand::End(Duration::from_millis(70));
+                    assert!(talk.handle_command(now, end).is_ok());
+                }
             }
             1 | 2 => {
                 let received = arrival(now, choices);
