@@ -4,6 +4,7 @@ mod chat;
 mod file;
 mod kills;
 mod locked;
+mod nc;
 mod peers;
 mod put;
 mod sealed;
