@@ -11,6 +11,7 @@ mod faults;
 mod files;
 mod lines;
 mod namespace;
+mod netcat;
 mod process;
 mod rates;
 mod relay;
