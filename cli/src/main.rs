@@ -10,6 +10,7 @@ mod nc;
 mod output;
 mod passphrase;
 mod ping;
+mod ports;
 mod record;
 mod replay;
 mod runtime;
@@ -87,6 +88,8 @@ enum Command {
     Ping(ping::Args),
     /// Netcat: bytes from here to there and back, over TCP or UDP
     Nc(nc::Args),
+    /// Which sockets this machine has, in which state, and of which process
+    Ports(ports::Args),
     /// Run a recorded trace again and compare
     Replay(replay::Args),
     /// Start every server there is on this machine, to play with
@@ -136,6 +139,7 @@ fn main() -> ExitCode {
         Command::Token(token) => token::run(&common, token),
         Command::Ping(args) => ping::run(&common, args),
         Command::Nc(args) => nc::run(&common, &args),
+        Command::Ports(args) => ports::run(&common, &args),
         Command::Replay(args) => replay::run(&common, &args),
         Command::Lab(args) => lab::run(&common, &args),
         Command::Generate(what) => generate::run(&what),

@@ -6,6 +6,7 @@ mod kills;
 mod locked;
 mod nc;
 mod peers;
+mod ports;
 mod put;
 mod sealed;
 mod sparse;

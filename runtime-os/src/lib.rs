@@ -13,6 +13,7 @@
 //! - [`Roots`], [`Files`], [`perform`]: the effects of the contract, so that no path leads out of
 //!   its folder. [`Worker`]: the same off the loop.
 //! - [`HostConfig`], [`Handle`], [`Stopper`]: what those who use a host see of it.
+//! - [`sockets`]: the system's tables of sockets, and who holds which.
 //! - [`failure`]: what a system error means to a service.
 //!
 //! It is written for Linux. It does not send files by `sendfile`, nor several datagrams in one
@@ -66,6 +67,7 @@ mod failure;
 pub mod files;
 mod host;
 pub mod seed;
+pub mod sockets;
 pub mod tcp;
 pub mod worker;
 pub mod write;
