@@ -21,6 +21,8 @@ Commands:
   file      Files: serve a folder, list one, get what is in it, whole for certain
   token     Fernet tokens: keys, sealing, opening, rotation
   ping      Ask hosts for echoes, many at once, and say how long they took and by whose clocks
+  nc        Netcat: bytes from here to there and back, over TCP or UDP
+  ports     Which sockets this machine has, in which state, and of which process
   replay    Run a recorded trace again and compare
   lab       Start every server there is on this machine, to play with
   generate  Print man pages and shell completions
