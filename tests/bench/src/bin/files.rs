@@ -15,7 +15,7 @@
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -38,18 +38,24 @@ struct Args {
     /// Size of the file.
     #[arg(long, default_value_t = 1024)]
     mib: u64,
-    /// Size of the file for the course's pair and for scp, which are slow.
+    /// Size of the file for the course's pair, which is slow.
     #[arg(long, default_value_t = 256)]
     slow_mib: u64,
     /// Runs of each row, by turns; the median counts.
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Only rows whose name contains this, and what they are compared with.
-    #[arg(long, default_value = "")]
-    only: String,
+    /// Only rows whose name contains one of these, and what they are compared with.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// Instead: one runtime's cost per byte, from files of 1 MiB to one of 16 GiB.
     #[arg(long)]
     sizes: bool,
+}
+
+impl Args {
+    fn names(&self, row: &Row) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| row.name.contains(only))
+    }
 }
 
 /// What is served under the name that the course's server was written with.
@@ -69,7 +75,10 @@ enum Kind {
     Plain,
     /// Ours, in frames, each group proved.
     Verified,
-    Scp,
+    /// The same, with a passphrase.
+    Sealed,
+    /// scp with this cipher.
+    Scp(&'static str),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -89,7 +98,10 @@ const fn row(name: &'static str, kind: Kind, runtime: &'static str, to: To) -> R
     Row { name, kind, runtime, to }
 }
 
-const ROWS: [Row; 14] = [
+/// What OpenSSH takes unless it is told otherwise, and the cipher that we use.
+const CIPHERS: [&str; 2] = ["chacha20-poly1305@openssh.com", "aes128-gcm@openssh.com"];
+
+const ROWS: [Row; 18] = [
     row("curl < nginx, to /dev/null", Kind::Web, "", To::Null),
     row("verified mio, to /dev/null", Kind::Verified, "mio", To::Null),
     row("verified smol, to /dev/null", Kind::Verified, "smol", To::Null),
@@ -103,7 +115,11 @@ const ROWS: [Row; 14] = [
     row("verified smol, to a file", Kind::Verified, "smol", To::File),
     row("verified blocking, to a file", Kind::Verified, "blocking", To::File),
     row("course's pair, to a file", Kind::Course, "", To::File),
-    row("scp, to a file", Kind::Scp, "", To::File),
+    row("sealed mio, to a file", Kind::Sealed, "mio", To::File),
+    row("sealed smol, to a file", Kind::Sealed, "smol", To::File),
+    row("sealed blocking, to a file", Kind::Sealed, "blocking", To::File),
+    row("scp, chacha20-poly1305, to a file", Kind::Scp(CIPHERS[0]), "", To::File),
+    row("scp, aes128-gcm, to a file", Kind::Scp(CIPHERS[1]), "", To::File),
 ];
 
 fn main() -> Result<()> {
@@ -140,14 +156,14 @@ fn enter() -> Result<()> {
 
 fn compare(args: &Args, place: &Place) -> Result<()> {
     println!(
-        "{} MiB, the course's pair and scp {} MiB; medians of {} runs",
+        "{} MiB, the course's pair {} MiB; medians of {} runs",
         args.mib, args.slow_mib, args.runs
     );
     place.fill(NAME, args.mib * MIB)?;
     place.fill(SLOW_NAME, args.slow_mib * MIB)?;
     let chosen: Vec<&Row> = ROWS
         .iter()
-        .filter(|row| row.kind == Kind::Web || row.name.contains(&args.only))
+        .filter(|row| row.kind == Kind::Web || args.names(row))
         .filter(|row| match missing(args, row.kind) {
             Some(why) => {
                 eprintln!("skipped: {}: {why}", row.name);
@@ -170,7 +186,7 @@ fn compare(args: &Args, place: &Place) -> Result<()> {
             };
             let mut get =
                 |is_checked| session.get(row.to, is_checked).with_context(|| row.name.to_owned());
-            if row.kind == Kind::Verified {
+            if matches!(row.kind, Kind::Verified | Kind::Sealed) {
                 cold.push(get(run == 0)?);
             }
             cached.push(get(run == 0)?);
@@ -262,8 +278,8 @@ fn missing(args: &Args, kind: Kind) -> Option<String> {
     let programs: &[&str] = match kind {
         Kind::Web => &["nginx", "curl"],
         Kind::Course => &["python3"],
-        Kind::Plain | Kind::Verified => &[],
-        Kind::Scp => &["/usr/sbin/sshd", "scp", "ssh-keygen"],
+        Kind::Plain | Kind::Verified | Kind::Sealed => &[],
+        Kind::Scp(_) => &["/usr/sbin/sshd", "scp", "ssh-keygen"],
     };
     let is_there = |program: &str| {
         let found = Command::new("sh").args(["-c", "command -v \"$0\"", program]).output();
@@ -312,6 +328,14 @@ impl Place {
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
+    }
+
+    /// Makes a file with a passphrase, which others may not read.
+    fn passphrase(&self) -> Result<PathBuf> {
+        let path = self.path("passphrase");
+        fs::write(&path, "areia e mar\n")?;
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o600))?;
+        Ok(path)
     }
 
     /// Makes a file of noise.
@@ -366,16 +390,20 @@ impl<'a> Session<'a> {
                 let program = text(place.path("repositorio.py"));
                 Server::start("python3", &[&program], SocketAddr::from(([127, 0, 0, 1], 8000)))?
             }
-            Kind::Plain | Kind::Verified => {
+            Kind::Plain | Kind::Verified | Kind::Sealed => {
                 let listen = address.to_string();
+                let passphrase = text(place.passphrase()?);
+                let sealed = ["--passphrase-file", &passphrase];
+                let more = if kind == Kind::Sealed { &sealed[..] } else { &[] };
                 let command = ["--runtime", runtime, "file", "serve", "--quiet", "--listen"];
                 let program = text(args.semfio.clone());
-                Server::start(&program, &[&command[..], &[&listen, &images]].concat(), address)?
+                let command = [&command[..], &[&listen], more, &[&images]].concat();
+                Server::start(&program, &command, address)?
             }
-            Kind::Scp => Server::start("/usr/sbin/sshd", &sshd(address, place)?, address)?,
+            Kind::Scp(_) => Server::start("/usr/sbin/sshd", &sshd(address, place)?, address)?,
         };
-        let is_slow = matches!(kind, Kind::Course | Kind::Scp);
-        let (name, mib) = if is_slow { (SLOW_NAME, args.slow_mib) } else { (NAME, args.mib) };
+        let (name, mib) =
+            if kind == Kind::Course { (SLOW_NAME, args.slow_mib) } else { (NAME, args.mib) };
         Ok(Self { args, place, kind, runtime, server, name: name.into(), bytes: mib * MIB })
     }
 
@@ -451,16 +479,20 @@ impl<'a> Session<'a> {
                 command = Command::new("python3");
                 command.arg(self.place.path("cliente.py")).stdin(Stdio::piped());
             }
-            Kind::Plain | Kind::Verified => {
+            Kind::Plain | Kind::Verified | Kind::Sealed => {
                 command = Command::new(&self.args.semfio);
                 command.args(["--runtime", self.runtime, "file", "get"]).arg(address.to_string());
                 // A folder goes into a folder.
                 let out = if self.name == "many" { self.place.path("out") } else { out.into() };
                 command.arg(&self.name).arg("-o").arg(out);
                 command.args((self.kind == Kind::Plain).then_some("--course"));
+                if self.kind == Kind::Sealed {
+                    command.arg("--passphrase-file").arg(self.place.path("passphrase"));
+                }
             }
-            Kind::Scp => {
+            Kind::Scp(cipher) => {
                 command = Command::new("scp");
+                command.args(["-c", cipher]);
                 command.args(["-q", "-P", &address.port().to_string(), "-i"]);
                 command.arg(self.place.path("key"));
                 for option in ["BatchMode=yes", "StrictHostKeyChecking=no", "LogLevel=ERROR"] {
