@@ -264,7 +264,9 @@ fn open(
     path: &str,
     mode: OpenMode,
 ) -> Result<OwnedReply, Failure> {
-    judge(path).map_err(refused)?;
+    if !(mode == OpenMode::Unnamed && path.is_empty()) {
+        judge(path).map_err(refused)?;
+    }
     // Nonblocking, since opening a pipe would wait for its other end.
     let (flags, created) = match mode {
         OpenMode::Read => (OFlags::RDONLY, Mode::empty()),
@@ -272,6 +274,7 @@ fn open(
         OpenMode::CreateNew => {
             (OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, Mode::from_raw_mode(0o666))
         }
+        OpenMode::Unnamed => (OFlags::RDWR | OFlags::TMPFILE, Mode::from_raw_mode(0o600)),
     };
     let file = roots
         .beneath(root, path, flags | OFlags::NONBLOCK | OFlags::NOCTTY, created)
@@ -548,6 +551,33 @@ mod tests {
 
     fn failed(failure: Failure) -> OwnedReply {
         OwnedReply::Failed(failure)
+    }
+
+    #[test]
+    fn a_file_without_a_name_is_written_and_read_and_leaves_nothing() {
+        Folder::both(|it| {
+            let names = |path: &str| {
+                let list = Effect::List { root: ROOT, path: path.into(), after: String::new() };
+                match it.perform(list) {
+                    OwnedReply::Listed(entries) => entries.len(),
+                    other => panic!("{other:?}"),
+                }
+            };
+            for folder in ["", "sub"] {
+                let before = names(folder);
+                let file = it.opened(folder, OpenMode::Unnamed);
+                let write = Effect::Write { file, offset: 1, bytes: "abc".into() };
+                assert_eq!(it.perform(write), OwnedReply::Done);
+                assert_eq!(it.read(file, 0, 9), OwnedReply::Read(b"\0abc".to_vec()));
+                assert_ne!(it.opened(folder, OpenMode::Unnamed), file);
+                assert_eq!(names(folder), before);
+                it.files.release(file);
+                assert_eq!(it.read(file, 0, 9), failed(Failure::NotFound));
+            }
+            assert_eq!(it.open("none", OpenMode::Unnamed), failed(Failure::NotFound));
+            assert_eq!(it.open("../sub", OpenMode::Unnamed), failed(Failure::Denied));
+            assert_eq!(it.open("sub/plain", OpenMode::Unnamed), failed(Failure::WrongKind));
+        });
     }
 
     #[test]

@@ -157,6 +157,8 @@ impl<K: Copy + Eq + Send> Shared<K> {
             });
             drop(state);
             let reply = perform(&effect, &self.roots, &self.files);
+            // Who is told that something is written may use its memory again.
+            drop(effect);
             state = self.state();
             if state.at_work.take().is_some_and(|at| at.wanted) {
                 self.put(state, key, reply);

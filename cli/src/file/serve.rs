@@ -1,13 +1,13 @@
 //! `semfio file serve`.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::{env, io};
 
 use semfio_file::{PutLimits, Repository, RepositoryConfig, RepositoryMessage, RepositoryReport};
-use semfio_machine::Closed;
+use semfio_machine::{Closed, RootId};
 use semfio_path::SafeName;
 use semfio_runtime_os::{Clock, Roots};
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
-    let roots = roots(&args.folder).map_err(|error| {
+    let (roots, scratch) = roots_and_scratch(&args.folder).map_err(|error| {
         let failed =
             Failed::because(USAGE, format!("cannot serve {}", args.folder.display()), &error);
         match error.kind() {
@@ -55,7 +55,7 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     })?;
     let limits = PutLimits { quota: args.quota << 30, ..PutLimits::default() };
     let writable = args.writable.then_some(limits);
-    let config = RepositoryConfig { writable, ..RepositoryConfig::default() };
+    let config = RepositoryConfig { writable, scratch, ..RepositoryConfig::default() };
     let secret = args.passphrase.secret(common.record.as_deref())?;
     let sealed = args.passphrase.is_given();
     let clock = Clock::start();
@@ -122,6 +122,15 @@ pub(crate) fn roots(folder: &Path) -> io::Result<Roots> {
     // An empty path is where we are.
     let here = folder.as_os_str().is_empty();
     Roots::open([if here { Path::new(".") } else { folder }])
+}
+
+/// The folder of a file server, and the one for temporary files, if there is one.
+fn roots_and_scratch(folder: &Path) -> io::Result<(Roots, Option<RootId>)> {
+    let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    match Roots::open([here, &env::temp_dir()]) {
+        Ok(both) => Ok((both, Some(RootId(1)))),
+        Err(_) => Ok((roots(folder)?, None)),
+    }
 }
 
 /// What a server reports, as lines for people: who gets what, once, however many parts it takes.

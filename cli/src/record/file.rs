@@ -67,6 +67,8 @@ impl Recorded for Spoken<PourMessage> {
 const AT_ONCE: &str = "writable.at_once";
 const LARGEST: &str = "writable.file";
 const QUOTA: &str = "writable.quota";
+/// Where it puts hashes away, if anywhere.
+const SCRATCH: &str = "scratch";
 
 const INTERRUPT: &[u8] = b"interrupt";
 const TAKEN: &str = "taken ";
@@ -74,12 +76,17 @@ const TAKEN: &str = "taken ";
 /// The header of a file server's trace.
 pub(crate) fn repository_header(config: &RepositoryConfig) -> Header {
     let [dots, hyphen] = policy_fields(config.policy);
-    let Some(PutLimits { at_once, file, quota }) = config.writable else {
-        return header(REPOSITORY, "server", [dots, hyphen], None);
-    };
-    let (at_once, largest) = ((AT_ONCE, at_once.to_string()), (LARGEST, file.to_string()));
-    let fields = [dots, hyphen, at_once, largest, (QUOTA, quota.to_string())];
-    header(REPOSITORY, "server", fields, None)
+    let mut header = header(REPOSITORY, "server", [dots, hyphen], None);
+    let mut put = |key: &str, value: String| drop(header.config.insert(key.into(), value));
+    if let Some(PutLimits { at_once, file, quota }) = config.writable {
+        put(AT_ONCE, at_once.to_string());
+        put(LARGEST, file.to_string());
+        put(QUOTA, quota.to_string());
+    }
+    if let Some(RootId(scratch)) = config.scratch {
+        put(SCRATCH, scratch.to_string());
+    }
+    header
 }
 
 /// The server that a header tells of.
@@ -92,8 +99,12 @@ pub(crate) fn repository_of(header: &Header) -> anyhow::Result<Repository> {
             quota: number(header, QUOTA)?,
         }),
     };
+    let scratch = match field(header, SCRATCH) {
+        Err(_) => None,
+        Ok(_) => Some(RootId(number(header, SCRATCH)?)),
+    };
     let policy = policy_of(header)?;
-    Ok(Repository::new(RepositoryConfig { policy, writable, ..Default::default() }))
+    Ok(Repository::new(RepositoryConfig { policy, writable, scratch, ..Default::default() }))
 }
 
 /// The header of the trace of a [`Fetch`].
@@ -323,7 +334,9 @@ mod tests {
         }
         let policy = Policy { dot_names: true, hyphen: false };
         for writable in [None, Some(PutLimits { at_once: 3, file: 4, quota: 5 })] {
-            let config = RepositoryConfig { policy, writable, ..RepositoryConfig::default() };
+            let scratch = writable.map(|_| RootId(1));
+            let config =
+                RepositoryConfig { policy, writable, scratch, ..RepositoryConfig::default() };
             let again = repository_of(&repository_header(&config)).unwrap();
             assert_eq!(format!("{again:?}"), format!("{:?}", Repository::new(config)));
         }

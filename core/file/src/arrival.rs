@@ -265,8 +265,12 @@ impl Arrival {
         self.todo.extend(stream.missing());
     }
 
-    /// Takes what a stream has proved.
-    pub(crate) fn handle_proved<M: StreamMachine>(&mut self, proved: Proved, net: &mut Net<M>) {
+    /// Takes what a stream has proved, and gives [memory](Stream::refill) for what comes next.
+    pub(crate) fn handle_proved<M: StreamMachine>(
+        &mut self,
+        proved: Proved,
+        net: &mut Net<M>,
+    ) -> BytesMut {
         match (proved, &mut self.step, &mut self.part) {
             (Proved::Hashes(nodes), Step::Proving(proving), _) => {
                 let asked = proving.asked.clone();
@@ -280,9 +284,11 @@ impl Arrival {
                 part.write(node.offset(), content.freeze(), net);
                 self.left = self.left.saturating_sub(1);
                 self.proved = self.proved.saturating_add(node.len());
+                return part.spare();
             }
             _ => {}
         }
+        BytesMut::new()
     }
 
     /// A stream has come to its end.
@@ -647,16 +653,27 @@ impl Stream {
         };
         let (taken, rest) = bytes.split_at_checked(due).unwrap_or((bytes, &[]));
         *bytes = rest;
+        if self.held.is_empty() {
+            // All at once: grown step by step, it would be copied as often.
+            self.held.reserve(due);
+        }
         self.held.extend_from_slice(taken);
         if let Due::Content { .. } = self.verifier.due() {
             let Some(node) = self.verifier.handle_content(taken)? else { return Ok(None) };
             self.next = node.end();
-            return Ok(Some(Proved::Group(node, self.held.split())));
+            return Ok(Some(Proved::Group(node, core::mem::take(&mut self.held))));
         }
         let Some(pair) = self.held.first_chunk::<PAIR>() else { return Ok(None) };
         let beside = self.verifier.handle_pair(pair)?;
         self.held.clear();
         Ok(Some(Proved::Hashes(beside)))
+    }
+
+    /// Memory that nobody uses, for the next group.
+    pub(crate) fn refill(&mut self, spare: BytesMut) {
+        if self.held.capacity() == 0 {
+            self.held = spare;
+        }
     }
 
     /// The source says that this was all: whether it was.

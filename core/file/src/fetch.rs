@@ -789,7 +789,7 @@ impl Fetch {
                 Ok(None) => {}
                 Ok(Some(proved)) => {
                     let content = matches!(proved, Proved::Group(..));
-                    arrival.handle_proved(proved, net);
+                    stream.refill(arrival.handle_proved(proved, net));
                     if content {
                         self.handle_group(now, net);
                     }

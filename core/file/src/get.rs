@@ -3,6 +3,7 @@
 use alloc::collections::VecDeque;
 use bytes::BytesMut;
 use core::convert::Infallible;
+use core::mem::take;
 use core::time::Duration;
 use semfio_machine::{
     Closed, ConnId, Deadline, Effect, Failure, FileKind, Instant, Net, Now, Peer, Reply, RequestId,
@@ -18,7 +19,7 @@ const SILENT: Duration = Duration::from_secs(60);
 /// The least time between two reports of progress.
 pub const PROGRESS: Duration = Duration::from_millis(100);
 /// What is written at once: each write is handed to another thread and answered.
-const PIECE: usize = 256 * 1024;
+const PIECE: usize = 128 * 1024;
 
 /// What a [`CourseGet`] gets, and where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,18 +160,25 @@ impl CourseGet {
         }
     }
 
-    fn handle_body(&mut self, now: Now, bytes: &[u8], net: &mut Net<CourseClient>) {
+    fn handle_body(&mut self, now: Now, mut bytes: &[u8], net: &mut Net<CourseClient>) {
         self.len = self.len.saturating_add(bytes.len() as u64);
-        if self.piece.is_empty() {
-            // Grown step by step, it would be copied as often.
-            self.piece.reserve(PIECE);
-        }
-        self.piece.extend_from_slice(bytes);
         if self.told.is_none_or(|at| now.mono.saturating_since(at) >= PROGRESS) {
             self.told = Some(now.mono);
             self.reports.push_back(CourseGetReport::Progress(self.len));
         }
-        self.write(net);
+        // Each piece has memory of its own, to be used again; only where it has to wait more comes behind.
+        while !bytes.is_empty() {
+            if self.piece.is_empty() {
+                self.piece = self.part.as_mut().map(Part::spare).unwrap_or_default();
+                self.piece.reserve(PIECE);
+            }
+            let room = PIECE.checked_sub(self.piece.len()).filter(|room| *room > 0);
+            let (piece, rest) =
+                bytes.split_at_checked(room.unwrap_or(bytes.len())).unwrap_or((bytes, &[]));
+            self.piece.extend_from_slice(piece);
+            bytes = rest;
+            self.write(net);
+        }
     }
 
     /// Hands on what came, as long as there is room; else the server has to wait.
@@ -181,7 +189,9 @@ impl CourseGet {
         let Some(part) = &mut self.part else { return };
         let least = if self.ended.is_some() { 1 } else { PIECE };
         while self.piece.len() >= least && part.has_room() {
-            let piece = self.piece.split_to(self.piece.len().min(PIECE)).freeze();
+            let whole = self.piece.len() <= PIECE;
+            let piece = if whole { take(&mut self.piece) } else { self.piece.split_to(PIECE) };
+            let piece = piece.freeze();
             let offset = self.written;
             self.written = self.written.saturating_add(piece.len() as u64);
             part.write(offset, piece, net);

@@ -23,7 +23,8 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
-use bytes::Bytes;
+use alloc::vec::Vec;
+use bytes::{Bytes, BytesMut};
 use rand_core::RngCore;
 use semfio_machine::{
     Effect, Failure, FileId, Net, OpenMode, Reply, RequestId, Rng, RootId, StreamMachine, UnixTime,
@@ -31,8 +32,8 @@ use semfio_machine::{
 use semfio_path::SafeName;
 
 /// Bytes that may wait to be written: enough to keep a disk at work, little beside the 8 MiB that
-/// a side may use.
-pub(crate) const WINDOW: usize = 1024 * 1024;
+/// a side may use, most of which is the program itself.
+pub(crate) const WINDOW: usize = 512 * 1024;
 /// How many tags are tried; with 65,536 of them, more attempts mean that the folder is odd.
 const TRIES: u32 = 16;
 
@@ -85,7 +86,11 @@ pub(crate) struct Part {
     tries: u32,
     state: State,
     file: Option<FileId>,
-    pending: BTreeMap<RequestId, usize>,
+    /// What was asked; of a write, with what is written.
+    pending: BTreeMap<RequestId, Bytes>,
+    /// Memory of what is written, to be used again: as much as ever waited at once. Given back to the
+    /// system and fetched again, it cost a tenth of all.
+    spare: Vec<BytesMut>,
     /// Bytes of the writes in `pending`.
     waiting: usize,
     full: bool,
@@ -152,6 +157,7 @@ impl Part {
             state: State::Creating,
             file: None,
             pending: BTreeMap::new(),
+            spare: Vec::new(),
             waiting: 0,
             full: false,
             next: Next::Write,
@@ -184,6 +190,7 @@ impl Part {
             state: State::Writing,
             file: Some(file),
             pending: BTreeMap::new(),
+            spare: Vec::new(),
             waiting: 0,
             full: false,
             next: Next::Write,
@@ -212,9 +219,16 @@ impl Part {
             return;
         };
         let len = bytes.len();
-        self.ask(len, Effect::Write { file, offset, bytes }, net);
+        self.ask(bytes.clone(), Effect::Write { file, offset, bytes }, net);
         self.waiting = self.waiting.saturating_add(len);
         self.full |= self.waiting >= WINDOW;
+    }
+
+    /// Memory for what comes next: what was written has no use for it any more. Empty if there is none.
+    pub(crate) fn spare(&mut self) -> BytesMut {
+        let mut spare = self.spare.pop().unwrap_or_default();
+        spare.clear();
+        spare
     }
 
     /// Nothing more will be written: gives it its name.
@@ -242,8 +256,11 @@ impl Part {
         reply: &Reply<'_>,
         net: &mut Net<M>,
     ) -> Option<PartEvent> {
-        let len = self.pending.remove(&id)?;
-        self.waiting = self.waiting.saturating_sub(len);
+        let written = self.pending.remove(&id)?;
+        self.waiting = self.waiting.saturating_sub(written.len());
+        if let Ok(spare) = written.try_into_mut() {
+            self.spare.push(spare);
+        }
         if let (State::Dating, Some(file)) = (self.state, self.file) {
             // What it holds is right, whatever the disk says to its time.
             self.sync(file, net);
@@ -275,12 +292,12 @@ impl Part {
                 self.state = State::Renaming;
                 let (from, to) = (path(&self.part), path(&self.name));
                 let (root, replace) = (self.root, self.replace);
-                self.ask(0, Effect::Rename { root, from, to, replace }, net);
+                self.ask(Bytes::new(), Effect::Rename { root, from, to, replace }, net);
             }
             (State::Renaming, Reply::Done) => {
                 self.state = State::SyncingFolder;
                 let path = self.name.parent().into();
-                self.ask(0, Effect::SyncFolder { root: self.root, path }, net);
+                self.ask(Bytes::new(), Effect::SyncFolder { root: self.root, path }, net);
             }
             (State::SyncingFolder, Reply::Done) => {
                 self.state = State::Over;
@@ -303,7 +320,7 @@ impl Part {
             (Next::Finish, Some(file)) => match self.modified {
                 Some(modified) => {
                     self.state = State::Dating;
-                    self.ask(0, Effect::SetModified { file, modified }, net);
+                    self.ask(Bytes::new(), Effect::SetModified { file, modified }, net);
                 }
                 None => self.sync(file, net),
             },
@@ -354,13 +371,13 @@ impl Part {
 
     fn sync<M: StreamMachine>(&mut self, file: FileId, net: &mut Net<M>) {
         self.state = State::Syncing;
-        self.ask(0, Effect::Sync { file }, net);
+        self.ask(Bytes::new(), Effect::Sync { file }, net);
     }
 
     fn remove<M: StreamMachine>(&mut self, net: &mut Net<M>) {
         self.state = State::Removing;
         let (root, path) = (self.root, path(&self.part));
-        self.ask(0, Effect::Remove { root, path }, net);
+        self.ask(Bytes::new(), Effect::Remove { root, path }, net);
     }
 
     fn over(&mut self) -> PartEvent {
@@ -373,7 +390,7 @@ impl Part {
 
     fn open<M: StreamMachine>(&mut self, net: &mut Net<M>) {
         let (root, path) = (self.root, path(&self.part));
-        self.ask(0, Effect::Open { root, path, mode: OpenMode::CreateNew }, net);
+        self.ask(Bytes::new(), Effect::Open { root, path, mode: OpenMode::CreateNew }, net);
     }
 
     fn release<M: StreamMachine>(&mut self, net: &mut Net<M>) {
@@ -382,9 +399,9 @@ impl Part {
         }
     }
 
-    fn ask<M: StreamMachine>(&mut self, len: usize, effect: Effect, net: &mut Net<M>) {
+    fn ask<M: StreamMachine>(&mut self, written: Bytes, effect: Effect, net: &mut Net<M>) {
         let id = net.request(effect);
-        self.pending.insert(id, len);
+        self.pending.insert(id, written);
     }
 }
 

@@ -18,7 +18,6 @@ use semfio_path::{Policy, SafeName, fold};
 
 use crate::arrival::Goal;
 use crate::fetch::MAX_JOBS;
-use crate::outlines::Outlines;
 use crate::sealing::Secret;
 use crate::serving::{Outcome, Serving, Shared, judge};
 use crate::session::{Session, SessionCommand, SessionError, SessionEvent};
@@ -38,11 +37,15 @@ pub struct RepositoryConfig {
     pub policy: Policy,
     /// Whether peers may put files there, and how much. Default `None`.
     pub writable: Option<PutLimits>,
+    /// A folder on whose disk the hashes of files over 256 MiB are put away, a 2,048th of the file, at
+    /// most 32 MiB for each of 8 files; they have no names there. Without it, or if it cannot be
+    /// written, what is sent of files over 1 GiB is hashed again each time. Default `None`.
+    pub scratch: Option<RootId>,
 }
 
 impl Default for RepositoryConfig {
     fn default() -> Self {
-        Self { root: RootId(0), policy: Policy::default(), writable: None }
+        Self { root: RootId(0), policy: Policy::default(), writable: None, scratch: None }
     }
 }
 
@@ -182,9 +185,9 @@ enum Stage {
 impl Repository {
     /// A server of one folder.
     pub fn new(config: RepositoryConfig) -> Self {
-        let RepositoryConfig { root, policy, writable } = config;
+        let RepositoryConfig { root, policy, writable, scratch } = config;
         Self {
-            shared: Shared { root, policy, outlines: Outlines::default() },
+            shared: Shared { scratch, ..Shared::new(root, policy) },
             asked: BTreeMap::new(),
             doing: BTreeMap::new(),
             named: BTreeMap::new(),
@@ -204,6 +207,13 @@ impl Repository {
     pub fn with_secret(mut self, secret: impl Into<Option<Secret>>) -> Self {
         let config = GuardConfig { free: MAX_JOBS as u32, ..GuardConfig::default() };
         self.lock = secret.into().map(|secret| Lock { secret, guard: Guard::new(config) });
+        self
+    }
+
+    /// Holds so many hashes of a file in memory at most, and of larger files those of spans; by default
+    /// [`MAX_KEPT`](crate::tree::MAX_KEPT).
+    pub fn with_hashes(mut self, hashes: usize) -> Self {
+        self.shared.hashes = hashes;
         self
     }
 
@@ -419,7 +429,7 @@ impl Repository {
     fn give_up(&mut self, now: Now, conn: ConnId, net: &mut Net<Session>) {
         let Some(next) = self.shared.outlines.end(conn) else { return };
         if let Some(serving) = self.framed.get_mut(&next) {
-            serving.handle_turn(now, net);
+            serving.handle_turn(now, &self.shared, net);
             self.asked.extend(serving.request().map(|request| (request, next)));
         }
     }

@@ -7,9 +7,15 @@
 //! | STAT | Looking | what the name is; without a hash, that is all |
 //! | STAT with a hash, GET | Opening | the file, unless it is held open from the request before |
 //! | | Checking | the open file's state: is it still what was hashed? |
-//! | | Queued, Hashing | its content, if its outline is not kept; WAIT is sent meanwhile |
+//! | | Queued, Making | for large files: a file without a name for the hashes of their groups |
+//! | | Hashing | its content, if its outline is not kept; WAIT is sent meanwhile |
 //! | | Judging | the open file's state: is it still what it was before? |
-//! | GET | Sending | spans to be hashed again, for files over 1 GiB |
+//! | GET | Sending | for large files: the hashes of the groups in a span, or its content to hash it again |
+//!
+//! Of files up to 256 MiB the hashes of all groups are held in memory. Of larger ones only those of spans
+//! are, and the others are put away on a disk while they are made, so that memory stays what it is
+//! and no work is done twice. Where there is no such place, all are held up to 1 GiB. They are believed no more than what comes from a peer: what does not
+//! make the span's hash, cannot be read or was not written is made anew from the content.
 //!
 //! A file that is to be offered goes the way of STAT, but its hash is told to the owner.
 //!
@@ -31,13 +37,23 @@ use semfio_machine::{
 };
 use semfio_path::{Policy, SafeName, is_part};
 
-use crate::outlines::Outlines;
+use crate::outlines::{Known, Outlines};
 use crate::session::{Piece, Session, SessionCommand};
-use crate::tree::{GROUP, Hash, Item, MAX_FILE, Outline, Outliner, Ranges, Sender};
+use crate::tree::{GROUP, Hash, Item, MAX_FILE, MAX_KEPT, Outliner, Ranges, Sender};
 use crate::wire::{EntryList, ErrorCode, Get, Kind, MAX_BODY, Message, Meta};
 
 /// What is read at once to be hashed: some hundred microseconds of work.
 const READ: u32 = 256 * 1024;
+/// The most hashes that are held of a file where others can be put away: all of them up to 256 MiB.
+const AT_HAND: usize = 8_192;
+/// What is written at once of hashes that are put away: those of 32 MiB.
+const LEAVES: usize = 16 * 1024;
+/// The least groups of a span where hashes are put away, 4 MiB: as many as a client of ours asks for at
+/// once, 2 KiB of hashes.
+const SPAN: u64 = 64;
+/// The largest file whose hashes are put away, 64 GiB: with spans of the least size, its outline is the
+/// largest there is.
+const MAX_PUT_AWAY: u64 = MAX_KEPT as u64 / 2 * SPAN * GROUP;
 /// How often WAIT is sent.
 const WAIT: Duration = Duration::from_secs(1);
 /// How often a folder is listed on in search of a name that may be told of.
@@ -53,6 +69,24 @@ pub(crate) struct Shared {
     pub(crate) root: RootId,
     pub(crate) policy: Policy,
     pub(crate) outlines: Outlines,
+    /// Where hashes are put away.
+    pub(crate) scratch: Option<RootId>,
+    /// Hashes that are held of a file at most.
+    pub(crate) hashes: usize,
+}
+
+impl Shared {
+    pub(crate) fn new(root: RootId, policy: Policy) -> Self {
+        let outlines = Outlines::default();
+        Self { root, policy, outlines, scratch: None, hashes: MAX_KEPT }
+    }
+
+    /// Where the hashes of a file of `len` bytes are put away, if they are.
+    fn scratch(&self, len: u64) -> Option<RootId> {
+        let all = len.div_ceil(GROUP).saturating_mul(2);
+        let held = self.hashes.min(AT_HAND) as u64;
+        self.scratch.filter(|_| all > held && len <= MAX_PUT_AWAY)
+    }
 }
 
 /// One framed connection.
@@ -66,6 +100,8 @@ pub(crate) struct Serving {
     request: Option<RequestId>,
     /// It has a place among those who hash.
     placed: bool,
+    /// Where the hashes are put away that are being made, and how many bytes of them are.
+    making: Option<(FileId, u64)>,
 }
 
 /// A file that is open, for the next request.
@@ -74,7 +110,7 @@ struct Held {
     name: SafeName,
     file: FileId,
     metadata: Metadata,
-    outline: Option<Arc<Outline>>,
+    known: Option<Known>,
 }
 
 #[derive(Debug)]
@@ -90,16 +126,29 @@ enum Step {
     Opening { name: SafeName, want: Want },
     Checking { want: Want },
     Queued { want: Want },
-    Hashing { want: Want, outliner: Box<Outliner>, told: Instant },
-    Judging { want: Want, outline: Arc<Outline> },
+    Making { want: Want },
+    Hashing(Hashing),
+    Judging { want: Want, known: Known },
     Sending(Sending),
+}
+
+/// A file that is read for its hashes.
+#[derive(Debug)]
+struct Hashing {
+    want: Want,
+    outliner: Box<Outliner>,
+    told: Instant,
+    /// What it waits for is that hashes are put away.
+    writing: bool,
 }
 
 /// An answer to GET that is on its way.
 #[derive(Debug)]
 struct Sending {
-    outline: Arc<Outline>,
+    known: Known,
     sender: Box<Sender>,
+    /// What is read is hashes that were put away.
+    reading: bool,
     /// Of content, in all.
     bytes: u64,
     /// Where records are sealed: of content, to come; where to read on, and what goes before that.
@@ -177,7 +226,7 @@ pub(crate) fn judge(name: impl AsRef<[u8]>, policy: Policy) -> Option<SafeName> 
 impl Serving {
     /// Nothing was asked yet.
     pub(crate) fn new(conn: ConnId, sealed: bool) -> Self {
-        Self { conn, sealed, held: None, work: None, request: None, placed: false }
+        Self { conn, sealed, held: None, work: None, request: None, placed: false, making: None }
     }
 
     /// Finds out what is to be told of a file that is offered as `tag`.
@@ -299,7 +348,7 @@ impl Serving {
                 None
             }
             (Step::Opening { name, want }, Reply::Opened { file, metadata }) => {
-                self.held = Some(Held { name, file, metadata, outline: None });
+                self.held = Some(Held { name, file, metadata, known: None });
                 self.opened(now, tag, want, shared, net)
             }
             (Step::Checking { want }, Reply::Found(metadata)) => match self.held.take() {
@@ -315,42 +364,58 @@ impl Serving {
                     None
                 }
             },
-            (Step::Hashing { want, mut outliner, told }, Reply::Read(bytes)) => {
-                let held = self.held.as_ref()?;
-                let taken = outliner.handle_content(bytes);
+            (Step::Making { want }, Reply::Opened { file, .. }) => {
+                self.making = Some((file, 0));
+                self.hash(now, tag, want, shared, net)
+            }
+            // Without a place to put them away it takes more work later, that is all.
+            (Step::Making { want }, _) => self.hash(now, tag, want, shared, net),
+            (Step::Hashing(mut hashing), Reply::Done) if hashing.writing => {
+                hashing.writing = false;
+                self.hash_on(now, tag, hashing, net)
+            }
+            (Step::Hashing(mut hashing), _) if hashing.writing => {
+                hashing.writing = false;
+                self.forget(net);
+                self.hash_on(now, tag, hashing, net)
+            }
+            (Step::Hashing(mut hashing), Reply::Read(bytes)) => {
+                let taken = hashing.outliner.handle_content(bytes);
                 if taken.is_err() || bytes.is_empty() {
                     // Shorter or longer than when it was opened.
                     return self.refuse(tag, ErrorCode::Changed, net);
                 }
-                if outliner.due().1 == 0 {
-                    let Ok(outline) = outliner.finish() else {
-                        return self.refuse(tag, ErrorCode::Changed, net);
-                    };
-                    let file = held.file;
-                    self.begin(tag, Step::Judging { want, outline: Arc::new(outline) });
-                    self.ask(Effect::StatFile { file }, net);
-                    return None;
-                }
-                let (done, due) = outliner.due();
-                let (of, effect) = (done.saturating_add(due), read(held.file, done, due));
-                let mut told = told;
-                let tells = now.mono.saturating_since(told) >= WAIT;
-                if tells {
-                    told = now.mono;
-                    self.tell(&Message::Wait { tag, done, of }, net);
-                }
-                self.begin(tag, Step::Hashing { want, outliner, told });
-                self.ask(effect, net);
-                tells.then_some(Outcome::Hashing { done, of })
+                self.hash_on(now, tag, hashing, net)
             }
-            (Step::Judging { want, outline }, Reply::Found(metadata)) => {
+            (Step::Judging { want, known }, Reply::Found(metadata)) => {
                 let held = self.held.as_mut()?;
                 if held.metadata != metadata {
                     return self.refuse(tag, ErrorCode::Changed, net);
                 }
-                shared.outlines.insert(held.name.as_str(), &metadata, &outline);
-                held.outline = Some(Arc::clone(&outline));
-                self.answer(tag, want, outline, net)
+                // From here on it is the outlines' to release.
+                self.making = None;
+                let name = held.name.as_str();
+                for file in shared.outlines.insert(name, &metadata, known.clone()) {
+                    net.release(file, None);
+                }
+                held.known = Some(known.clone());
+                self.answer(tag, want, known, net)
+            }
+            (Step::Sending(mut sending), reply) if sending.reading => {
+                sending.reading = false;
+                let Sending { sender, known, .. } = &mut sending;
+                let taken = match reply {
+                    Reply::Read(bytes) => sender.handle_leaves(&known.outline, bytes).is_ok(),
+                    _ => false,
+                };
+                if !taken {
+                    known.leaves = None;
+                    if let Some(Held { known: Some(known), .. }) = &mut self.held {
+                        known.leaves = None;
+                    }
+                }
+                self.begin(tag, Step::Sending(sending));
+                self.send(AtHand::default(), net)
             }
             (Step::Sending(mut sending), Reply::Read(bytes)) => {
                 let mut at_hand = AtHand::default();
@@ -360,8 +425,8 @@ impl Serving {
                         (bytes.len() as u64) < len
                     }
                     None => {
-                        let Sending { sender, outline, .. } = &mut sending;
-                        bytes.is_empty() || sender.handle_span(outline, bytes).is_err()
+                        let Sending { sender, known, .. } = &mut sending;
+                        bytes.is_empty() || sender.handle_span(&known.outline, bytes).is_err()
                     }
                 };
                 if wrong {
@@ -388,25 +453,100 @@ impl Serving {
     }
 
     /// It is its turn to hash.
-    pub(crate) fn handle_turn(&mut self, now: Now, net: &mut Net<Session>) {
+    pub(crate) fn handle_turn(&mut self, now: Now, shared: &Shared, net: &mut Net<Session>) {
         let Some(Work { tag, step }) = self.work.take() else { return };
         let (Step::Queued { want }, Some(held)) = (step, &self.held) else { return };
-        let (len, file) = (held.metadata.len, held.file);
+        match shared.scratch(held.metadata.len) {
+            Some(root) => {
+                self.begin(tag, Step::Making { want });
+                let (path, mode) = (String::new(), OpenMode::Unnamed);
+                self.ask(Effect::Open { root, path, mode }, net);
+            }
+            // It asks for something: there is no outcome yet.
+            None => drop(self.hash(now, tag, want, shared, net)),
+        }
+    }
+
+    /// Begins to hash.
+    fn hash(
+        &mut self,
+        now: Now,
+        tag: u32,
+        want: Want,
+        shared: &Shared,
+        net: &mut Net<Session>,
+    ) -> Option<Outcome> {
+        let len = self.held.as_ref()?.metadata.len;
+        let mut hashes = shared.hashes;
+        if self.making.is_some() {
+            let spans = len.div_ceil(GROUP).div_ceil(SPAN);
+            hashes = usize::try_from(spans.saturating_mul(2)).map_or(hashes, |it| it.min(hashes));
+        }
         // Longer files were refused before.
-        let Ok(outliner) = Outliner::new(len).map(Box::new) else { return };
-        let (offset, due) = outliner.due();
-        if due > 0 {
-            self.begin(tag, Step::Hashing { want, outliner, told: now.mono });
-            self.ask(read(file, offset, due), net);
-        } else if let Ok(outline) = outliner.finish() {
-            self.begin(tag, Step::Judging { want, outline: Arc::new(outline) });
+        let mut outliner = Outliner::with_limit(len, hashes).ok()?;
+        if self.making.is_some() {
+            outliner = outliner.with_leaves();
+        }
+        let (outliner, told) = (Box::new(outliner), now.mono);
+        self.hash_on(now, tag, Hashing { want, outliner, told, writing: false }, net)
+    }
+
+    /// Hashes on: puts away what there is of hashes, reads the next bytes, or is done.
+    fn hash_on(
+        &mut self,
+        now: Now,
+        tag: u32,
+        mut hashing: Hashing,
+        net: &mut Net<Session>,
+    ) -> Option<Outcome> {
+        let held = self.held.as_ref()?;
+        let (done, due) = hashing.outliner.due();
+        let waiting = hashing.outliner.leaves();
+        if waiting >= LEAVES || (due == 0 && waiting > 0) {
+            let leaves = hashing.outliner.take_leaves();
+            if let Some((file, written)) = &mut self.making {
+                let (file, offset) = (*file, *written);
+                *written = offset.saturating_add(leaves.len() as u64);
+                hashing.writing = true;
+                self.begin(tag, Step::Hashing(hashing));
+                self.ask(Effect::Write { file, offset, bytes: leaves.into() }, net);
+                return None;
+            }
+        }
+        let file = held.file;
+        if due == 0 {
+            let Hashing { want, outliner, .. } = hashing;
+            let Ok(outline) = outliner.finish() else {
+                return self.refuse(tag, ErrorCode::Changed, net);
+            };
+            let leaves = self.making.map(|(file, _)| file);
+            let known = Known { outline: Arc::new(outline), leaves };
+            self.begin(tag, Step::Judging { want, known });
             self.ask(Effect::StatFile { file }, net);
+            return None;
+        }
+        let (of, effect) = (done.saturating_add(due), read(file, done, due));
+        let tells = now.mono.saturating_since(hashing.told) >= WAIT;
+        if tells {
+            hashing.told = now.mono;
+            self.tell(&Message::Wait { tag, done, of }, net);
+        }
+        self.begin(tag, Step::Hashing(hashing));
+        self.ask(effect, net);
+        tells.then_some(Outcome::Hashing { done, of })
+    }
+
+    /// What was put away of hashes that are not whole is of no use.
+    fn forget(&mut self, net: &mut Net<Session>) {
+        if let Some((file, _)) = self.making.take() {
+            net.release(file, None);
         }
     }
 
     /// What it was asked by the host is answered no more; its file is released.
     pub(crate) fn close(&mut self, net: &mut Net<Session>) -> Option<RequestId> {
         self.work = None;
+        self.forget(net);
         if let Some(held) = self.held.take() {
             net.release(held.file, Some(self.conn));
         }
@@ -428,7 +568,8 @@ impl Serving {
     /// Whether it has a place among those who hash that it needs no more, and gives up.
     pub(crate) fn gives_place_up(&mut self) -> bool {
         let step = self.work.as_ref().map(|work| &work.step);
-        let needs = matches!(step, Some(Step::Queued { .. } | Step::Hashing { .. }));
+        let needs =
+            matches!(step, Some(Step::Queued { .. } | Step::Making { .. } | Step::Hashing(_)));
         let gives_up = self.placed && !needs;
         self.placed &= needs;
         gives_up
@@ -481,17 +622,16 @@ impl Serving {
         if matches!(&want, Want::Parts { ranges, .. } if ranges.file() != held.metadata.len) {
             return self.refuse(tag, ErrorCode::Changed, net);
         }
-        if held.outline.is_none() {
-            held.outline = shared.outlines.find(held.name.as_str(), &held.metadata);
+        if held.known.is_none() {
+            held.known = shared.outlines.find(held.name.as_str(), &held.metadata);
         }
-        if let Some(outline) = &held.outline {
-            let outline = Arc::clone(outline);
-            return self.answer(tag, want, outline, net);
+        if let Some(known) = held.known.clone() {
+            return self.answer(tag, want, known, net);
         }
         self.begin(tag, Step::Queued { want });
         self.placed = true;
         if shared.outlines.begin(self.conn) {
-            self.handle_turn(now, net);
+            self.handle_turn(now, shared, net);
         }
         None
     }
@@ -501,9 +641,10 @@ impl Serving {
         &mut self,
         tag: u32,
         want: Want,
-        outline: Arc<Outline>,
+        known: Known,
         net: &mut Net<Session>,
     ) -> Option<Outcome> {
+        let outline = &known.outline;
         match want {
             Want::Meta => {
                 let meta = meta(&self.held.as_ref()?.metadata)?;
@@ -520,16 +661,26 @@ impl Serving {
             Want::Parts { content, ranges, .. } => {
                 let bytes = if content { ranges.content() } else { 0 };
                 let sender = if content {
-                    Sender::new(&outline, ranges)
+                    Sender::new(outline, ranges)
                 } else {
-                    Sender::hashes(&outline, ranges)
+                    Sender::hashes(outline, ranges)
                 };
                 let Ok(sender) = sender.map(Box::new) else {
                     return self.refuse(tag, ErrorCode::Changed, net);
                 };
                 let (due, before) = (None, Frame::default());
-                let sending = Sending { outline, sender, bytes, left: bytes, due, before };
-                self.begin(tag, Step::Sending(sending));
+                self.begin(
+                    tag,
+                    Step::Sending(Sending {
+                        known,
+                        sender,
+                        reading: false,
+                        bytes,
+                        left: bytes,
+                        due,
+                        before,
+                    }),
+                );
                 self.send(AtHand::default(), net)
             }
         }
@@ -543,12 +694,12 @@ impl Serving {
                 return None;
             };
             let file = self.held.as_ref()?.file;
-            let Sending { outline, sender, bytes, left, due, before: frame } = sending;
+            let Sending { known, sender, reading, bytes, left, due, before: frame } = sending;
             let (tag, bytes) = (*tag, *bytes);
             let last = loop {
                 let item = match due.take() {
                     Some((offset, len)) => Item::Content { offset, len },
-                    None => sender.poll_item(outline),
+                    None => sender.poll_item(&known.outline),
                 };
                 match item {
                     Item::Pair(pair) => frame.put_bytes(&pair),
@@ -569,13 +720,18 @@ impl Serving {
                     break None;
                 }
             };
-            if due.is_none() {
+            let is_content = due.is_some();
+            if !is_content {
                 frame.send(conn, net);
             }
-            match last {
-                Some(Item::Span { offset, len }) => self.ask(read(file, offset, len), net),
-                Some(Item::End) => {
-                    let hash = outline.hash();
+            match (last, known.leaves) {
+                (Some(Item::Span { offset, len }), Some(leaves)) if !is_content => {
+                    *reading = true;
+                    self.ask(read_leaves(leaves, offset, len), net);
+                }
+                (Some(Item::Span { offset, len }), _) => self.ask(read(file, offset, len), net),
+                (Some(Item::End), _) => {
+                    let hash = known.outline.hash();
                     self.work = None;
                     self.tell(&Message::Done { tag, hash }, net);
                     let name = self.held.as_ref()?.name.clone();
@@ -589,6 +745,7 @@ impl Serving {
 
     fn refuse(&mut self, tag: u32, code: ErrorCode, net: &mut Net<Session>) -> Option<Outcome> {
         self.work = None;
+        self.forget(net);
         let mut text = String::new();
         let _ = write!(text, "{code}");
         self.tell(&Message::Error { tag, code, text: &text }, net);
@@ -607,7 +764,8 @@ impl Work {
         let (Step::Opening { want, .. }
         | Step::Checking { want }
         | Step::Queued { want }
-        | Step::Hashing { want, .. }
+        | Step::Making { want }
+        | Step::Hashing(Hashing { want, .. })
         | Step::Judging { want, .. }) = &self.step
         else {
             return false;
@@ -687,6 +845,13 @@ impl Frame {
 fn read(file: FileId, offset: u64, len: u64) -> Effect {
     let len = u32::try_from(len).map_or(READ, |len| len.min(READ));
     Effect::Read { file, offset, len }
+}
+
+/// The hashes of the groups in a span, as they were put away.
+fn read_leaves(file: FileId, offset: u64, len: u64) -> Effect {
+    let of = |bytes: u64| bytes.div_ceil(GROUP).saturating_mul(size_of::<Hash>() as u64);
+    let len = u32::try_from(of(len)).unwrap_or(u32::MAX);
+    Effect::Read { file, offset: of(offset), len }
 }
 
 fn listing(root: RootId, folder: &str, after: String) -> Effect {

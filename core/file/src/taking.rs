@@ -356,7 +356,7 @@ impl Puts {
                     if let Proved::Group(_, content) = &proved {
                         work.written = work.written.saturating_add(content.len() as u64);
                     }
-                    work.arrival.handle_proved(proved, net);
+                    asked.stream.refill(work.arrival.handle_proved(proved, net));
                     if work.arrival.is_full() && !core::mem::replace(&mut taking.paused, true) {
                         net.pause(conn);
                     }

@@ -27,7 +27,6 @@ use semfio_machine::{
 use semfio_path::{NameError, Names, NamesError, Policy, SafeName, is_part};
 
 use crate::fetch::{ANY, CHANGES, Lost, PROGRESS, SILENT};
-use crate::outlines::Outlines;
 use crate::sealing::{Secret, session};
 use crate::serving::{Outcome, Serving, Shared};
 use crate::session::{Session, SessionCommand, SessionError, SessionEvent};
@@ -247,7 +246,7 @@ enum Step {
 impl Upload {
     /// An upload that dials when the host first calls `handle_timeout`, which is due at once.
     pub fn new(config: UploadConfig) -> Self {
-        let shared = Shared { root: RootId(0), policy: ANY, outlines: Outlines::default() };
+        let shared = Shared::new(RootId(0), ANY);
         Self {
             items: config.items.iter().cloned().collect(),
             config,
@@ -385,7 +384,7 @@ impl Upload {
         self.next_tag = self.next_tag.checked_add(1).unwrap_or(1);
         // Nothing is kept from file to file: each is read once.
         let (root, policy) = (file.item.root, ANY);
-        self.shared = Shared { root, policy, outlines: Outlines::default() };
+        self.shared = Shared::new(root, policy);
         file.serving.offer(file.tag, file.item.local.clone(), &self.shared, net);
     }
 

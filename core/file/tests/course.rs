@@ -637,7 +637,7 @@ fn a_slow_disk_slows_the_server() {
     net.run_for(Duration::from_secs(1_500)).unwrap();
     let came = content.len() + 2 - net.peer(peer).queued();
     // One window waits for the disk, one piece to become of the right size, two sockets' worth behind.
-    assert!((1_000_000..2_000_000).contains(&came), "{came}");
+    assert!((500_000..1_500_000).contains(&came), "{came}");
     let shard = net.shard(client);
     let held: usize = shard.connections().map(|conn| shard.buffered(conn)).sum();
     assert!(held <= 512 * 1024, "{held}");

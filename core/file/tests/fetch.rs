@@ -129,6 +129,95 @@ fn every_length_arrives_as_it_is() {
     }
 }
 
+/// A server that holds two hashes of a file, so that each of some MiB is a large one, and puts the
+/// others away if it can.
+fn serve_large(net: &mut Network, content: &[u8], scratch: Option<RootId>) -> ServerId {
+    let config = RepositoryConfig { scratch, ..RepositoryConfig::default() };
+    let service = Repository::new(config).with_hashes(12);
+    let server = net.add(SERVER, Shard::new(service, NetLimits::default()));
+    net.disk_mut(server).put_folder(SCRATCH, "");
+    net.disk_mut(server).put_file(ROOT, "large.bin", content);
+    assert!(net.listen(server, address()));
+    server
+}
+
+const SCRATCH: RootId = RootId(1);
+
+/// Fetches from it, and gives how many operations of its disk that took.
+fn fetch_large(net: &mut Network, server: ServerId, content: &[u8]) -> u64 {
+    let before = net.disk(server).operations();
+    let client = fetch(net, config(&["large.bin"]));
+    let reports = run(net, client);
+    assert_eq!(over(&reports), (1, 0), "{reports:?}");
+    assert!(net.disk(client).content(ROOT, "large.bin") == Some(content));
+    net.run_until_idle().unwrap();
+    net.disk(server).operations() - before
+}
+
+#[test]
+fn large_files_are_hashed_once_where_there_is_a_place_for_their_hashes() {
+    // Six spans, the last of them one group.
+    let content = pattern(320 * GROUP + 5);
+    let mut net = Network::new(1);
+    let server = serve_large(&mut net, &content, None);
+    let (cold, cached) =
+        (fetch_large(&mut net, server, &content), fetch_large(&mut net, server, &content));
+    let mut net = Network::new(1);
+    let server = serve_large(&mut net, &content, Some(SCRATCH));
+    let (cold_away, cached_away) =
+        (fetch_large(&mut net, server, &content), fetch_large(&mut net, server, &content));
+    // Five spans are read for the second time, 256 KiB at once: 80 reads in place of 5. How the content is
+    // read that leaves depends on what else there is to do.
+    assert!(cached_away + 50 < cached, "{cached_away} {cached}");
+    assert!(cold_away + 50 < cold, "{cold_away} {cold}");
+    assert_eq!(net.disk(server).open_files(), 1, "the one without a name is kept");
+    assert!(net.disk(server).names(SCRATCH, "").is_empty());
+    // It has changed, and so have its hashes.
+    let content = pattern(320 * GROUP + 6);
+    net.disk_mut(server).put_file(ROOT, "large.bin", content.clone());
+    fetch_large(&mut net, server, &content);
+    assert!(fetch_large(&mut net, server, &content) + 50 < cached);
+    assert_eq!(net.disk(server).open_files(), 2, "one for each state of the file");
+}
+
+#[test]
+fn hashes_that_cannot_be_put_away_are_made_again() {
+    let content = pattern(80 * GROUP);
+    // There is no such folder.
+    let mut net = Network::new(1);
+    let server = serve_large(&mut net, &content, Some(RootId(2)));
+    fetch_large(&mut net, server, &content);
+    fetch_large(&mut net, server, &content);
+    assert_eq!(net.disk(server).open_files(), 0);
+    // There is no space left.
+    let mut net = Network::new(1);
+    let server = serve_large(&mut net, &content, Some(SCRATCH));
+    let full = DiskConfig { capacity: Some(content.len() as u64), ..DiskConfig::default() };
+    net.disk_mut(server).set_config(full);
+    fetch_large(&mut net, server, &content);
+    fetch_large(&mut net, server, &content);
+    assert_eq!(net.disk(server).open_files(), 0);
+    // They are gone, as when other files took their place.
+    let mut net = Network::new(1);
+    let server = serve_large(&mut net, &content, Some(SCRATCH));
+    fetch_large(&mut net, server, &content);
+    net.disk_mut(server).close_all();
+    fetch_large(&mut net, server, &content);
+    // Any one operation fails.
+    for n in 0..36 {
+        let mut net = Network::new(1);
+        let server = serve_large(&mut net, &content, Some(SCRATCH));
+        net.disk_mut(server).fail_nth(n, Failure::Other);
+        let client = fetch(&mut net, config(&["large.bin"]));
+        let reports = run(&mut net, client);
+        if over(&reports) == (1, 0) {
+            assert!(net.disk(client).content(ROOT, "large.bin") == Some(&content[..]));
+        }
+        net.run_until_idle().unwrap();
+        assert!(net.disk(server).open_files() <= 1, "{n}");
+    }
+}
+
 #[test]
 fn folders_come_with_what_is_in_them() {
     let mut net = Network::new(1);

@@ -39,6 +39,9 @@ pub enum OpenMode {
     CreateNew,
     /// To write and read a file that exists.
     Update,
+    /// To write and read a new file without a name, which is gone once it is released. The path is
+    /// that of a folder whose disk it may use.
+    Unnamed,
 }
 
 /// Something only the host can do. Paths are relative, judged by core, and opened beneath

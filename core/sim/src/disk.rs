@@ -374,15 +374,16 @@ impl Disk {
             (OpenMode::CreateNew, Ok(_)) => return Err(Failure::Exists),
             (OpenMode::CreateNew, Err(Failure::NotFound)) => {
                 let (folder, name) = self.parent(root, path)?;
-                let inode = self.add(Inode::File(File {
-                    content: Vec::new(),
-                    durable: Vec::new(),
-                    modified: now.unix,
-                    stamp: 0,
-                }));
+                let inode = self.add(Inode::File(File::new(now)));
                 self.change(folder, name, Some(inode));
                 self.changes = self.changes.saturating_add(1);
                 inode
+            }
+            (OpenMode::Unnamed, found) => {
+                if !matches!(self.inodes.get(found?), Some(Inode::Folder(_))) {
+                    return Err(Failure::WrongKind);
+                }
+                self.add(Inode::File(File::new(now)))
             }
             (_, found) => found?,
         };
@@ -647,6 +648,10 @@ struct File {
 }
 
 impl File {
+    fn new(now: Now) -> Self {
+        Self { content: Vec::new(), durable: Vec::new(), modified: now.unix, stamp: 0 }
+    }
+
     /// Each page, and the length, is the old or the new one.
     fn tear(&mut self, dice: &mut Dice) {
         if self.content == self.durable {

@@ -375,3 +375,18 @@ fn a_disk_moves_from_a_dead_process_to_the_next() {
     let disk = net.cut_power(next);
     assert_eq!(disk.names(ROOT, ""), ["f"]);
 }
+
+#[test]
+fn a_file_without_a_name_is_there_until_it_is_released() {
+    let mut disk = Disk::default();
+    disk.put_file(ROOT, "a/file", "named");
+    let [first, second] = ["a", ""].map(|it| open(&mut disk, it, OpenMode::Unnamed).unwrap());
+    assert_eq!(write(&mut disk, first, 2, b"one"), OwnedReply::Done);
+    assert_eq!(read(&mut disk, first, 0, 9), OwnedReply::Read(b"\0\0one".to_vec()));
+    assert_eq!(read(&mut disk, second, 0, 9), OwnedReply::Read(Vec::new()));
+    assert_eq!((disk.names(ROOT, ""), disk.names(ROOT, "a")), (vec!["a"], vec!["file"]));
+    disk.release(first);
+    assert!(matches!(read(&mut disk, first, 0, 9), OwnedReply::Failed(_)));
+    assert_eq!(open(&mut disk, "a/file", OpenMode::Unnamed), Err(Failure::WrongKind));
+    assert_eq!(open(&mut disk, "none", OpenMode::Unnamed), Err(Failure::NotFound));
+}

@@ -77,6 +77,26 @@ impl Outline {
         self.top.part(from.checked_div(self.unit).unwrap_or(0), self.unit)
     }
 
+    /// Nothing is known of its hashes yet.
+    fn blank(top: Node, unit: u64) -> Self {
+        let parts = top.groups().div_ceil(unit);
+        let places = usize::try_from(parts.saturating_mul(2).saturating_sub(1)).unwrap_or(0);
+        Self { top, unit, hashes: vec![Hash([0; 32]); places.min(MAX_KEPT)] }
+    }
+
+    /// That of a span whose groups have these hashes; `None` if it has not so many.
+    pub(crate) fn of_groups(span: Node, groups: &[Hash]) -> Option<Self> {
+        let mut outline = Self::blank(span, 1);
+        if groups.len() as u64 != span.groups() {
+            return None;
+        }
+        for (place, hash) in outline.hashes.iter_mut().step_by(2).zip(groups) {
+            *place = *hash;
+        }
+        outline.merge(span)?;
+        Some(outline)
+    }
+
     fn place(&mut self, place: u64, hash: Hash) {
         if let Some(kept) = usize::try_from(place).ok().and_then(|at| self.hashes.get_mut(at)) {
             *kept = hash;
@@ -100,9 +120,14 @@ impl Outline {
 #[derive(Clone, Debug)]
 pub struct Outliner {
     outline: Outline,
-    /// Parts that are hashed.
-    parts: u64,
+    /// Groups that are hashed.
+    hashed: u64,
+    /// The hashes of those that are of the part at work.
+    groups: Vec<Hash>,
+    /// Of the group at work.
     hasher: NodeHasher,
+    /// If the hashes of groups are wanted: those that were not taken.
+    leaves: Option<Vec<u8>>,
 }
 
 impl Outliner {
@@ -129,20 +154,48 @@ impl Outliner {
     }
 
     fn of(top: Node, unit: u64) -> Self {
-        let parts = top.groups().div_ceil(unit);
-        let places = usize::try_from(parts.saturating_mul(2).saturating_sub(1)).unwrap_or(0);
-        let hashes = vec![Hash([0; 32]); places.min(MAX_KEPT)];
-        let hasher = NodeHasher::new(top.part(0, unit));
-        Self { outline: Outline { top, unit, hashes }, parts: 0, hasher }
+        Self {
+            outline: Outline::blank(top, unit),
+            hashed: 0,
+            groups: Vec::new(),
+            hasher: NodeHasher::new(top.part(0, 1)),
+            leaves: None,
+        }
+    }
+
+    /// Has [`Outliner::take_leaves`] give the hashes of all groups, also where spans have more.
+    pub fn with_leaves(mut self) -> Self {
+        self.leaves = Some(Vec::new());
+        self
+    }
+
+    /// The hashes of groups that were made since they were last taken, from left to right, 32
+    /// bytes each. They are held until then. None but [with leaves](Self::with_leaves).
+    pub fn take_leaves(&mut self) -> Vec<u8> {
+        self.leaves.as_mut().map(core::mem::take).unwrap_or_default()
+    }
+
+    /// How many bytes [`Outliner::take_leaves`] would give.
+    pub fn leaves(&self) -> usize {
+        self.leaves.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The whole it is made of.
+    pub(crate) fn top(&self) -> Node {
+        self.outline.top
     }
 
     /// The next byte that is due, and how many are.
     pub fn due(&self) -> (u64, u64) {
-        let Outline { top, unit, .. } = self.outline;
-        let part = top.part(self.parts, unit);
-        let done = part.len().saturating_sub(self.hasher.due());
-        let at = part.offset().saturating_add(done);
-        (at, top.offset().saturating_add(top.len()).saturating_sub(at))
+        let top = self.outline.top;
+        let end = top.offset().saturating_add(top.len());
+        if self.hashed >= top.groups() {
+            return (end, 0);
+        }
+        let group = top.part(self.hashed, 1);
+        let done = group.len().saturating_sub(self.hasher.due());
+        let at = group.offset().saturating_add(done);
+        (at, end.saturating_sub(at))
     }
 
     /// Takes the next bytes. Fails as [`TreeError::TooLong`].
@@ -152,7 +205,7 @@ impl Outliner {
                 return Err(TreeError::TooLong);
             }
             bytes = self.hasher.handle_content(bytes);
-            self.close_part();
+            self.close_group();
         }
         Ok(())
     }
@@ -160,7 +213,7 @@ impl Outliner {
     /// The outline, when all bytes were taken. Fails as [`TreeError::Truncated`].
     pub fn finish(mut self) -> Result<Outline, TreeError> {
         if self.outline.top.is_empty() {
-            self.close_part();
+            self.close_group();
         }
         let (at, due) = self.due();
         let group = at.checked_div(GROUP).unwrap_or(0);
@@ -170,14 +223,26 @@ impl Outliner {
         Ok(self.outline)
     }
 
-    fn close_part(&mut self) {
+    fn close_group(&mut self) {
         let Some(hash) = self.hasher.hash() else { return };
-        self.outline.place(self.parts.saturating_mul(2), hash);
+        self.groups.push(hash);
+        if let Some(leaves) = &mut self.leaves {
+            leaves.extend_from_slice(&hash.0);
+        }
         let Outline { top, unit, .. } = self.outline;
-        let next = self.parts.saturating_add(1);
-        if next < top.groups().div_ceil(unit) {
-            self.parts = next;
-            self.hasher = NodeHasher::new(top.part(next, unit));
+        let number = self.hashed.checked_div(unit).unwrap_or(0);
+        self.hashed = self.hashed.saturating_add(1);
+        let over = self.hashed >= top.groups();
+        if over || self.groups.len() as u64 >= unit {
+            let part = top.part(number, unit);
+            // With one group there is nothing inside.
+            let inside = (unit > 1).then(|| Outline::of_groups(part, &self.groups)).flatten();
+            let hash = inside.map_or(hash, |inside| inside.hash());
+            self.outline.place(number.saturating_mul(2), hash);
+            self.groups.clear();
+        }
+        if !over {
+            self.hasher = NodeHasher::new(top.part(self.hashed, 1));
         }
     }
 }

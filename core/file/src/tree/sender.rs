@@ -1,5 +1,7 @@
 //! What is sent, in its order.
 
+use alloc::vec::Vec;
+
 use crate::tree::TreeError;
 use crate::tree::hash::{Hash, PAIR};
 use crate::tree::outline::{Outline, Outliner};
@@ -34,7 +36,8 @@ pub enum Item {
 /// many senders share one.
 ///
 /// It holds the hashes inside one span beside it: none for files up to 1 GiB, up to
-/// [`MAX_KEPT`](crate::tree::MAX_KEPT) at 16 TiB.
+/// [`MAX_KEPT`](crate::tree::MAX_KEPT) at 16 TiB. They are made anew from the span's content, or
+/// from the hashes of its groups where these were put away.
 #[derive(Clone, Debug)]
 pub struct Sender {
     walk: Walk,
@@ -104,6 +107,21 @@ impl Sender {
             return Err(TreeError::Changed { offset: span.offset(), len: span.len() });
         }
         self.inside = Some(inside);
+        Ok(())
+    }
+
+    /// Takes the hashes of all groups of the span that was asked for in place of its content: what
+    /// an [`Outliner`] gave [with leaves](Outliner::with_leaves). Fails as [`TreeError::Changed`] if
+    /// they are not the span's, and as [`TreeError::Order`]; the content is then still wanted.
+    pub fn handle_leaves(&mut self, outline: &Outline, leaves: &[u8]) -> Result<(), TreeError> {
+        let span = self.reading.as_ref().ok_or(TreeError::Order)?.top();
+        let hashes = leaves.chunks_exact(size_of::<Hash>());
+        let groups: Vec<_> = hashes.filter_map(|hash| hash.try_into().ok().map(Hash)).collect();
+        let inside = Outline::of_groups(span, &groups);
+        let inside = inside.filter(|inside| outline.find(&span) == Some(inside.hash()));
+        let (offset, len) = (span.offset(), span.len());
+        self.inside = Some(inside.ok_or(TreeError::Changed { offset, len })?);
+        self.reading = None;
         Ok(())
     }
 }

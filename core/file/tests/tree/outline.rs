@@ -4,7 +4,7 @@ use semfio_file::tree::{
     Hash, Item, MAX_FILE, MAX_KEPT, Node, Outliner, Ranges, Sender, TreeError,
 };
 
-use crate::wire::{LENGTHS, file, outline_of, plain};
+use crate::wire::{LENGTHS, Unit, file, outline_of, plain, stream};
 
 #[test]
 fn the_top_is_plain_blake3_whatever_is_kept() {
@@ -123,4 +123,57 @@ fn a_span_that_was_changed_is_noticed_before_it_is_sent() {
 #[test]
 fn a_hash_is_shown_as_b3sum_shows_it() {
     assert_eq!(format!("{:?}", Hash([0xA0; 32])), "a0".repeat(32));
+}
+
+/// What was put away of hashes is used if it is right, and else the content.
+#[test]
+fn spans_are_filled_from_hashes_or_from_content() {
+    let file = file(300 * 65_536 + 7);
+    let whole = || Ranges::whole(file.len() as u64);
+    let wanted = stream(&file, MAX_KEPT, &whole());
+    for kept in [2, 12, 64] {
+        let outliner = Outliner::with_limit(file.len() as u64, kept).unwrap();
+        let mut outliner = outliner.with_leaves();
+        let mut leaves = Vec::new();
+        for piece in file.chunks(100_000) {
+            outliner.handle_content(piece).unwrap();
+            assert_eq!(outliner.leaves() % 32, 0);
+            leaves.extend(outliner.take_leaves());
+        }
+        assert_eq!(leaves.len(), 301 * 32);
+        let outline = outliner.finish().unwrap();
+        assert_eq!(outline, outline_of(&file, kept, 1 << 20));
+        for wrong in [None, Some(0), Some(70), Some(299)] {
+            let mut sender = Sender::new(&outline, whole()).unwrap();
+            let (mut units, mut refused) = (Vec::new(), 0);
+            assert_eq!(sender.handle_leaves(&outline, &leaves), Err(TreeError::Order));
+            loop {
+                let at = |offset: u64, len: u64| &file[offset as usize..][..len as usize];
+                match sender.poll_item(&outline) {
+                    Item::Pair(pair) => units.push(Unit::Pair(pair)),
+                    Item::Content { offset, len } => {
+                        units.push(Unit::Content(at(offset, len).to_vec()));
+                    }
+                    Item::Span { offset, len } => {
+                        let first = (offset / 65_536) as usize;
+                        let groups = len.div_ceil(65_536) as usize;
+                        let mut inside = leaves[first * 32..][..groups * 32].to_vec();
+                        assert!(sender.handle_leaves(&outline, &inside[1..]).is_err());
+                        assert!(sender.handle_leaves(&outline, &[]).is_err());
+                        if let Some(at) = wrong.filter(|at| (first..first + groups).contains(at)) {
+                            inside[(at - first) * 32 + 31] ^= 1;
+                        }
+                        if let Err(error) = sender.handle_leaves(&outline, &inside) {
+                            assert_eq!(error, TreeError::Changed { offset, len });
+                            sender.handle_span(&outline, at(offset, len)).unwrap();
+                            refused += 1;
+                        }
+                    }
+                    Item::End => break,
+                }
+            }
+            assert!(units == wanted);
+            assert_eq!(refused, usize::from(wrong.is_some()), "{kept} {wrong:?}");
+        }
+    }
 }
