@@ -450,9 +450,15 @@ impl Voice {
         rows.push(("chat, sealed end to end", sealed, try_this));
         rows.push(("files", files, format!("semfio file list {files}")));
         rows.push(("", files, format!("semfio file get {files} iguana.jpg")));
-        rows.push(("echo over TCP (RFC 862)", echo, format!("nc {} {}", echo.ip(), echo.port())));
-        let try_this = format!("nc -u {} {}", datagrams.ip(), datagrams.port());
+        rows.push((
+            "echo over TCP (RFC 862)",
+            echo,
+            format!("semfio nc {} {}", echo.ip(), echo.port()),
+        ));
+        let try_this = format!("semfio nc -u {} {}", datagrams.ip(), datagrams.port());
         rows.push(("echo over UDP (RFC 862)", datagrams, try_this));
+        let try_this = format!("semfio ports --port {}", echo.port());
+        rows.push(("", datagrams, try_this));
         print_line(&paint(DIM, &format!("{:24} {:22} try this", "what is running", "where")));
         for (what, address, try_this) in rows {
             let address = if what.is_empty() { String::new() } else { address.to_string() };

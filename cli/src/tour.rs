@@ -23,8 +23,12 @@ use semfio_file::{
 use semfio_frame::Dialect;
 use semfio_keysync::Passphrase;
 use semfio_machine::{DatagramMachine as _, Interval, NetLimits, RootId, Service, Shard, Target};
+use semfio_netcat::sockets::{SocketState, Transport, rows};
+use semfio_netcat::{
+    InputEnd, Netcat, NetcatConfig, NetcatMessage, NetcatReport, TcpCheck, UdpCheck, UdpVerdict,
+};
 use semfio_path::{Policy, SafeName};
-use semfio_runtime_os::{Clock, Handle, Roots, seed};
+use semfio_runtime_os::{Clock, Handle, Roots, seed, sockets};
 use serde_json::json;
 
 use crate::Common;
@@ -51,12 +55,13 @@ pub(crate) fn run(common: &Common) -> Result<ExitCode, Failed> {
         quiet: common.quiet,
         records: common.json.then(Records::default),
     };
-    let stops: [(&str, Stop); 5] = [
+    let stops: [(&str, Stop); 6] = [
         ("chat", |guide, servers| guide.chat(servers.chat)),
         ("sealed chat", |guide, servers| guide.sealed(servers.sealed)),
         ("files", |guide, servers| guide.files(servers.files)),
         ("echo over TCP", |guide, servers| guide.echo(servers.echo)),
         ("echo over UDP", |guide, servers| guide.datagram_echo(servers.datagram_echo)),
+        ("netcat", |guide, servers| guide.netcat(servers.echo, servers.datagram_echo)),
     ];
     let mut wrong = 0;
     for (what, stop) in stops {
@@ -257,6 +262,58 @@ impl Guide {
         writing.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
         ensure!(back == sent, "{} bytes came back, or others than the {}", back.len(), sent.len());
         self.seen(format!("{} bytes come back as they were, then the end", back.len()));
+        Ok(())
+    }
+
+    fn netcat(&mut self, echo: SocketAddr, datagrams: SocketAddr) -> anyhow::Result<()> {
+        let target = Target::Address(echo);
+        let check = TcpCheck::new(vec![target.clone()], Some(PATIENCE));
+        let mut open = false;
+        let shard = Shard::new(check, NetLimits::default());
+        let host = Host::new(self.runtime, shard, Clock::start())?;
+        host.run(|found| open = found.answer.is_ok())?;
+        ensure!(open, "nobody takes a connection at {echo}");
+        self.seen("nc -z: the echo server over TCP is open");
+
+        let config = NetcatConfig {
+            target: Some(target),
+            input_end: InputEnd::Finish,
+            ..NetcatConfig::default()
+        };
+        let shard = Shard::new(Netcat::new(config), NetLimits::default());
+        let host = Host::new(self.runtime, shard, Clock::start())?;
+        let handle = host.handle();
+        for message in [NetcatMessage::Input("olá".into()), NetcatMessage::InputEnd] {
+            ensure!(handle.try_send(message).is_ok(), "a netcat takes no input");
+        }
+        let (mut came, mut outcome) = (Vec::new(), None);
+        host.run(|report| match report {
+            NetcatReport::Received(_, bytes) => came.extend_from_slice(&bytes),
+            NetcatReport::Over(over) => outcome = Some(over),
+            _ => {}
+        })?;
+        ensure!(came == "olá".as_bytes(), "{came:?} comes back");
+        ensure!(outcome == Some(semfio_netcat::Outcome::Done), "it ends with {outcome:?}");
+        self.seen("nc -N: \"olá\" comes back after the end was told, and then theirs");
+
+        let check = UdpCheck::new(vec![datagrams], PATIENCE);
+        let ours = SocketAddr::new(datagrams.ip(), 0);
+        let socket = Datagrams::bind(self.runtime, check, ours, Clock::start())?;
+        let stopper = socket.stopper();
+        let mut verdict = None;
+        socket.run(|_, found, _| {
+            verdict = Some(found.verdict);
+            stopper.stop();
+        })?;
+        ensure!(verdict == Some(UdpVerdict::Open), "over UDP {datagrams} is {verdict:?}");
+        self.seen("nc -zu: the echo server over UDP answers, so it is open");
+
+        let table = sockets::table("tcp")?.unwrap_or_default();
+        let listens = rows(Transport::Tcp, &table)
+            .iter()
+            .any(|row| row.local == echo && row.state == SocketState::Listen);
+        ensure!(listens, "{echo} is not in the system's table");
+        self.seen(format!("ports: {echo} is in LISTEN"));
         Ok(())
     }
 

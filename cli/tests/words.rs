@@ -193,7 +193,7 @@ fn a_tour_of_the_lab_shows_all_as_it_should_be() {
         let ended = run(&["--runtime", runtime, "lab", "--tour"], "");
         assert_eq!(ended.code, Some(0), "{ended:?}");
         assert!(ended.out.ends_with("all as it should be\n"), "{}", ended.out);
-        assert!(ended.out.matches('✓').count() >= 16, "{}", ended.out);
+        assert!(ended.out.matches('✓').count() >= 20, "{}", ended.out);
     }
 }
 
