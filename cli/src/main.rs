@@ -18,6 +18,7 @@ mod serve;
 mod signals;
 mod token;
 mod tour;
+mod udp_ping;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -90,6 +91,8 @@ enum Command {
     Nc(nc::Args),
     /// Which sockets this machine has, in which state, and of which process
     Ports(ports::Args),
+    /// The UDP pinger of the textbooks: ping, or answer with losses on purpose
+    UdpPing(udp_ping::Args),
     /// Run a recorded trace again and compare
     Replay(replay::Args),
     /// Start every server there is on this machine, to play with
@@ -140,6 +143,7 @@ fn main() -> ExitCode {
         Command::Ping(args) => ping::run(&common, args),
         Command::Nc(args) => nc::run(&common, &args),
         Command::Ports(args) => ports::run(&common, &args),
+        Command::UdpPing(args) => udp_ping::run(&common, args),
         Command::Replay(args) => replay::run(&common, &args),
         Command::Lab(args) => lab::run(&common, &args),
         Command::Generate(what) => generate::run(&what),

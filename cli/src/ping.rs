@@ -1,6 +1,6 @@
 //! `semfio ping`: arguments, sockets, and the run. What is printed is in `ping/shown.rs`.
 
-mod shown;
+pub(crate) mod shown;
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
@@ -232,7 +232,7 @@ fn configure(socket: &DatagramSocket, args: &Args) -> Result<(), Failed> {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "expected seconds, like 0.2".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }

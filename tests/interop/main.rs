@@ -12,6 +12,7 @@ mod files;
 mod lines;
 mod namespace;
 mod netcat;
+mod pinger;
 mod process;
 mod rates;
 mod relay;

@@ -186,7 +186,7 @@ fn socket(carrier: Carrier) -> &'static str {
     }
 }
 
-fn clocks(from: Clock, to: Clock) -> String {
+pub(crate) fn clocks(from: Clock, to: Clock) -> String {
     let name = |clock| match clock {
         Clock::Kernel => "kernel",
         Clock::User => "user",
@@ -194,7 +194,7 @@ fn clocks(from: Clock, to: Clock) -> String {
     format!("{}/{}", name(from), name(to))
 }
 
-fn nanos(length: Duration) -> u64 {
+pub(crate) fn nanos(length: Duration) -> u64 {
     u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -368,7 +368,7 @@ fn percent(part: u64, whole: u64) -> String {
     format!("{share:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-fn four(all: &Statistics) -> String {
+pub(crate) fn four(all: &Statistics) -> String {
     [all.min(), all.avg(), all.max(), all.mdev()].map(three).join("/")
 }
 
@@ -379,7 +379,7 @@ fn three(length: Duration) -> String {
 }
 
 /// Milliseconds with three significant digits, as `ping` has them.
-fn as_millis(length: Duration) -> String {
+pub(crate) fn as_millis(length: Duration) -> String {
     let millis = length.as_secs_f64() * 1_000.0;
     match length.as_micros() {
         0..1_000 => format!("{millis:.3}"),
@@ -390,7 +390,7 @@ fn as_millis(length: Duration) -> String {
 }
 
 /// An ICMP error in the words of `ping`.
-fn reason(asked: IpAddr, error: &QuotedError) -> String {
+pub(crate) fn reason(asked: IpAddr, error: &QuotedError) -> String {
     let &QuotedError { icmp_type, icmp_code, info, .. } = error;
     let words = match (asked.is_ipv4(), icmp_type, icmp_code) {
         (true, 3, 0) => "Destination Net Unreachable",
