@@ -11,7 +11,8 @@ use clap::ValueEnum;
 use semfio_chat::{HubConfig, HubMessage, Reports};
 use semfio_echo::{DatagramServer, Report, ServerEvent};
 use semfio_file::{Repository, RepositoryConfig, RepositoryMessage};
-use semfio_machine::{Service, Shard, StreamMachine};
+use semfio_machine::{DatagramMachine, Now, Seed, Service, Shard, StreamMachine};
+use semfio_probe::{UdpPingServer, UdpPingServerConfig};
 use semfio_runtime_os::{Clock, Roots};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -22,7 +23,7 @@ use crate::output::{DIM, Records, notice, paint, print_line};
 use crate::record::{self, Recordable, Recording, Redaction, Spoken};
 use crate::runtime::{Datagrams, Host, Runtime};
 use crate::serve::{as_line, as_record, cannot_listen};
-use crate::{Common, file, signals, tour};
+use crate::{Common, file, signals, tour, udp_ping};
 
 /// How far above the first port the sealed room is.
 const SEALED: u16 = 2;
@@ -30,6 +31,12 @@ const SEALED: u16 = 2;
 const FILES: u16 = 3;
 /// How far above the first port the echo servers are: 7 is the port of RFC 862.
 const ECHO: u16 = 7;
+/// How far above the first port the UDP pinger's server is: from 8000 it is the textbook's 12000.
+const UDP_PING: u16 = 4_000;
+/// In a million: so often the textbook's server forgets.
+const LOSS: u32 = 364_000;
+/// Decides what it forgets.
+const FATES: u64 = 1;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -103,6 +110,7 @@ pub(crate) struct Servers {
     pub(crate) files: SocketAddr,
     pub(crate) echo: SocketAddr,
     pub(crate) datagram_echo: SocketAddr,
+    pub(crate) udp_ping: SocketAddr,
     running: Vec<Running>,
     /// The folder with the pictures, removed in the end.
     pictures: Option<TempDir>,
@@ -121,6 +129,7 @@ impl Servers {
             files: base,
             echo: base,
             datagram_echo: base,
+            udp_ping: base,
             running: Vec::new(),
             pictures: None,
         }
@@ -140,6 +149,7 @@ impl Servers {
         servers.files = servers.start_files(common, files, voice.clone())?;
         servers.echo = servers.start_echo(common, echo, voice.clone())?;
         servers.datagram_echo = servers.start_datagram_echo(common, echo, voice.clone())?;
+        servers.udp_ping = servers.start_udp_ping(common, above(UDP_PING), voice.clone())?;
         Ok(servers)
     }
 
@@ -293,21 +303,45 @@ impl Servers {
         address: SocketAddr,
         voice: Voice,
     ) -> Result<SocketAddr, Failed> {
+        self.start_datagrams(common, address, DatagramServer::new(), move |_, event| {
+            if let ServerEvent::Received { from, payload, .. } = event {
+                let bytes = payload.len();
+                let line = format!("echo   {from}: {bytes} bytes over UDP");
+                let record = json!({ "address": from, "bytes": bytes });
+                voice.tell("echo.datagram", record, &line);
+            }
+        })
+    }
+
+    fn start_udp_ping(
+        &mut self,
+        common: &Common,
+        address: SocketAddr,
+        voice: Voice,
+    ) -> Result<SocketAddr, Failed> {
+        let config = UdpPingServerConfig { loss: LOSS, ..UdpPingServerConfig::default() };
+        let machine = UdpPingServer::new(Seed::from_u64(FATES), config);
+        self.start_datagrams(common, address, machine, move |now, event| {
+            let (kind, record) = udp_ping::as_record(now.unix, &event);
+            let line = format!("ping   {}", udp_ping::as_line(now.unix, &event));
+            voice.tell(&format!("udp_ping.{kind}"), record, &line);
+        })
+    }
+
+    fn start_datagrams<M: DatagramMachine + Send + 'static>(
+        &mut self,
+        common: &Common,
+        address: SocketAddr,
+        machine: M,
+        on_event: impl Fn(Now, M::Event<'_>) + Send + 'static,
+    ) -> Result<SocketAddr, Failed> {
         let (tell, told) = mpsc::channel();
         let runtime = common.runtime;
         let thread = thread::spawn(move || {
-            let server = DatagramServer::new();
-            let bound = Datagrams::bind(runtime, server, address, Clock::start());
+            let bound = Datagrams::bind(runtime, machine, address, Clock::start());
             let socket = bound.map_err(|error| cannot_listen(address, &error))?;
             let _ = tell.send((socket.local_addr(), socket.stopper()));
-            let run = socket.run(|_, event, _| {
-                if let ServerEvent::Received { from, payload, .. } = event {
-                    let bytes = payload.len();
-                    let line = format!("echo   {from}: {bytes} bytes over UDP");
-                    let record = json!({ "address": from, "bytes": bytes });
-                    voice.tell("echo.datagram", record, &line);
-                }
-            });
+            let run = socket.run(|now, event, _| on_event(now, event));
             run.map(drop).map_err(|error| Failed::because(NETWORK, "cannot serve", error))
         });
         let Ok((bound, stopper)) = told.recv() else {
@@ -432,7 +466,7 @@ impl Voice {
         if self.records.is_some() {
             let record = json!({
                 "chat": chat, "sealed": sealed, "files": files, "echo": echo,
-                "datagram_echo": datagrams
+                "datagram_echo": datagrams, "udp_ping": servers.udp_ping
             });
             return self.tell("serving", record, "");
         }
@@ -459,6 +493,8 @@ impl Voice {
         rows.push(("echo over UDP (RFC 862)", datagrams, try_this));
         let try_this = format!("semfio ports --port {}", echo.port());
         rows.push(("", datagrams, try_this));
+        let pinger = servers.udp_ping;
+        rows.push(("UDP pinger, forgetful", pinger, format!("semfio udp-ping {pinger}")));
         print_line(&paint(DIM, &format!("{:24} {:22} try this", "what is running", "where")));
         for (what, address, try_this) in rows {
             let address = if what.is_empty() { String::new() } else { address.to_string() };

@@ -87,12 +87,12 @@ enum Command {
     Token(token::Token),
     /// Ask hosts for echoes, many at once, and say how long they took and by whose clocks
     Ping(ping::Args),
+    /// The UDP pinger of the textbooks: ping, or answer with losses on purpose
+    UdpPing(udp_ping::Args),
     /// Netcat: bytes from here to there and back, over TCP or UDP
     Nc(nc::Args),
     /// Which sockets this machine has, in which state, and of which process
     Ports(ports::Args),
-    /// The UDP pinger of the textbooks: ping, or answer with losses on purpose
-    UdpPing(udp_ping::Args),
     /// Run a recorded trace again and compare
     Replay(replay::Args),
     /// Start every server there is on this machine, to play with

@@ -28,6 +28,8 @@ use semfio_netcat::{
     InputEnd, Netcat, NetcatConfig, NetcatMessage, NetcatReport, TcpCheck, UdpCheck, UdpVerdict,
 };
 use semfio_path::{Policy, SafeName};
+
+use semfio_probe::{UdpPingConfig, UdpPingEvent, UdpPinger};
 use semfio_runtime_os::{Clock, Handle, Roots, seed, sockets};
 use serde_json::json;
 
@@ -43,6 +45,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Datagrams of the echo.
 const PINGS: u64 = 3;
+/// How long an answer of the UDP pinger's server is waited for.
+const FORGOTTEN: Duration = Duration::from_millis(300);
 
 const GOOD: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
 const BAD: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
@@ -55,13 +59,14 @@ pub(crate) fn run(common: &Common) -> Result<ExitCode, Failed> {
         quiet: common.quiet,
         records: common.json.then(Records::default),
     };
-    let stops: [(&str, Stop); 6] = [
+    let stops: [(&str, Stop); 7] = [
         ("chat", |guide, servers| guide.chat(servers.chat)),
         ("sealed chat", |guide, servers| guide.sealed(servers.sealed)),
         ("files", |guide, servers| guide.files(servers.files)),
         ("echo over TCP", |guide, servers| guide.echo(servers.echo)),
         ("echo over UDP", |guide, servers| guide.datagram_echo(servers.datagram_echo)),
         ("netcat", |guide, servers| guide.netcat(servers.echo, servers.datagram_echo)),
+        ("UDP pinger", |guide, servers| guide.udp_ping(servers.udp_ping)),
     ];
     let mut wrong = 0;
     for (what, stop) in stops {
@@ -354,6 +359,33 @@ impl Guide {
             let length = round_trip.map_or_else(|| "no time".into(), |time| show_interval(&time));
             self.seen(format!("datagram {number} comes back after {length}"));
         }
+        Ok(())
+    }
+
+    fn udp_ping(&mut self, server: SocketAddr) -> anyhow::Result<()> {
+        let clock = Clock::start();
+        // On this machine an answer is there at once: what waits longer was forgotten.
+        let config = UdpPingConfig { timeout: FORGOTTEN, ..UdpPingConfig::default() };
+        let client = UdpPinger::new(clock.now(), server, config);
+        let ours = SocketAddr::new(server.ip(), 0);
+        let socket = Datagrams::bind(self.runtime, client, ours, clock)?;
+        let (stopper, mut wrong) = (socket.stopper(), None);
+        let client = socket.run(|_, event, _| match event {
+            UdpPingEvent::Ended => stopper.stop(),
+            UdpPingEvent::Reply { number, text, .. } if !text.starts_with(b"PING ") => {
+                wrong = Some(format!("{number} is answered by {text:?}"));
+            }
+            _ => {}
+        })?;
+        if let Some(wrong) = wrong {
+            bail!("{wrong}");
+        }
+        let counts = client.counts();
+        let (answered, lost) = (counts.answered, counts.lost);
+        ensure!(answered > 0 && lost > 0 && answered + lost == 10, "{counts:?}");
+        self.seen(format!(
+            "{answered} pings are answered in capitals, {lost} are forgotten on purpose"
+        ));
         Ok(())
     }
 }

@@ -166,7 +166,7 @@ impl Shown {
 
     fn event(&mut self, event: &UdpPingEvent<'_>) {
         if let Some(records) = &mut self.records {
-            if let Some((kind, record)) = as_record(self.server.ip(), event) {
+            if let Some((kind, record)) = client_record(self.server.ip(), event) {
                 records.print(kind, record);
             }
         } else if let Some(line) = self.line(event).filter(|_| !self.quiet) {
@@ -233,7 +233,7 @@ impl Shown {
     }
 }
 
-fn as_record(server: IpAddr, event: &UdpPingEvent<'_>) -> Option<(&'static str, Value)> {
+fn client_record(server: IpAddr, event: &UdpPingEvent<'_>) -> Option<(&'static str, Value)> {
     Some(match event {
         UdpPingEvent::Reply { number, text, round_trip, late } => {
             let Interval { length, from, to } = *round_trip;
@@ -288,11 +288,11 @@ fn serve(common: &Common, args: &ServeArgs) -> Result<ExitCode, Failed> {
     let machine = host
         .run(|now, event, _| match &mut records {
             Some(records) => {
-                let (kind, record) = told(now.unix, &event);
+                let (kind, record) = as_record(now.unix, &event);
                 records.print(kind, record);
             }
             None if quiet => {}
-            None => print_line(&said(now.unix, &event)),
+            None => print_line(&as_line(now.unix, &event)),
         })
         .map_err(cannot)?;
     for (client, counts) in machine.clients() {
@@ -305,7 +305,8 @@ fn serve(common: &Common, args: &ServeArgs) -> Result<ExitCode, Failed> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn said(now: UnixTime, event: &UdpPingServerEvent<'_>) -> String {
+/// What a server tells, as people read it.
+pub(crate) fn as_line(now: UnixTime, event: &UdpPingServerEvent<'_>) -> String {
     match event {
         UdpPingServerEvent::Answered { client, text } => format!("{client}: {}", shown(text)),
         UdpPingServerEvent::Dropped { client, text } => {
@@ -329,7 +330,8 @@ fn said(now: UnixTime, event: &UdpPingServerEvent<'_>) -> String {
     }
 }
 
-fn told(now: UnixTime, event: &UdpPingServerEvent<'_>) -> (&'static str, Value) {
+/// The same as a record, and its type.
+pub(crate) fn as_record(now: UnixTime, event: &UdpPingServerEvent<'_>) -> (&'static str, Value) {
     match event {
         UdpPingServerEvent::Answered { client, text } => {
             ("answered", json!({ "client": client, "text": String::from_utf8_lossy(text) }))
