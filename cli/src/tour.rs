@@ -28,7 +28,6 @@ use semfio_netcat::{
     InputEnd, Netcat, NetcatConfig, NetcatMessage, NetcatReport, TcpCheck, UdpCheck, UdpVerdict,
 };
 use semfio_path::{Policy, SafeName};
-
 use semfio_probe::{UdpPingConfig, UdpPingEvent, UdpPinger};
 use semfio_runtime_os::{Clock, Handle, Roots, seed, sockets};
 use serde_json::json;
