@@ -94,10 +94,11 @@ where
     }
 }
 
-/// A machine over datagrams. Plain threads have no such host: there, it is the event loop's.
+/// A machine over datagrams.
 pub(crate) enum Datagrams<M> {
     Mio(mio::Datagrams<M>),
     Smol(smol_host::Datagrams<M>),
+    Blocking(blocking::Datagrams<M>),
 }
 
 impl<M: DatagramMachine> Datagrams<M> {
@@ -108,10 +109,11 @@ impl<M: DatagramMachine> Datagrams<M> {
         clock: Clock,
     ) -> io::Result<Self> {
         Ok(match runtime {
-            Runtime::Mio | Runtime::Blocking => {
-                Self::Mio(mio::Datagrams::bind(machine, address, clock)?)
-            }
+            Runtime::Mio => Self::Mio(mio::Datagrams::bind(machine, address, clock)?),
             Runtime::Smol => Self::Smol(smol_host::Datagrams::bind(machine, address, clock)?),
+            Runtime::Blocking => {
+                Self::Blocking(blocking::Datagrams::bind(machine, address, clock)?)
+            }
         })
     }
 
@@ -123,10 +125,11 @@ impl<M: DatagramMachine> Datagrams<M> {
         clock: Clock,
     ) -> io::Result<Self> {
         Ok(match runtime {
-            Runtime::Mio | Runtime::Blocking => {
-                Self::Mio(mio::Datagrams::over(machine, sockets, clock)?)
-            }
+            Runtime::Mio => Self::Mio(mio::Datagrams::over(machine, sockets, clock)?),
             Runtime::Smol => Self::Smol(smol_host::Datagrams::over(machine, sockets, clock)?),
+            Runtime::Blocking => {
+                Self::Blocking(blocking::Datagrams::over(machine, sockets, clock)?)
+            }
         })
     }
 
@@ -134,6 +137,7 @@ impl<M: DatagramMachine> Datagrams<M> {
         match self {
             Self::Mio(socket) => socket.local_addr(),
             Self::Smol(socket) => socket.local_addr(),
+            Self::Blocking(socket) => socket.local_addr(),
         }
     }
 
@@ -141,6 +145,7 @@ impl<M: DatagramMachine> Datagrams<M> {
         match self {
             Self::Mio(socket) => socket.stopper(),
             Self::Smol(socket) => socket.stopper(),
+            Self::Blocking(socket) => socket.stopper(),
         }
     }
 
@@ -148,6 +153,7 @@ impl<M: DatagramMachine> Datagrams<M> {
         match self {
             Self::Mio(socket) => socket.waker(),
             Self::Smol(socket) => socket.waker(),
+            Self::Blocking(socket) => socket.waker(),
         }
     }
 
@@ -155,6 +161,7 @@ impl<M: DatagramMachine> Datagrams<M> {
         match self {
             Self::Mio(socket) => socket.command(command),
             Self::Smol(socket) => socket.command(command),
+            Self::Blocking(socket) => socket.command(command),
         }
     }
 
@@ -170,6 +177,7 @@ impl<M: DatagramMachine> Datagrams<M> {
         match self {
             Self::Mio(socket) => socket.run_with(speak, on_event),
             Self::Smol(socket) => smol::block_on(socket.run_with(speak, on_event)),
+            Self::Blocking(socket) => socket.run_with(speak, on_event),
         }
     }
 }

@@ -1,9 +1,12 @@
-//! The host of plain threads: two for each connection, for embedders and small servers.
+//! The hosts of plain threads: two for each connection, for embedders and small servers; one for
+//! datagrams.
 //!
 //! It takes a service as any host does, and needs no event loop of the system, only blocking
 //! calls; up to about 1,000 connections that is a fair price. One lock holds the shard: a thread
 //! waits for its socket without it, and takes it to move the bytes and to call the shard. Every
 //! call is a turn of its own.
+
+mod datagram;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
@@ -23,6 +26,8 @@ use semfio_machine::{
 pub use semfio_runtime_os::Handle;
 use semfio_runtime_os::tcp::{self, Acceptor, REST};
 use semfio_runtime_os::{Clock, Files, HostConfig, Worker, failure, write_outbox};
+
+pub use datagram::Datagrams;
 
 /// How often a thread that waits for leave to read or to write looks whether its connection is
 /// broken or gone.

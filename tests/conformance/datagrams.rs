@@ -1,4 +1,4 @@
-//! The datagram hosts: what a machine sees, it sees on both.
+//! The datagram hosts: what a machine sees, it sees on all.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -156,18 +156,47 @@ fn on_smol(asker: Asker) -> Asker {
     smol::block_on(host.run(|_, (), _| stopper.stop())).unwrap()
 }
 
+fn on_threads(asker: Asker) -> Asker {
+    let mut host = mio::blocking::Datagrams::bind(asker, ANY, Clock::start()).unwrap();
+    let stopper = host.stopper();
+    host.command(()).unwrap();
+    host.run(|_, (), _| stopper.stop()).unwrap()
+}
+
 #[test]
-fn datagrams_are_the_same_on_both_hosts() {
+fn datagrams_are_the_same_on_all_hosts() {
     let _alone = crate::alone();
-    let (on_mio, on_smol) = (play(on_mio, None), play(on_smol, None));
-    assert_eq!(on_mio.log, on_smol.log);
-    assert_eq!(on_smol.log.len() as u64, QUESTIONS + 2);
-    assert_eq!(on_smol.log[7], "7 after 7, None, Kernel");
-    assert_eq!(on_smol.log[50], "50 after 50, Some((3, 3)), User");
-    assert_eq!(on_smol.log[51], "rested");
-    // Each transmit has its stamp from the process, and by the rest's end that of the kernel.
-    assert_eq!(on_mio.stamped, [QUESTIONS + 1; 2]);
-    assert_eq!(on_smol.stamped, [QUESTIONS + 1; 2]);
+    let hosts: [fn(Asker) -> Asker; 3] = [on_mio, on_smol, on_threads];
+    let logs = hosts.map(|host| {
+        let asker = play(host, None);
+        // Each transmit has its stamp from the process, and by the rest's end that of the kernel.
+        assert_eq!(asker.stamped, [QUESTIONS + 1; 2]);
+        asker.log
+    });
+    assert_eq!(logs[0].len() as u64, QUESTIONS + 2);
+    assert_eq!(logs[0][7], "7 after 7, None, Kernel");
+    assert_eq!(logs[0][50], "50 after 50, Some((3, 3)), User");
+    assert_eq!(logs[0][51], "rested");
+    assert_eq!(logs[1], logs[0]);
+    assert_eq!(logs[2], logs[0]);
+}
+
+#[test]
+fn one_that_waits_for_nothing_is_stopped_from_outside() {
+    let asker = |server| Asker {
+        server,
+        nobody: server,
+        stage: Stage::Done,
+        stamped: [0; 2],
+        log: Vec::new(),
+        over: false,
+    };
+    let host = mio::blocking::Datagrams::bind(asker(ANY), ANY, Clock::start()).unwrap();
+    let stopper = host.stopper();
+    let running = std::thread::spawn(move || host.run(|_, (), _| ()).map(drop));
+    std::thread::sleep(Duration::from_millis(50));
+    stopper.stop();
+    running.join().unwrap().unwrap();
 }
 
 #[test]
