@@ -551,10 +551,15 @@ fn a_file_is_as_old_here_as_where_it_came_from() {
         put_dated(net.disk_mut(server), "a", &pattern(300_000), 1_234_567_890_123);
         let client = fetch(&mut net, FetchConfig { jobs, ..config(&["a"]) });
         assert_eq!(over(&run(&mut net, client)), (1, 0));
-        let effect = Effect::Stat { root: ROOT, path: "a".into() };
-        let found = net.disk_mut(client).perform(Now::default(), &effect);
-        let OwnedReply::Found(metadata) = found else { panic!("{found:?}") };
-        assert_eq!(metadata.modified.as_millis(), 1_234_567_890_123);
+        assert_eq!(modified(net.disk_mut(client), "a"), 1_234_567_890_123);
+    }
+}
+
+fn modified(disk: &mut Disk, path: &str) -> u64 {
+    let effect = Effect::Stat { root: ROOT, path: path.into() };
+    match disk.perform(Now::default(), &effect) {
+        OwnedReply::Found(metadata) => metadata.modified.as_millis(),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -562,6 +567,7 @@ fn a_file_is_as_old_here_as_where_it_came_from() {
 #[test]
 fn a_disk_that_fails_at_any_step_leaves_no_wrong_file() {
     let content = pattern(300_000);
+    let mut undated = 0;
     for failure in [Failure::Full, Failure::Denied, Failure::Exists] {
         for step in 1.. {
             let mut net = Network::new(step);
@@ -582,8 +588,12 @@ fn a_disk_that_fails_at_any_step_leaves_no_wrong_file() {
             if operations < step {
                 break;
             }
+            if over(&reports) == (1, 0) {
+                undated += u32::from(modified(net.disk_mut(client), "f/a") != 1_234_567_890_123);
+            }
         }
     }
+    assert_eq!(undated, 3, "that its time cannot be set is no reason to have no file");
 }
 
 #[test]
