@@ -780,7 +780,15 @@ mod tests {
             }
         };
         let kept = || it.roots.listed.lock().unwrap().as_ref().map(|kept| kept.names.len());
-        assert_eq!((all().len(), kept()), (2_501, None), "it is not settled");
+        assert_eq!(all().len(), 2_501);
+        // Right after a change; on a busy machine a pause may come between, but not each time.
+        let is_unsettled = |_| {
+            std::fs::remove_file(number(0)).unwrap();
+            std::fs::write(number(0), "").unwrap();
+            assert!(matches!(it.list("sub", ""), OwnedReply::Listed(_)));
+            kept().is_none()
+        };
+        assert!((0..100).any(is_unsettled), "names are kept before they are settled");
         std::thread::sleep(SETTLED * 2);
         let before = all();
         assert_eq!((before.len(), kept()), (2_501, Some(2_501)));
