@@ -78,4 +78,4 @@ pub use failure::failure;
 pub use files::{Files, Roots, perform};
 pub use host::{Handle, HostConfig, Stopper};
 pub use worker::Worker;
-pub use write::write_outbox;
+pub use write::{Content, write_outbox, write_read};

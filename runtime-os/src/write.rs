@@ -1,8 +1,10 @@
 //! From an outbox to a socket.
 
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 use semfio_machine::{Chunk, FileSpan, Outbox};
@@ -30,8 +32,13 @@ pub fn write_outbox(
     files: &Files,
     scratch: &mut [u8],
 ) -> io::Result<usize> {
-    let read = read_spans(outbox, files, scratch)?;
-    let mut content = scratch.get(..read).unwrap_or_default();
+    let read = Content::of(outbox, files, scratch.len())?.read(scratch)?;
+    write_read(socket, outbox, scratch.get(..read).unwrap_or_default())
+}
+
+/// The second half of [`write_outbox`]: `content` is what was [read](Content::read) for this outbox,
+/// from which nothing was taken since.
+pub fn write_read(socket: impl AsFd, outbox: &Outbox, mut content: &[u8]) -> io::Result<usize> {
     let mut slices = [IoSlice::new(&[]); SLICES];
     let mut filled = 0;
     for (slot, chunk) in slices.iter_mut().zip(outbox.chunks()) {
@@ -63,37 +70,64 @@ pub fn write_outbox(
     }
 }
 
-/// Reads what the file spans among the next pieces hold, one behind the other, and gives how many
-/// bytes that is: fewer than there is room for if a file ends early.
-fn read_spans(outbox: &Outbox, files: &Files, scratch: &mut [u8]) -> io::Result<usize> {
-    let mut spans = outbox.chunks().take(SLICES).filter_map(|chunk| match chunk {
-        Chunk::File(span) => Some(span),
-        Chunk::Bytes(_) => None,
-    });
-    let mut filled = 0;
-    let mut next = spans.next();
-    while let Some(mut run) = next {
-        next = spans.next();
-        while let Some(span) = next
-            && span.file == run.file
-            && Some(span.offset) == run.offset.checked_add(run.len)
+/// What the file spans among the next pieces of an outbox hold: the first half of [`write_outbox`],
+/// for hosts that read elsewhere than they write.
+#[derive(Debug)]
+pub struct Content {
+    runs: Vec<(Arc<File>, FileSpan)>,
+}
+
+impl Content {
+    /// That of `outbox`, at most `room` bytes. What follows each other in a file is one read.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if a file is not open.
+    pub fn of(outbox: &Outbox, files: &Files, room: usize) -> io::Result<Self> {
+        let mut spans = outbox.chunks().take(SLICES).filter_map(|chunk| match chunk {
+            Chunk::File(span) => Some(span),
+            Chunk::Bytes(_) => None,
+        });
+        let (mut runs, mut room) = (Vec::new(), room as u64);
+        let mut next = spans.next();
+        while let Some(mut run) = next
+            && room > 0
         {
-            run.len = run.len.saturating_add(span.len);
             next = spans.next();
+            while let Some(span) = next
+                && span.file == run.file
+                && Some(span.offset) == run.offset.checked_add(run.len)
+            {
+                run.len = run.len.saturating_add(span.len);
+                next = spans.next();
+            }
+            run.len = run.len.min(room);
+            room -= run.len;
+            runs.push((files.file(run.file).ok_or(io::ErrorKind::NotFound)?, run));
         }
-        let room = &mut scratch[filled..];
-        let len = len(&run).min(room.len());
-        if len == 0 {
-            break;
-        }
-        let file = files.file(run.file).ok_or(io::ErrorKind::NotFound)?;
-        let n = file.read_at(&mut room[..len], run.offset)?;
-        filled += n;
-        if n < len {
-            break;
-        }
+        Ok(Self { runs })
     }
-    Ok(filled)
+
+    /// Whether there is nothing to be read.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Reads it in this thread, one span behind the other, and gives how many bytes that is: fewer than
+    /// there is room for if a file ends early.
+    pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        for (file, run) in &self.runs {
+            let room = into.get_mut(filled..).unwrap_or_default();
+            let len = len(run).min(room.len());
+            let n = file.read_at(&mut room[..len], run.offset)?;
+            filled += n;
+            if n < len {
+                break;
+            }
+        }
+        Ok(filled)
+    }
 }
 
 fn len(span: &FileSpan) -> usize {

@@ -16,10 +16,11 @@ use semfio_machine::{
     Shard, StreamMachine, Target,
 };
 use semfio_runtime_os::tcp::{self, Acceptor, Port, REST};
-use semfio_runtime_os::{Clock, Files, Handle, HostConfig, Worker, failure, write_outbox};
+use semfio_runtime_os::{Clock, Content, Files, Handle, HostConfig, Worker, failure, write_read};
 
 use crate::alarm::Alarm;
 use crate::ready::{Ready, Source, arm};
+use crate::spans::Spans;
 
 /// Turns in one poll of the future, before the executor and the reactor get their share.
 const TURNS: usize = 8;
@@ -38,8 +39,9 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 ///
 /// [`listen`](Self::listen) as often as needed, then await [`run`](Self::run). A turn reads each
 /// ready connection once, then does what is due, hands over messages and replies, calls
-/// `handle_turn` once, and then writes: at once, waiting for the socket only if it is full.
-/// After each call the shard's actions are carried out, only writes wait for their time.
+/// `handle_turn` once, and then writes: at once, waiting for the socket only if it is full. What is
+/// to be sent of files is read by the threads of `blocking` first, eight at once. After each call
+/// the shard's actions are carried out, only writes wait for their time.
 ///
 /// It stops reading where the shard says so, and notices a reset there within a quarter of a
 /// second. Whatever `accept` says, it goes on listening: without descriptors left it takes peers
@@ -69,6 +71,7 @@ pub struct Host<M: StreamMachine, S: Service<M>> {
     scratch: Vec<u8>,
     alarm: Alarm,
     files: Arc<Files>,
+    spans: Spans,
     file_worker: Worker<RequestId>,
     name_worker: Worker<Lookup>,
     handle: Handle<S::Message>,
@@ -142,6 +145,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             scratch: vec![0; config.scratch.max(1)],
             alarm: Alarm::new(),
             files,
+            spans: Spans::new(config.scratch.max(1), Content::read),
             touched: false,
         })
     }
@@ -243,6 +247,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             self.carry_out();
             self.touched = false;
         }
+        self.writes.extend(self.spans.next());
         for _ in 0..self.writes.len() {
             if let Some(id) = self.writes.pop_front() {
                 self.write(id);
@@ -256,6 +261,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             || !self.reads.is_empty()
             || !self.writes.is_empty()
             || !self.failed.is_empty()
+            || self.spans.next().is_some()
             || (self.accept_again.is_none() && self.listeners.iter().any(|l| l.ready))
     }
 
@@ -404,16 +410,14 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
 
     fn write(&mut self, id: ConnId) {
         for _ in 0..WRITES {
-            let Some(socket) = slot(&mut self.sockets, id) else {
-                return;
-            };
-            if socket.dial.is_some() {
+            if slot(&mut self.sockets, id).is_some_and(|socket| socket.dial.is_some()) {
                 return self.check_dial(id);
             }
-            let Some(outbox) = self.shard.outbox(id).filter(|outbox| !outbox.is_empty()) else {
+            let Poll::Ready(sent) = self.write_once(id) else {
                 return;
             };
-            match write_outbox(&socket.stream, outbox, &self.files, &mut self.scratch) {
+            match sent {
+                Ok(0) => return,
                 Ok(n) => {
                     self.touched = true;
                     self.shard.handle_sent(self.now, id, n);
@@ -427,6 +431,32 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             }
         }
         self.writes.push_back(id);
+    }
+
+    /// One write, for which what is in files is read elsewhere first; of nothing if nothing waits.
+    fn write_once(&mut self, id: ConnId) -> Poll<io::Result<usize>> {
+        let outbox = self.shard.outbox(id).filter(|outbox| !outbox.is_empty());
+        let (Some(socket), Some(outbox)) = (slot(&mut self.sockets, id), outbox) else {
+            self.spans.forget(id, &self.ready);
+            return Poll::Ready(Ok(0));
+        };
+        if !self.spans.is_at_work(id) {
+            let content = match Content::of(outbox, &self.files, self.spans.size()) {
+                Ok(content) => content,
+                Err(error) => return Poll::Ready(Err(error)),
+            };
+            if content.is_empty() {
+                return Poll::Ready(write_read(&socket.stream, outbox, &[]));
+            }
+            self.spans.read(id, content);
+        }
+        let waker = socket.write_waker.get_or_insert_with(|| self.ready.waker(Source::Write(id)));
+        self.spans.poll(&mut Context::from_waker(waker), id).map(|read| {
+            let (buffer, n) = read?;
+            let sent = write_read(&socket.stream, outbox, buffer.get(..n).unwrap_or_default());
+            self.spans.give_back(buffer);
+            sent
+        })
     }
 
     /// Does what the shard asks; writes are only noted.
@@ -480,6 +510,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
         if reset {
             tcp::set_reset(&socket.stream);
         }
+        self.spans.forget(id, &self.ready);
     }
 
     fn fail(&mut self, id: ConnId, failure: Failure) {
@@ -584,4 +615,207 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
 fn slot(sockets: &mut [Option<Socket>], id: ConnId) -> Option<&mut Socket> {
     let socket = sockets.get_mut(id.index as usize)?.as_mut()?;
     (socket.id == id).then_some(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spans::READS;
+    use semfio_machine::{Closed, FileId, FileSpan, Input, Net, NetLimits, Outbox, Refused, Step};
+    use std::convert::Infallible;
+    use std::io::Write;
+    use std::sync::mpsc;
+    use std::sync::{Condvar, Mutex};
+
+    /// What nothing in a test takes, unless something is wrong.
+    const LONG: Duration = Duration::from_secs(10);
+
+    /// A disk that gives nothing before it is let go.
+    #[derive(Default)]
+    struct Disk {
+        let_go: bool,
+        at_work: usize,
+        most: usize,
+    }
+
+    static DISK: Mutex<Disk> = Mutex::new(Disk { let_go: false, at_work: 0, most: 0 });
+    static CHANGED: Condvar = Condvar::new();
+
+    fn change(change: impl FnOnce(&mut Disk)) {
+        change(&mut DISK.lock().unwrap());
+        CHANGED.notify_all();
+    }
+
+    fn wait_until(is: impl Fn(&Disk) -> bool) {
+        let disk = DISK.lock().unwrap();
+        let (_disk, waited) = CHANGED.wait_timeout_while(disk, LONG, |disk| !is(disk)).unwrap();
+        assert!(!waited.timed_out());
+    }
+
+    fn read_slowly(content: &Content, into: &mut [u8]) -> io::Result<usize> {
+        change(|disk| {
+            disk.at_work += 1;
+            disk.most = disk.most.max(disk.at_work);
+        });
+        wait_until(|disk| disk.let_go);
+        change(|disk| disk.at_work -= 1);
+        content.read(into)
+    }
+
+    /// Tells each byte, and sends bytes and files.
+    struct Bytes;
+
+    enum Put {
+        Byte(u8),
+        File(FileSpan),
+    }
+
+    impl StreamMachine for Bytes {
+        type Event<'i> = u8;
+        type Command<'c> = Put;
+        type Error = Infallible;
+        const CARRIES_FILES: bool = true;
+
+        fn max_unit(&self) -> usize {
+            1
+        }
+
+        fn state(&self) -> &'static str {
+            "Open"
+        }
+
+        fn handle_input<'i>(
+            &mut self,
+            _: Now,
+            input: &mut Input<'i>,
+            _: &mut Outbox,
+        ) -> Result<Step<u8>, Infallible> {
+            match input.peek().first() {
+                Some(&byte) => {
+                    input.take(1);
+                    Ok(Step::Event(byte))
+                }
+                None if input.at_eof() => Ok(Step::Done),
+                None => Ok(Step::NeedInput(1)),
+            }
+        }
+
+        fn handle_command(&mut self, _: Now, put: Put, out: &mut Outbox) -> Result<(), Refused> {
+            match put {
+                Put::Byte(byte) => out.put(&[byte]),
+                Put::File(span) => out.put_file(span),
+            }
+            Ok(())
+        }
+
+        fn poll_timeout(&self) -> Option<Deadline> {
+            None
+        }
+
+        fn handle_timeout(&mut self, _: Now, _: &mut Outbox) {}
+    }
+
+    /// Sends its file to who says `f`, and back what others say; reports who is gone.
+    struct Page {
+        span: FileSpan,
+        gone: Vec<ConnId>,
+    }
+
+    impl Service<Bytes> for Page {
+        type Message = ();
+        type Report = ConnId;
+
+        fn accept(&mut self, _: Now, _: &Peer) -> Option<Bytes> {
+            Some(Bytes)
+        }
+
+        fn handle_opened(&mut self, _: Now, _: ConnId, _: &Peer, _: &mut Net<Bytes>) {}
+
+        fn handle_event(&mut self, _: Now, from: ConnId, byte: u8, net: &mut Net<Bytes>) {
+            let put = if byte == b'f' { Put::File(self.span) } else { Put::Byte(byte) };
+            net.send(from, put).unwrap();
+        }
+
+        fn handle_closed(
+            &mut self,
+            _: Now,
+            conn: ConnId,
+            _: Closed<Infallible>,
+            _: &mut Net<Bytes>,
+        ) {
+            self.gone.push(conn);
+        }
+
+        fn handle_message(&mut self, _: Now, (): (), net: &mut Net<Bytes>) {
+            net.stop();
+        }
+
+        fn poll_report(&mut self) -> Option<ConnId> {
+            self.gone.pop()
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_slow_file_holds_up_nobody_and_has_no_more_than_its_place() {
+        let content: Vec<u8> = (0..200_000_u32).flat_map(u32::to_be_bytes).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&content).unwrap();
+        let span = FileSpan { file: FileId(0), offset: 0, len: content.len() as u64 };
+        let shard = Shard::new(Page { span, gone: Vec::new() }, NetLimits::default());
+        let mut host = Host::new(shard, HostConfig::default()).unwrap();
+        assert_eq!(host.files.insert(file), Ok(span.file));
+        host.spans = Spans::new(64 << 10, read_slowly);
+        let address = host.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (handle, (tell, gone)) = (host.handle(), mpsc::channel());
+
+        // Not awaited if the test fails: it would not end.
+        let run = std::thread::spawn(move || {
+            let run = host.run(|id| {
+                let _ = tell.send(id);
+            });
+            async_io::block_on(run).unwrap();
+        });
+
+        let connect = || {
+            let stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(LONG)).unwrap();
+            stream
+        };
+        let ask = || {
+            let mut stream = connect();
+            stream.write_all(b"f").unwrap();
+            stream
+        };
+        let mut other = connect();
+        let mut is_answered = |byte: u8| {
+            let mut answer = [0];
+            other.write_all(&[byte]).unwrap();
+            other.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, [byte]);
+        };
+        // All that may be read at once, and three that wait behind.
+        let reading: Vec<_> = (0..READS).map(|_| ask()).collect();
+        wait_until(|disk| disk.at_work == READS);
+        let mut waiting: Vec<_> = (0..3).map(|_| ask()).collect();
+        is_answered(b'x');
+        // Who is gone is forgotten, but its place is not free before the disk has answered.
+        for stream in reading.into_iter().chain([waiting.remove(0)]) {
+            tcp::set_reset(&stream);
+            drop(stream);
+            gone.recv_timeout(LONG).unwrap();
+        }
+        is_answered(b'y');
+        // Time to err: to free a place too early.
+        std::thread::sleep(Duration::from_millis(100));
+        change(|disk| disk.let_go = true);
+        for mut stream in waiting {
+            let mut got = vec![0; content.len()];
+            stream.read_exact(&mut got).unwrap();
+            assert!(got == content);
+        }
+        assert_eq!(DISK.lock().unwrap().most, READS);
+        handle.try_send(()).ok().unwrap();
+        drop(other);
+        run.join().unwrap();
+    }
 }

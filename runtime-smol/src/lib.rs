@@ -6,8 +6,9 @@
 //! - [`Datagrams`] drives a [`DatagramMachine`](semfio_machine::DatagramMachine) over one UDP
 //!   socket.
 //!
-//! They stand on `async-io`, the reactor of smol, and bring no executor: `smol::block_on`,
-//! `smol::spawn` or any other will do, next to whatever else runs there. None of them knows a
+//! They stand on `async-io`, the reactor of smol, and read files in the threads of `blocking`, so that
+//! no disk holds up the reactor. They bring no executor: `smol::block_on`, `smol::spawn` or any other
+//! will do, next to whatever else runs there. None of them knows a
 //! protocol, and no protocol knows them. What they need from the system comes from
 //! [`semfio_runtime_os`], which is written for Linux.
 //!
@@ -90,6 +91,7 @@ mod alarm;
 mod datagram;
 mod host;
 mod ready;
+mod spans;
 
 pub use datagram::Datagrams;
 pub use host::Host;
