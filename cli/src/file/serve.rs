@@ -33,7 +33,8 @@ pub(crate) struct Args {
     /// Where to listen; the default is open to this machine alone
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8003")]
     listen: SocketAddr,
-    /// Let anybody who can connect put files here, too
+    /// Let anybody who can connect put files here, too; what is left of an upload is kept for a
+    /// week, for who comes back, and then removed
     #[arg(long, short)]
     writable: bool,
     /// Take so much in all, from start to end
@@ -166,6 +167,9 @@ impl Log {
                 0 if *of > 0 => format!("< {} put {name}, which was there already", who(peer)),
                 _ => format!("< {} put {name}, {}", who(peer), size(*of)),
             },
+            RepositoryReport::Removed { name } => {
+                format!("- {name}: nobody came back for it within a week")
+            }
             RepositoryReport::Changed { peer, name } => {
                 format!("! {name} changed while {} got it; the connection is cut", who(peer))
             }
@@ -217,6 +221,7 @@ pub(crate) fn as_record(report: &RepositoryReport) -> (&'static str, Value) {
             let record = json!({ "address": peer, "name": name.as_str(), "size": size, "received": received });
             ("taken", record)
         }
+        RepositoryReport::Removed { name } => ("removed", json!({ "name": name.as_str() })),
         RepositoryReport::Changed { peer, name } => {
             ("changed", json!({ "address": peer, "name": name.as_str() }))
         }

@@ -90,6 +90,7 @@ mod repository;
 mod sealing;
 mod serving;
 mod session;
+mod sweep;
 mod taking;
 mod tasks;
 pub mod tree;
@@ -112,5 +113,6 @@ pub use session::{
     HELLO_WITHIN, IDLE, MAX_REQUEST, Piece, QUIET, SILENT, STALLED, Session, SessionCommand,
     SessionError, SessionEvent,
 };
+pub use sweep::KEPT;
 pub use taking::PutLimits;
 pub use upload::{Upload, UploadConfig, UploadError, UploadItem, UploadMessage, UploadReport};

@@ -102,6 +102,11 @@ pub enum RepositoryReport {
         /// Bytes of its content that came; the others were there.
         received: u64,
     },
+    /// A partial file that nobody came back for within [`KEPT`](crate::KEPT) is removed.
+    Removed {
+        /// Its name.
+        name: SafeName,
+    },
     /// A request of a framed peer was refused.
     Refused {
         /// Whose.
@@ -192,7 +197,7 @@ impl Repository {
             doing: BTreeMap::new(),
             named: BTreeMap::new(),
             framed: BTreeMap::new(),
-            puts: writable.map(Puts::new),
+            puts: writable.map(|limits| Puts::new(limits, root, policy)),
             lock: None,
             reports: VecDeque::new(),
         }
@@ -415,6 +420,7 @@ impl Repository {
             Some(Outcome::Taken { name, size, received }) => {
                 self.report(RepositoryReport::Taken { peer, name, size, received });
             }
+            Some(Outcome::Removed { name }) => self.report(RepositoryReport::Removed { name }),
             Some(Outcome::Sent { name, bytes }) => {
                 self.report(RepositoryReport::Served { peer, name, bytes });
             }

@@ -214,6 +214,10 @@ pub(crate) enum Outcome {
         size: u64,
         received: u64,
     },
+    /// A partial file that nobody came back for.
+    Removed {
+        name: SafeName,
+    },
     Refused(ErrorCode),
 }
 

@@ -19,7 +19,7 @@
 //! FOLDER makes folders one by one, and then looks whether there is one, and no file.
 //!
 //! Nothing is written that is not proved, and what is left of a PUT that ends is kept for the next
-//! one of that content. One name is at work once, whatever its case: two peers would write into
+//! one of that content, for a week: see `sweep.rs`. One name is at work once, whatever its case: two peers would write into
 //! one partial file. Who proves nothing for 10 s gives way to whoever is kept waiting by it.
 
 use alloc::boxed::Box;
@@ -30,12 +30,13 @@ use core::time::Duration;
 use semfio_machine::{
     ConnId, Deadline, Effect, Failure, FileKind, Instant, Net, Now, Reply, RequestId, RootId,
 };
-use semfio_path::{SafeName, fold};
+use semfio_path::{Policy, SafeName, fold};
 
 use crate::arrival::{Arrival, ArrivalEvent, Folders, Goal, Proved, Stream};
 use crate::part::Stage;
 use crate::serving::Outcome;
 use crate::session::{Session, SessionCommand};
+use crate::sweep::Sweep;
 use crate::tree::{MAX_FILE, PAIR};
 use crate::wire::{ErrorCode, Get, Message, NONE, RangeBytes};
 
@@ -80,6 +81,8 @@ pub(crate) struct Puts {
     leaving: Vec<Work>,
     /// Of the quota.
     spent: u64,
+    /// What was given up long ago.
+    sweep: Sweep,
 }
 
 /// A folder on its way.
@@ -131,6 +134,12 @@ struct Work {
 }
 
 impl Work {
+    /// Whether it may write to this partial file.
+    fn has(&self, part: &SafeName) -> bool {
+        let name = &self.arrival.goal().name;
+        name.parent() == part.parent() && name.tag_of(part.file_name()).is_some()
+    }
+
     fn outcome(&self) -> Outcome {
         let Goal { name, size, .. } = self.arrival.goal().clone();
         Outcome::Taken { name, size, received: self.written }
@@ -149,9 +158,10 @@ fn cost(name: &SafeName) -> u64 {
 }
 
 impl Puts {
-    pub(crate) fn new(limits: PutLimits) -> Self {
+    pub(crate) fn new(limits: PutLimits, root: RootId, policy: Policy) -> Self {
         let (taking, making) = (BTreeMap::new(), BTreeMap::new());
-        Self { limits, taking, making, leaving: Vec::new(), spent: 0 }
+        let sweep = Sweep::new(root, policy);
+        Self { limits, taking, making, leaving: Vec::new(), spent: 0, sweep }
     }
 
     /// Makes a folder, or refuses to.
@@ -429,6 +439,13 @@ impl Puts {
             let outcome = self.handle_made(conn, reply, net);
             return outcome.map(|outcome| (Some(conn), outcome));
         }
+        let works = self.taking.values().filter_map(|taking| taking.work.as_ref());
+        let works = works.chain(&self.leaving);
+        let is_at_work = |part: &SafeName| works.clone().any(|work| work.has(part));
+        let removed = self.sweep.handle_reply(now, id, reply, is_at_work, net);
+        if let Some(name) = removed {
+            return Some((None, Outcome::Removed { name }));
+        }
         let mut outcome = None;
         self.leaving.retain_mut(|work| match work.arrival.handle_reply(id, reply, net) {
             None => true,
@@ -466,6 +483,7 @@ impl Puts {
             ArrivalEvent::StartedAnew | ArrivalEvent::Left => {}
             ArrivalEvent::Wanting => self.ask(conn, net),
             ArrivalEvent::Begun { resumed } => {
+                self.sweep.arm(now);
                 work.reserved = work.arrival.goal().size.saturating_sub(resumed);
                 if work.reserved > left {
                     return self.refuse(conn, ErrorCode::Full, net);
@@ -561,11 +579,13 @@ impl Puts {
     /// When a peer is to be told that it is not forgotten.
     pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
         let waiting = self.taking.values().filter(|taking| taking.is_at_disk());
-        let at = waiting.map(|taking| taking.told.saturating_add(WAIT)).min()?;
-        Some(Deadline { at, why: "wait" })
+        let at = waiting.map(|taking| taking.told.saturating_add(WAIT)).min();
+        let wait = at.map(|at| Deadline { at, why: "wait" });
+        wait.into_iter().chain(self.sweep.poll_timeout()).min_by_key(|deadline| deadline.at)
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Now, net: &mut Net<Session>) {
+        self.sweep.handle_timeout(now, net);
         for (conn, taking) in &mut self.taking {
             if taking.is_at_disk() && now.mono.saturating_since(taking.told) >= WAIT {
                 taking.tell_progress(now, *conn, net);

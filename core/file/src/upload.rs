@@ -414,7 +414,7 @@ impl Upload {
                 self.give_up(UploadError::Unreadable(code), net);
             }
             // The server answers PUT accordingly.
-            Outcome::Refused(_) | Outcome::Taken { .. } => {}
+            Outcome::Refused(_) | Outcome::Taken { .. } | Outcome::Removed { .. } => {}
         }
     }
 

@@ -322,7 +322,12 @@ fn run_put(seed: u64) -> Result<(), String> {
                 if !held.is_empty() {
                     let at = dice.below(held.len() as u64) as usize;
                     held[at] ^= 1 << dice.below(8);
-                    disk.put_file(ROOT, &path, held);
+                    // Half of them are so old that the server would remove them.
+                    if dice.below(2) == 0 {
+                        disk.put_file(ROOT, &path, held);
+                    } else {
+                        disk.rewrite(world.net.now(), ROOT, &path, held);
+                    }
                 }
             }
         }

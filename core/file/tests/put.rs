@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use semfio_file::wire::ErrorCode;
 use semfio_file::{
-    Lost, PutLimits, Repository, RepositoryConfig, RepositoryReport, Session, Upload, UploadConfig,
-    UploadError, UploadItem, UploadMessage, UploadReport,
+    KEPT, Lost, PutLimits, Repository, RepositoryConfig, RepositoryReport, Session, Upload,
+    UploadConfig, UploadError, UploadItem, UploadMessage, UploadReport,
 };
 use semfio_machine::{
     Effect, Failure, NetLimits, Now, OwnedReply, RootId, Shard, Target, UnixTime,
@@ -308,7 +308,10 @@ fn a_damaged_part_is_mended_group_by_group() {
         (Vec::new(), Some(0)),
     ] {
         let server = serve(&mut net);
-        net.disk_mut(server).put_file(ROOT, &part, held);
+        // Else it is of 1970, and nobody has come back for it.
+        let now = net.now();
+        net.disk_mut(server).put_file(ROOT, &part, "");
+        assert!(net.disk_mut(server).rewrite(now, ROOT, &part, held));
         let client = upload(&mut net, config(&["a"]));
         *net.disk_mut(client) = disk.clone();
         let reports = run(&mut net, client);
@@ -487,7 +490,7 @@ fn an_interrupt_leaves_the_server_what_it_has() {
     let reports = run(&mut net, client);
     assert_eq!(over(&reports), (0, 2));
     assert_eq!(failures(&reports), [&UploadError::Interrupted; 2]);
-    net.run_until_idle().unwrap();
+    net.run_for(Duration::from_secs(10)).unwrap();
     let part = parts(net.disk(server))[0].to_owned();
     assert!(net.disk(server).content(ROOT, &part).unwrap().len() > 500_000);
     assert_eq!((net.disk(server).open_files(), net.disk(client).open_files()), (0, 0));
@@ -730,4 +733,118 @@ fn only_so_many_put_at_once_and_others_wait() {
         assert_eq!(over(&run(&mut net, client)), (1, 0));
         assert!(net.disk(server).content(ROOT, names[n]) == Some(&pattern(1_000_000 + n)));
     }
+}
+
+fn removed(net: &Network, server: ServerId) -> Vec<String> {
+    let name = |report: &RepositoryReport| match report {
+        RepositoryReport::Removed { name } => Some(name.to_string()),
+        _ => None,
+    };
+    net.reports(server).iter().filter_map(|(_, report)| name(report)).collect()
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[test]
+fn what_nobody_comes_back_for_is_removed_after_a_week() {
+    let mut net = Network::new(1);
+    net.set_default_link(slow());
+    let server = serve(&mut net);
+    let client = upload(&mut net, config(&["a"]));
+    net.disk_mut(client).put_file(ROOT, "a", pattern(2_000_000));
+    kill_at(&mut net, client, 1_000_000);
+    let part = parts(net.disk(server))[0].to_owned();
+    net.run_for(KEPT - DAY).unwrap();
+    assert_eq!(parts(net.disk(server)), [&part]);
+    net.run_for(2 * DAY).unwrap();
+    assert_eq!(removed(&net, server), [part]);
+    assert!(parts(net.disk(server)).is_empty());
+    // Nothing more is waited for.
+    net.run_until_idle().unwrap();
+}
+
+/// Wherever peers may put files, and nowhere else; nothing else, and nothing by a server that takes
+/// nothing.
+#[test]
+fn what_was_left_before_the_start_is_removed_and_nothing_else() {
+    let old = [".a.semfio-0001.part", "f/.a.semfio-0002.part", "f/g/.long.semfio-00ff.part"];
+    let kept = [
+        "a",
+        "f/b",
+        ".a.semfio-1.part",
+        ".semfio-0001.part",
+        "a.semfio-0001.part",
+        ".hidden/.a.semfio-0001.part",
+        "con/.a.semfio-0001.part",
+    ];
+    for writable in [None, Some(PutLimits::default())] {
+        let mut disk = Disk::default();
+        for folder in ["f", "f/g", ".hidden", "con", "many"] {
+            disk.put_folder(ROOT, folder);
+        }
+        // Of a thousand names the next are asked for.
+        let many = (0..1_500).map(|n| format!("many/-{n}"));
+        let last = "many/.a.semfio-0003.part".to_owned();
+        let all = old.iter().chain(&kept).map(ToString::to_string).chain(many);
+        all.chain([last.clone()]).for_each(|path| disk.put_file(ROOT, &path, "old"));
+        disk.put_other(ROOT, ".pipe.semfio-0001.part");
+        let mut net = Network::new(1);
+        let server = serve_with(&mut net, disk, writable);
+        net.run_until_idle().unwrap();
+        let mut gone = removed(&net, server);
+        gone.sort_unstable();
+        let mut expected: Vec<_> = old.iter().map(ToString::to_string).chain([last]).collect();
+        expected.sort_unstable();
+        assert_eq!(gone, if writable.is_some() { expected.clone() } else { Vec::new() });
+        let disk = net.disk(server);
+        for path in &expected {
+            assert_eq!(disk.content(ROOT, path).is_none(), writable.is_some(), "{path}");
+        }
+        kept.iter().for_each(|path| assert!(disk.content(ROOT, path).is_some(), "{path}"));
+        assert!(disk.names(ROOT, "").contains(&".pipe.semfio-0001.part"));
+        assert_eq!(disk.names(ROOT, "many").len(), if writable.is_some() { 1_500 } else { 1_501 });
+    }
+}
+
+/// Also if the server was started anew meanwhile.
+#[test]
+fn what_is_younger_than_a_week_is_removed_when_it_comes_of_age() {
+    let mut net = Network::new(1);
+    let now = net.now();
+    let six_days_ago = UnixTime::from_nanos(now.unix.as_nanos() - 6 * DAY.as_nanos() as u64);
+    let mut disk = Disk::default();
+    disk.put_file(ROOT, ".a.semfio-0001.part", "");
+    assert!(disk.rewrite(Now { unix: six_days_ago, ..now }, ROOT, ".a.semfio-0001.part", "young"));
+    let server = serve_with(&mut net, disk, Some(PutLimits::default()));
+    net.run_for(DAY - Duration::from_secs(1)).unwrap();
+    assert_eq!(parts(net.disk(server)).len(), 1);
+    net.run_for(Duration::from_secs(2)).unwrap();
+    assert_eq!(removed(&net, server), [".a.semfio-0001.part"]);
+    net.run_until_idle().unwrap();
+}
+
+/// One who comes back as the server starts: what is written to is not removed, however old.
+#[test]
+fn what_is_gone_on_with_is_not_removed() {
+    let content = pattern(2_000_000);
+    let mut net = Network::new(1);
+    net.set_default_link(slow());
+    let server = serve(&mut net);
+    let client = upload(&mut net, config(&["a"]));
+    net.disk_mut(client).put_file(ROOT, "a", content.clone());
+    kill_at(&mut net, client, 1_000_000);
+    let part = parts(net.disk(server))[0].to_owned();
+    let mut disk = Disk::default();
+    // Written to in 1970.
+    disk.put_file(ROOT, &part, net.disk(server).content(ROOT, &part).unwrap());
+    let latency = Duration::from_secs(1);
+    disk.set_config(DiskConfig { latency, ..DiskConfig::default() });
+    let mut net = Network::new(1);
+    let server = serve_with(&mut net, disk, Some(PutLimits::default()));
+    let client = upload(&mut net, config(&["a"]));
+    net.disk_mut(client).put_file(ROOT, "a", content.clone());
+    let reports = run(&mut net, client);
+    assert!(resumed(&reports) > 900_000, "{reports:?}");
+    assert_eq!(net.disk(server).names(ROOT, ""), ["a"]);
+    assert!(removed(&net, server).is_empty());
 }
