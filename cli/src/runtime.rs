@@ -26,7 +26,7 @@ pub(crate) enum Runtime {
 /// A shard on one of the runtimes.
 pub(crate) enum Host<M: StreamMachine, S: Service<M>> {
     Mio(mio::Host<M, S>),
-    Smol(smol_host::Host<M, S>),
+    Smol(Box<smol_host::Host<M, S>>),
     Blocking(blocking::Host<M, S>),
 }
 
@@ -64,7 +64,7 @@ where
     ) -> io::Result<Self> {
         Ok(match runtime {
             Runtime::Mio => Self::Mio(mio::Host::new(shard, config)?),
-            Runtime::Smol => Self::Smol(smol_host::Host::new(shard, config)?),
+            Runtime::Smol => Self::Smol(Box::new(smol_host::Host::new(shard, config)?)),
             Runtime::Blocking => Self::Blocking(blocking::Host::new(shard, config)?),
         })
     }
