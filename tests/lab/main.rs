@@ -8,10 +8,13 @@
 mod netcat;
 mod ping;
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use semfio_tests::{installed, skip};
+use semfio_tests::{installed, semfio, skip};
+use tempfile::TempDir;
 
 /// A lab of its own, gone with the value.
 struct Lab {
@@ -49,6 +52,18 @@ impl Lab {
             self.script("exec").arg(node).args(command.split_whitespace()).output().unwrap();
         (both(&output), output.status.code())
     }
+}
+
+/// What starts a command without privileges.
+const NOBODY: &str = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all";
+
+/// A copy of the program that anybody may start: where it was built, others may not look.
+fn anybodys() -> (TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let program = folder.path().join("semfio");
+    fs::copy(semfio(), &program).unwrap();
+    (folder, program.display().to_string())
 }
 
 impl Drop for Lab {

@@ -1,12 +1,9 @@
 //! `semfio nc -z` in the lab: what its ports are, for both families.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
-
 use semfio_tests::{installed, semfio};
 use serde_json::Value;
 
-use crate::Lab;
+use crate::{Lab, NOBODY, anybodys};
 
 /// Ports 7007 to 7011, over TCP. An error on the way is told to the one who connects without its sender.
 const TCP: [&str; 5] = ["open", "open", "closed", "filtered", "unreachable"];
@@ -63,14 +60,9 @@ fn nc_needs_no_privileges() {
     if !installed(&["setpriv"]) {
         return;
     }
-    // Where the program was built, others may not look.
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-    let program = folder.path().join("semfio");
-    fs::copy(semfio(), &program).unwrap();
     let Some(lab) = Lab::up(&[]) else { return };
-    let before = "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all";
+    let (_folder, program) = anybodys();
     for row in [V4, V6] {
-        golden(&lab, &format!("{before} {}", program.display()), row);
+        golden(&lab, &format!("{NOBODY} {program}"), row);
     }
 }

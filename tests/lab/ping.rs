@@ -1,12 +1,9 @@
 //! `semfio ping` in the lab, judged by its `--json`, for both families and each kind of socket.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
-
 use semfio_tests::{installed, semfio};
 use serde_json::Value;
 
-use crate::Lab;
+use crate::{Lab, NOBODY, anybodys};
 
 /// Who pings: the program, and what stands before it.
 struct Pinger {
@@ -132,17 +129,9 @@ fn ping_needs_no_privileges() {
     if !installed(&["setpriv"]) {
         return;
     }
-    // Where the program was built, others may not look.
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-    let program = folder.path().join("semfio");
-    fs::copy(semfio(), &program).unwrap();
     let Some(lab) = Lab::up(&[]) else { return };
-    let nobody = Pinger {
-        before: "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all",
-        program: program.display().to_string(),
-        runtime: "mio",
-    };
+    let (_folder, program) = anybodys();
+    let nobody = Pinger { before: NOBODY, program, runtime: "mio" };
     golden(&lab, &nobody, "datagram");
     narrow(&lab, &nobody);
 
