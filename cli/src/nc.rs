@@ -17,6 +17,7 @@ use semfio_netcat::{InputEnd, Junk};
 
 use crate::Common;
 use crate::failed::{Failed, NEGATIVE, USAGE};
+use crate::ping::seconds;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -95,11 +96,6 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
 
 fn wrong(what: &str, why: impl std::fmt::Display) -> Failed {
     Failed::because(USAGE, format!("{what} cannot be used"), why)
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 /// A port, or FROM-TO.
