@@ -191,9 +191,9 @@ fn open(args: &Args, hosts: &[SocketAddr]) -> Result<(Vec<DatagramSocket>, [Carr
         };
         let socket = match DatagramSocket::icmp(Carrier::Icmp, source) {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                *carrier = Carrier::Raw;
+                *carrier = Carrier::RawIcmp;
                 // Why the other one is refused is what an unprivileged user can change.
-                match DatagramSocket::icmp(Carrier::Raw, source) {
+                match DatagramSocket::icmp(Carrier::RawIcmp, source) {
                     Err(raw) if raw.kind() == ErrorKind::PermissionDenied => Err(error),
                     other => other,
                 }

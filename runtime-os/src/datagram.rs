@@ -84,7 +84,7 @@ impl DatagramSocket {
     /// # Errors
     ///
     /// `PermissionDenied` where the system's `ping_group_range` leaves this process out, for
-    /// [`Carrier::Icmp`]; without the right to open raw sockets, for [`Carrier::Raw`].
+    /// [`Carrier::Icmp`]; without the right to open raw sockets, for [`Carrier::RawIcmp`].
     pub fn icmp(carrier: Carrier, address: IpAddr) -> io::Result<Self> {
         Self::open(carrier, SocketAddr::new(address, 0))
     }
@@ -94,16 +94,17 @@ impl DatagramSocket {
             (Carrier::Udp, _) => (Type::DGRAM, Protocol::UDP),
             (Carrier::Icmp, false) => (Type::DGRAM, Protocol::ICMPV4),
             (Carrier::Icmp, true) => (Type::DGRAM, Protocol::ICMPV6),
-            (Carrier::Raw, false) => (Type::RAW, Protocol::ICMPV4),
-            (Carrier::Raw, true) => (Type::RAW, Protocol::ICMPV6),
+            (Carrier::RawIcmp, false) => (Type::RAW, Protocol::ICMPV4),
+            (Carrier::RawIcmp, true) => (Type::RAW, Protocol::ICMPV6),
+            (Carrier::RawTcp, _) => (Type::RAW, Protocol::TCP),
         };
         let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
         socket.set_nonblocking(true)?;
         // Raw sockets are handed the errors themselves.
-        let queue = carrier != Carrier::Raw;
+        let queue = !is_raw(carrier);
         if address.is_ipv6() {
             // A raw socket has no ports that it could share with IPv4.
-            if carrier != Carrier::Raw {
+            if !is_raw(carrier) {
                 socket.set_only_v6(true)?;
             }
             setsockopt(&socket, sockopt::Ipv6RecvErr, &queue)?;
@@ -205,7 +206,7 @@ impl DatagramSocket {
 
     /// Raw sockets of IPv4 are handed the IP header too.
     fn without_header(&self, buf: &mut [u8], size: usize) -> usize {
-        if self.carrier != Carrier::Raw || self.is_ipv6 {
+        if !is_raw(self.carrier) || self.is_ipv6 {
             return size;
         }
         let header = buf.first().map_or(0, |first| usize::from(first & 0xf) * 4).min(size);
@@ -351,6 +352,7 @@ impl DatagramSocket {
             destination: None,
             hop_limit: None,
             traffic_class: None,
+            carrier: self.carrier,
             stamp: Stamp { at: whole, clock: WhoseClock::User },
             error: None,
         };
@@ -469,6 +471,10 @@ fn take_error(
         // What the system itself refused was the error of a call.
         _ => {}
     }
+}
+
+fn is_raw(carrier: Carrier) -> bool {
+    matches!(carrier, Carrier::RawIcmp | Carrier::RawTcp)
 }
 
 /// Whether an error may be about an earlier transmit; then it is reported once, and cleared.
@@ -661,7 +667,7 @@ mod tests {
             let (_, size) = recv(&mut b, &clock, &mut buf);
             assert_eq!(&buf[..size], expected);
         }
-        transmit.carrier = Carrier::Raw;
+        transmit.carrier = Carrier::RawIcmp;
         let error = a.send(clock.now(), &transmit, b"").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Unsupported);
     }

@@ -181,7 +181,7 @@ impl Named {
 
 fn socket(carrier: Carrier) -> &'static str {
     match carrier {
-        Carrier::Raw => "raw",
+        Carrier::RawIcmp => "raw",
         _ => "datagram",
     }
 }

@@ -31,7 +31,7 @@
 //! ```
 //! use core::time::Duration;
 //! use semfio_echo::{ClientConfig, ClientEvent, DatagramClient, DatagramServer, Ping};
-//! use semfio_machine::{Clock, DatagramMachine, Instant, Now, Received, Seed, Stamp};
+//! use semfio_machine::{Carrier, Clock, DatagramMachine, Instant, Now, Received, Seed, Stamp};
 //!
 //! let at = |ms: u64| Stamp { at: Instant::from_nanos(ms * 1_000_000), clock: Clock::User };
 //! let [ours, theirs] = ["192.0.2.1:4000".parse()?, "192.0.2.7:7".parse()?];
@@ -40,6 +40,7 @@
 //!     destination: None,
 //!     hop_limit: None,
 //!     traffic_class: None,
+//!     carrier: Carrier::Udp,
 //!     stamp: at(ms),
 //!     error: None,
 //! };

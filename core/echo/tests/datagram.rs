@@ -9,8 +9,8 @@ use semfio_echo::{
     ServerEvent,
 };
 use semfio_machine::{
-    Clock, DatagramMachine, Failure, Instant, Interval, Now, QuotedError, Received, Refused, Seed,
-    Stamp, TransmitId, UnixTime,
+    Carrier, Clock, DatagramMachine, Failure, Instant, Interval, Now, QuotedError, Received,
+    Refused, Seed, Stamp, TransmitId, UnixTime,
 };
 use semfio_sim::{Chance, LinkConfig, Network};
 
@@ -37,6 +37,7 @@ fn received(source: SocketAddr, at: u64, clock: Clock) -> Received {
         destination: Some("192.0.2.7".parse().unwrap()),
         hop_limit: Some(61),
         traffic_class: None,
+        carrier: Carrier::Udp,
         stamp: stamp(at, clock),
         error: None,
     }

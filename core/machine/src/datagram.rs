@@ -85,6 +85,8 @@ pub struct Received {
     pub hop_limit: Option<u8>,
     /// The TOS or traffic-class octet, where the system tells.
     pub traffic_class: Option<u8>,
+    /// What brought it; for an error from the error queue, what carried the transmit.
+    pub carrier: Carrier,
     /// When it arrived.
     pub stamp: Stamp,
     /// Set if this is a datagram of ours that came back in an ICMP error.
@@ -132,6 +134,9 @@ pub enum Carrier {
     /// An ICMP datagram socket; the buffer is the ICMP message. The system puts its own identifier
     /// into it.
     Icmp,
-    /// A raw socket; the buffer is what follows the IP header.
-    Raw,
+    /// A raw socket for ICMP or ICMPv6; the buffer is the message. It also receives the errors about
+    /// what other sockets sent.
+    RawIcmp,
+    /// A raw socket for TCP; the buffer is the segment, its checksum included.
+    RawTcp,
 }

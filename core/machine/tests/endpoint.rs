@@ -126,6 +126,7 @@ fn a_datagrams_own_event_comes_first_and_a_kernel_stamp_is_passed_on() {
         destination: None,
         hop_limit: None,
         traffic_class: None,
+        carrier: Carrier::Udp,
         stamp,
         error: None,
     };

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use semfio_machine::{
-    Clock, DatagramMachine, Failure, Instant, Now, QuotedError, Received, Refused, Stamp, UnixTime,
+    Carrier, Clock, DatagramMachine, Failure, Instant, Now, QuotedError, Received, Refused, Stamp,
+    UnixTime,
 };
 use semfio_netcat::{
     LARGEST, QUEUED, TRIES, Talk,
@@ -24,7 +25,15 @@ fn address(host: u8, port: u16) -> SocketAddr {
 
 fn received(source: SocketAddr, error: Option<QuotedError>) -> Received {
     let stamp = Stamp { at: ms(0).mono, clock: Clock::User };
-    Received { source, destination: None, hop_limit: None, traffic_class: None, stamp, error }
+    Received {
+        source,
+        destination: None,
+        hop_limit: None,
+        traffic_class: None,
+        carrier: Carrier::Udp,
+        stamp,
+        error,
+    }
 }
 
 fn icmp(icmp_type: u8, icmp_code: u8, offender: SocketAddr) -> Option<QuotedError> {

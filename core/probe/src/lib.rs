@@ -11,7 +11,7 @@
 //! # A ping by hand
 //!
 //! ```
-//! use semfio_machine::{Clock, DatagramMachine, Instant, Now, Received, Seed, Stamp, UnixTime};
+//! use semfio_machine::{Carrier, Clock, DatagramMachine, Instant, Now, Received, Seed, Stamp, UnixTime};
 //! use semfio_probe::{Echo, Family, Message, PingConfig, PingEvent, Pinger};
 //!
 //! let at = |ms: u64| Now { mono: Instant::from_nanos(ms * 1_000_000), unix: UnixTime::default() };
@@ -40,6 +40,7 @@
 //!     destination: None,
 //!     hop_limit: Some(57),
 //!     traffic_class: None,
+//!     carrier: Carrier::Icmp,
 //!     stamp: stamp(8),
 //!     error: None,
 //! };

@@ -100,7 +100,7 @@ pub struct PingConfig {
     pub pattern: Vec<u8>,
     /// The TTL or hop limit, if not the system's.
     pub hop_limit: Option<u8>,
-    /// What carries requests over IPv4: [`Carrier::Icmp`] (default) or [`Carrier::Raw`].
+    /// What carries requests over IPv4: [`Carrier::Icmp`] (default) or [`Carrier::RawIcmp`].
     pub carrier_v4: Carrier,
     /// The same for IPv6.
     pub carrier_v6: Carrier,
@@ -536,7 +536,7 @@ impl Pinger {
     fn probe_of(&self, place: usize, echo: &Echo<'_>) -> Option<(u64, &Probe)> {
         let host = self.hosts.get(place)?;
         let family = Family::of(host.address.ip());
-        if self.carrier(family) == Carrier::Raw && echo.ident != self.ident {
+        if self.carrier(family) == Carrier::RawIcmp && echo.ident != self.ident {
             return None;
         }
         let number = host.number(echo.sequence)?;

@@ -42,6 +42,7 @@ fn received(source: IpAddr, now: Now, clock: Clock) -> Received {
         destination: None,
         hop_limit: Some(54),
         traffic_class: Some(0),
+        carrier: Carrier::Icmp,
         stamp: stamp(now, clock),
         error: None,
     }
@@ -156,7 +157,7 @@ fn a_round_trip_says_whose_clocks_measured_it() {
 
 #[test]
 fn what_is_not_the_echo_of_a_request_is_no_answer() {
-    for carrier in [Carrier::Icmp, Carrier::Raw] {
+    for carrier in [Carrier::Icmp, Carrier::RawIcmp] {
         let config = PingConfig { carrier_v4: carrier, ..PingConfig::default() };
         let mut machine = pinger(&[host(2)], config);
         let request = sent(&mut machine, ms(0)).remove(0);
@@ -179,7 +180,7 @@ fn what_is_not_the_echo_of_a_request_is_no_answer() {
             foreign += 1;
             assert_eq!(try_one(&mut machine, Echo { payload, ..whole }), None, "{payload:?}");
         }
-        if carrier == Carrier::Raw {
+        if carrier == Carrier::RawIcmp {
             foreign += 1;
             assert_eq!(try_one(&mut machine, Echo { ident: whole.ident ^ 1, ..whole }), None);
         }
@@ -260,7 +261,7 @@ fn a_changed_payload_is_told_with_its_place() {
 
 #[test]
 fn icmp_errors_find_their_probe_by_what_they_quote() {
-    let config = PingConfig { carrier_v4: Carrier::Raw, preload: 3, ..PingConfig::default() };
+    let config = PingConfig { carrier_v4: Carrier::RawIcmp, preload: 3, ..PingConfig::default() };
     let mut machine = pinger(&[host(2)], config);
     let requests = sent(&mut machine, ms(0));
     let router: IpAddr = "203.0.113.1".parse().unwrap();

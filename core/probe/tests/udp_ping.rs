@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use semfio_machine::{
-    Clock, DatagramMachine, Failure, Instant, Now, QuotedError, Received, Seed, Stamp, TransmitId,
-    UnixTime,
+    Carrier, Clock, DatagramMachine, Failure, Instant, Now, QuotedError, Received, Seed, Stamp,
+    TransmitId, UnixTime,
 };
 use semfio_probe::{
     Order, Stop, UdpPingConfig, UdpPingEvent, UdpPingServer, UdpPingServerConfig,
@@ -33,6 +33,7 @@ fn received(source: SocketAddr, at: u64) -> Received {
         destination: None,
         hop_limit: None,
         traffic_class: None,
+        carrier: Carrier::Udp,
         stamp: Stamp { at: ms(at).mono, clock: Clock::Kernel },
         error: None,
     }

@@ -7,8 +7,8 @@ use core::marker::PhantomData;
 use core::mem;
 use core::net::{IpAddr, SocketAddr};
 use semfio_machine::{
-    Clock, DatagramMachine, Endpoint, Failure, Instant, Now, Output, QuotedError, Received,
-    Refused, Stamp, Transmit, TransmitId,
+    Carrier, Clock, DatagramMachine, Endpoint, Failure, Instant, Now, Output, QuotedError,
+    Received, Refused, Stamp, Transmit, TransmitId,
 };
 
 use crate::dice::Dice;
@@ -252,6 +252,7 @@ impl Network {
             destination: Some(to.ip()),
             hop_limit: Some(hop_limit.unwrap_or(HOP_LIMIT)),
             traffic_class: Some(0),
+            carrier: Carrier::Udp,
             stamp: Stamp { at, clock: Clock::Kernel },
             error,
         };

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use semfio_echo::{ClientConfig, ClientEvent, DatagramClient, DatagramServer, Ping, Server};
-use semfio_machine::{Clock, DatagramMachine, Failure, Now, Received, Seed, Stamp};
+use semfio_machine::{Carrier, Clock, DatagramMachine, Failure, Now, Received, Seed, Stamp};
 use semfio_sim::laws::Subject;
 
 use crate::Choices;
@@ -49,6 +49,7 @@ fn datagrams(data: &[u8]) {
             destination: None,
             hop_limit: None,
             traffic_class: None,
+            carrier: Carrier::Udp,
             stamp,
             error: None,
         };

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use semfio_machine::{
-    Clock, DatagramMachine, Failure, Now, QuotedError, Received, Stamp, TransmitId,
+    Carrier, Clock, DatagramMachine, Failure, Now, QuotedError, Received, Stamp, TransmitId,
 };
 use semfio_netcat::{
     Link, LinkCommand, LinkConfig, QUEUED, TRIES, Talk, TalkCommand, TalkConfig, TalkEvent, UdpCheck,
@@ -60,6 +60,7 @@ fn arrival(now: Now, choices: &mut Choices<'_>) -> Received {
         destination: None,
         hop_limit: None,
         traffic_class: None,
+        carrier: Carrier::Udp,
         stamp: Stamp { at: now.mono, clock: Clock::User },
         error: (choices.below(3) == 0).then_some(error),
     }

@@ -22,7 +22,7 @@ pub fn ping(data: &[u8]) {
 pub(crate) fn check(data: &[u8], hear: impl Fn(PingEvent) -> Option<PingEvent>) {
     // A few hundred steps are as many as it takes.
     let mut choices = Choices::new(data.get(..data.len().min(600)).unwrap_or_default());
-    let carrier = |raw| if raw { Carrier::Raw } else { Carrier::Icmp };
+    let carrier = |raw| if raw { Carrier::RawIcmp } else { Carrier::Icmp };
     let first = [56, 0, 3, 8, 16][choices.below(5)];
     let step = [0, 1, 7][choices.below(3)];
     let micros = |n: usize| Duration::from_micros(n as u64);
@@ -123,6 +123,7 @@ impl<F: Fn(PingEvent) -> Option<PingEvent>> Run<'_, F> {
             destination: None,
             hop_limit: Some(60),
             traffic_class: None,
+            carrier: Carrier::Icmp,
             stamp: Stamp { at: self.now.mono, clock: Clock::Kernel },
             error,
         }

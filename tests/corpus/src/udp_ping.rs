@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::net::{Ipv4Addr, SocketAddr};
 use core::time::Duration;
 use semfio_machine::{
-    Clock, DatagramMachine, Failure, Now, QuotedError, Received, Seed, Stamp, TransmitId, UnixTime,
+    Carrier, Clock, DatagramMachine, Failure, Now, QuotedError, Received, Seed, Stamp, TransmitId, UnixTime,
 };
 use semfio_probe::{
     MAX_CLIENTS, Stop, UdpPingConfig, UdpPingEvent, UdpPingServer, UdpPingServerConfig, UdpPinger,
@@ -132,6 +132,7 @@ impl Run {
             destination: None,
             hop_limit: None,
             traffic_class: None,
+            carrier: Carrier::Udp,
             stamp: self.stamp(choices),
             error: is_error.then_some(error),
         };
