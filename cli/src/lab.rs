@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use semfio_chat::{HubConfig, HubMessage, Reports};
 use semfio_echo::{DatagramServer, Report, ServerEvent};
 use semfio_file::{Repository, RepositoryConfig, RepositoryMessage};
-use semfio_machine::{DatagramMachine, Now, Seed, Service, Shard, StreamMachine};
+use semfio_machine::{DatagramMachine, Endpoint, Now, Seed, Service, Shard, StreamMachine};
 use semfio_probe::{UdpPingServer, UdpPingServerConfig};
 use semfio_runtime_os::{Clock, Roots};
 use serde_json::{Value, json};
@@ -338,9 +338,9 @@ impl Servers {
         let (tell, told) = mpsc::channel();
         let runtime = common.runtime;
         let thread = thread::spawn(move || {
-            let bound = Datagrams::bind(runtime, machine, address, Clock::start());
+            let bound = Datagrams::bind(runtime, Endpoint::new(machine), address, Clock::start());
             let socket = bound.map_err(|error| cannot_listen(address, &error))?;
-            let _ = tell.send((socket.local_addr(), socket.stopper()));
+            let _ = tell.send((socket.address(), socket.stopper()));
             let run = socket.run(|now, event, _| on_event(now, event));
             run.map(drop).map_err(|error| Failed::because(NETWORK, "cannot serve", error))
         });
@@ -348,7 +348,7 @@ impl Servers {
             return Err(ended(thread));
         };
         self.running.push(Running { stop: Box::new(move || stopper.stop()), thread });
-        bound.map_err(|error| Failed::new(NETWORK, error))
+        Ok(bound)
     }
 
     /// Stops all servers, each as cleanly as it can.

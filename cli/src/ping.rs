@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use semfio_machine::{Carrier, DatagramMachine as _};
+use semfio_machine::{Carrier, Endpoint};
 use semfio_probe::{PingConfig, PingEvent, Pinger, Sizes, Stop};
 use semfio_runtime_os::datagram::{DatagramSocket, PathMtu};
 use semfio_runtime_os::{Clock, seed};
@@ -15,7 +15,7 @@ use semfio_runtime_os::{Clock, seed};
 use crate::Common;
 use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK, USAGE};
 use crate::ping::shown::{Named, Shown};
-use crate::runtime::Datagrams;
+use crate::runtime::{Datagrams, tell_rest};
 use crate::signals;
 
 #[derive(Debug, clap::Args)]
@@ -117,15 +117,16 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     let began = clock.now();
     let machine = Pinger::new(began, &hosts, &seed, config.clone())
         .map_err(|error| Failed::because(USAGE, "cannot ping", error))?;
-    let host = Datagrams::over(common.runtime, machine, sockets, clock).map_err(cannot)?;
+    let endpoint = Endpoint::new(machine);
+    let host = Datagrams::over(common.runtime, endpoint, sockets, clock).map_err(cannot)?;
     let mut shown = Shown::new(common, named.collect(), &config, args.timestamps, args.numeric);
     shown.begin();
     let stopper = host.stopper();
     let ended = stopper.clone();
     let interrupted = signals::catch(move || stopper.stop()).map_err(cannot)?;
-    let mut machine = host
-        .run(|now, event, machine| {
-            shown.event(now, &event, machine);
+    let mut endpoint = host
+        .run(|now, event, endpoint| {
+            shown.event(now, &event, endpoint.machine());
             if event == PingEvent::Ended {
                 ended.stop();
             }
@@ -133,10 +134,9 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
         .map_err(cannot)?;
     // What is on its way stays so; hosts that have not finished are told of now.
     let now = clock.now();
-    let _ = machine.handle_command(now, Stop);
-    while let Some(event) = machine.poll_event() {
-        shown.event(now, &event, &machine);
-    }
+    let _ = endpoint.handle_command(now, Stop);
+    tell_rest(&mut endpoint, now, |event, machine| shown.event(now, &event, machine));
+    let machine = endpoint.machine();
     let answered = |host| machine.host_counts(host).is_some_and(|counts| counts.answered > 0);
     Ok(if interrupted.is_set() {
         ExitCode::from(INTERRUPTED)

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::task::Waker;
 
 use clap::ValueEnum;
-use semfio_machine::{DatagramMachine, Now, Refused, Service, Shard, StreamMachine};
+use semfio_machine::{DatagramMachine, Endpoint, Now, Output, Service, Shard, StreamMachine};
 use semfio_runtime_mio::{self as mio, blocking};
 use semfio_runtime_os::datagram::DatagramSocket;
-use semfio_runtime_os::{Clock, Handle, HostConfig, Roots, Stopper};
+use semfio_runtime_os::{BoundEndpoint, Clock, Handle, HostConfig, Roots, Stopper};
 use semfio_runtime_smol as smol_host;
 
 /// What moves the bytes.
@@ -94,8 +94,13 @@ where
     }
 }
 
-/// A machine over datagrams.
-pub(crate) enum Datagrams<M> {
+/// An endpoint on one of the runtimes.
+pub(crate) struct Datagrams<M> {
+    address: SocketAddr,
+    host: DatagramHost<M>,
+}
+
+enum DatagramHost<M> {
     Mio(mio::Datagrams<M>),
     Smol(smol_host::Datagrams<M>),
     Blocking(blocking::Datagrams<M>),
@@ -104,80 +109,84 @@ pub(crate) enum Datagrams<M> {
 impl<M: DatagramMachine> Datagrams<M> {
     pub(crate) fn bind(
         runtime: Runtime,
-        machine: M,
+        endpoint: Endpoint<M>,
         address: SocketAddr,
         clock: Clock,
     ) -> io::Result<Self> {
-        Ok(match runtime {
-            Runtime::Mio => Self::Mio(mio::Datagrams::bind(machine, address, clock)?),
-            Runtime::Smol => Self::Smol(smol_host::Datagrams::bind(machine, address, clock)?),
-            Runtime::Blocking => {
-                Self::Blocking(blocking::Datagrams::bind(machine, address, clock)?)
-            }
-        })
+        Self::on(runtime, BoundEndpoint::bind(endpoint, address, clock)?)
     }
 
     /// Over sockets of several kinds.
     pub(crate) fn over(
         runtime: Runtime,
-        machine: M,
+        endpoint: Endpoint<M>,
         sockets: Vec<DatagramSocket>,
         clock: Clock,
     ) -> io::Result<Self> {
-        Ok(match runtime {
-            Runtime::Mio => Self::Mio(mio::Datagrams::over(machine, sockets, clock)?),
-            Runtime::Smol => Self::Smol(smol_host::Datagrams::over(machine, sockets, clock)?),
-            Runtime::Blocking => {
-                Self::Blocking(blocking::Datagrams::over(machine, sockets, clock)?)
-            }
-        })
+        Self::on(runtime, BoundEndpoint::over(endpoint, sockets, clock))
     }
 
-    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
-        match self {
-            Self::Mio(socket) => socket.local_addr(),
-            Self::Smol(socket) => socket.local_addr(),
-            Self::Blocking(socket) => socket.local_addr(),
-        }
+    fn on(runtime: Runtime, bound: BoundEndpoint<M>) -> io::Result<Self> {
+        let address = bound.local_addr()?;
+        let host = match runtime {
+            Runtime::Mio => DatagramHost::Mio(mio::Datagrams::new(bound)?),
+            Runtime::Smol => DatagramHost::Smol(smol_host::Datagrams::new(bound)?),
+            Runtime::Blocking => DatagramHost::Blocking(blocking::Datagrams::new(bound)?),
+        };
+        Ok(Self { address, host })
+    }
+
+    /// Where its first socket is.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn stopper(&self) -> Stopper {
-        match self {
-            Self::Mio(socket) => socket.stopper(),
-            Self::Smol(socket) => socket.stopper(),
-            Self::Blocking(socket) => socket.stopper(),
+        match &self.host {
+            DatagramHost::Mio(host) => host.stopper(),
+            DatagramHost::Smol(host) => host.stopper(),
+            DatagramHost::Blocking(host) => host.stopper(),
         }
     }
 
     pub(crate) fn waker(&self) -> Waker {
-        match self {
-            Self::Mio(socket) => socket.waker(),
-            Self::Smol(socket) => socket.waker(),
-            Self::Blocking(socket) => socket.waker(),
+        match &self.host {
+            DatagramHost::Mio(host) => host.waker(),
+            DatagramHost::Smol(host) => host.waker(),
+            DatagramHost::Blocking(host) => host.waker(),
         }
     }
 
-    pub(crate) fn command(&mut self, command: M::Command<'_>) -> Result<(), Refused> {
-        match self {
-            Self::Mio(socket) => socket.command(command),
-            Self::Smol(socket) => socket.command(command),
-            Self::Blocking(socket) => socket.command(command),
-        }
-    }
-
-    pub(crate) fn run(self, on_event: impl FnMut(Now, M::Event<'_>, &mut M)) -> io::Result<M> {
+    pub(crate) fn run(
+        self,
+        on_event: impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>),
+    ) -> io::Result<Endpoint<M>> {
         self.run_with(|_, _| {}, on_event)
     }
 
     pub(crate) fn run_with(
         self,
-        speak: impl FnMut(Now, &mut M),
-        on_event: impl FnMut(Now, M::Event<'_>, &mut M),
-    ) -> io::Result<M> {
-        match self {
-            Self::Mio(socket) => socket.run_with(speak, on_event),
-            Self::Smol(socket) => smol::block_on(socket.run_with(speak, on_event)),
-            Self::Blocking(socket) => socket.run_with(speak, on_event),
+        speak: impl FnMut(Now, &mut Endpoint<M>),
+        on_event: impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>),
+    ) -> io::Result<Endpoint<M>> {
+        match self.host {
+            DatagramHost::Mio(host) => host.run_with(speak, on_event),
+            DatagramHost::Smol(host) => smol::block_on(host.run_with(speak, on_event)),
+            DatagramHost::Blocking(host) => host.run_with(speak, on_event),
+        }
+    }
+}
+
+/// Gives out what a machine still has to tell once its host is gone. Nothing leaves any more.
+pub(crate) fn tell_rest<M: DatagramMachine>(
+    endpoint: &mut Endpoint<M>,
+    now: Now,
+    mut on_event: impl FnMut(M::Event<'_>, &M),
+) {
+    while let Some(output) = endpoint.poll_output(now) {
+        match output {
+            Output::Event(event) => on_event(event, endpoint.machine()),
+            Output::Transmit(..) => endpoint.handle_blocked(),
         }
     }
 }

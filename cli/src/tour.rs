@@ -22,7 +22,7 @@ use semfio_file::{
 };
 use semfio_frame::Dialect;
 use semfio_keysync::Passphrase;
-use semfio_machine::{DatagramMachine as _, Interval, NetLimits, RootId, Service, Shard, Target};
+use semfio_machine::{Endpoint, Interval, NetLimits, RootId, Service, Shard, Target};
 use semfio_netcat::sockets::{SocketState, Transport, rows};
 use semfio_netcat::{
     InputEnd, Netcat, NetcatConfig, NetcatMessage, NetcatReport, TcpCheck, UdpCheck, UdpVerdict,
@@ -302,7 +302,7 @@ impl Guide {
 
         let check = UdpCheck::new(vec![datagrams], PATIENCE);
         let ours = SocketAddr::new(datagrams.ip(), 0);
-        let socket = Datagrams::bind(self.runtime, check, ours, Clock::start())?;
+        let socket = Datagrams::bind(self.runtime, Endpoint::new(check), ours, Clock::start())?;
         let stopper = socket.stopper();
         let mut verdict = None;
         socket.run(|_, found, _| {
@@ -324,11 +324,12 @@ impl Guide {
     fn datagram_echo(&mut self, server: SocketAddr) -> anyhow::Result<()> {
         let ours = SocketAddr::new(server.ip(), 0);
         let client = DatagramClient::new(server, &seed::draw()?, ClientConfig::default());
-        let mut socket = Datagrams::bind(self.runtime, client, ours, Clock::start())?;
-        socket.command(Ping { payload: b"ping 0" })?;
+        let (clock, mut endpoint) = (Clock::start(), Endpoint::new(client));
+        endpoint.handle_command(clock.now(), Ping { payload: b"ping 0" })?;
+        let socket = Datagrams::bind(self.runtime, endpoint, ours, clock)?;
         let stopper = socket.stopper();
         let (mut answered, mut wrong) = (Vec::new(), None);
-        socket.run(|now, event, client| {
+        socket.run(|now, event, endpoint| {
             match event {
                 ClientEvent::Reply { number, payload, round_trip, .. } => {
                     if payload != format!("ping {number}").as_bytes() {
@@ -337,7 +338,7 @@ impl Guide {
                     answered.push((number, round_trip));
                     let next = format!("ping {}", number + 1);
                     let ping = Ping { payload: next.as_bytes() };
-                    if number + 1 < PINGS && client.handle_command(now, ping).is_ok() {
+                    if number + 1 < PINGS && endpoint.handle_command(now, ping).is_ok() {
                         return;
                     }
                 }
@@ -367,9 +368,9 @@ impl Guide {
         let config = UdpPingConfig { timeout: FORGOTTEN, ..UdpPingConfig::default() };
         let client = UdpPinger::new(clock.now(), server, config);
         let ours = SocketAddr::new(server.ip(), 0);
-        let socket = Datagrams::bind(self.runtime, client, ours, clock)?;
+        let socket = Datagrams::bind(self.runtime, Endpoint::new(client), ours, clock)?;
         let (stopper, mut wrong) = (socket.stopper(), None);
-        let client = socket.run(|_, event, _| match event {
+        let endpoint = socket.run(|_, event, _| match event {
             UdpPingEvent::Ended => stopper.stop(),
             UdpPingEvent::Reply { number, text, .. } if !text.starts_with(b"PING ") => {
                 wrong = Some(format!("{number} is answered by {text:?}"));
@@ -379,7 +380,7 @@ impl Guide {
         if let Some(wrong) = wrong {
             bail!("{wrong}");
         }
-        let counts = client.counts();
+        let counts = endpoint.machine().counts();
         let (answered, lost) = (counts.answered, counts.lost);
         ensure!(answered > 0 && lost > 0 && answered + lost == 10, "{counts:?}");
         self.seen(format!(

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use rand_core::RngCore as _;
-use semfio_machine::{DatagramMachine as _, Interval, Seed, UnixTime};
+use semfio_machine::{Endpoint, Interval, Seed, UnixTime};
 use semfio_probe::{
     ClientCounts, Order, Stop, UdpPingConfig, UdpPingEvent, UdpPingServer, UdpPingServerConfig,
     UdpPingServerEvent, UdpPinger,
@@ -19,7 +19,7 @@ use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK};
 use crate::output::{Records, escape, notice, print_line};
 use crate::ping::seconds;
 use crate::ping::shown::{as_millis, clocks, four, nanos, reason};
-use crate::runtime::Datagrams;
+use crate::runtime::{Datagrams, tell_rest};
 use crate::serve::cannot_listen;
 use crate::signals;
 
@@ -94,12 +94,12 @@ fn ping(common: &Common, name: &str, config: UdpPingConfig) -> Result<ExitCode, 
     let server = resolve(name)?;
     let cannot = |error: io::Error| Failed::because(NETWORK, format!("cannot ping {name}"), error);
     let clock = Clock::start();
-    let machine = UdpPinger::new(clock.now(), server, config);
+    let endpoint = Endpoint::new(UdpPinger::new(clock.now(), server, config));
     let any = match server {
         SocketAddr::V4(_) => IpAddr::from([0; 4]),
         SocketAddr::V6(_) => IpAddr::from([0_u16; 8]),
     };
-    let host = Datagrams::bind(common.runtime, machine, SocketAddr::new(any, 0), clock);
+    let host = Datagrams::bind(common.runtime, endpoint, SocketAddr::new(any, 0), clock);
     let host = host.map_err(cannot)?;
     let (quiet, heartbeat) = (common.quiet, config.heartbeat);
     let mut shown = Shown { server, quiet, heartbeat, records: records(common) };
@@ -107,7 +107,7 @@ fn ping(common: &Common, name: &str, config: UdpPingConfig) -> Result<ExitCode, 
     let stopper = host.stopper();
     let ended = stopper.clone();
     let interrupted = signals::catch(move || stopper.stop()).map_err(cannot)?;
-    let mut machine = host
+    let mut endpoint = host
         .run(|_, event, _| {
             shown.event(&event);
             if event == UdpPingEvent::Ended {
@@ -115,11 +115,11 @@ fn ping(common: &Common, name: &str, config: UdpPingConfig) -> Result<ExitCode, 
             }
         })
         .map_err(cannot)?;
-    let _ = machine.handle_command(clock.now(), Stop);
-    while let Some(event) = machine.poll_event() {
-        shown.event(&event);
-    }
-    shown.end(&machine);
+    let now = clock.now();
+    let _ = endpoint.handle_command(now, Stop);
+    tell_rest(&mut endpoint, now, |event, _| shown.event(&event));
+    let machine = endpoint.machine();
+    shown.end(machine);
     let counts = machine.counts();
     let reached = match config.heartbeat {
         true => counts.sent > counts.failed,
@@ -267,10 +267,10 @@ fn serve(common: &Common, args: &ServeArgs) -> Result<ExitCode, Failed> {
     };
     let config =
         UdpPingServerConfig { loss: args.loss, heartbeat: args.heartbeat, silence: args.silence };
-    let machine = UdpPingServer::new(Seed::from_u64(number), config);
-    let host = Datagrams::bind(common.runtime, machine, args.listen, Clock::start())
+    let endpoint = Endpoint::new(UdpPingServer::new(Seed::from_u64(number), config));
+    let host = Datagrams::bind(common.runtime, endpoint, args.listen, Clock::start())
         .map_err(|error| cannot_listen(args.listen, &error))?;
-    let address = host.local_addr().map_err(cannot)?;
+    let address = host.address();
     let mut records = records(common);
     match &mut records {
         Some(records) => records.print("listening", json!({ "address": address, "seed": number })),
@@ -285,7 +285,7 @@ fn serve(common: &Common, args: &ServeArgs) -> Result<ExitCode, Failed> {
     let stopper = host.stopper();
     signals::catch(move || stopper.stop()).map_err(cannot)?;
     let quiet = common.quiet;
-    let machine = host
+    let endpoint = host
         .run(|now, event, _| match &mut records {
             Some(records) => {
                 let (kind, record) = as_record(now.unix, &event);
@@ -295,7 +295,7 @@ fn serve(common: &Common, args: &ServeArgs) -> Result<ExitCode, Failed> {
             None => print_line(&as_line(now.unix, &event)),
         })
         .map_err(cannot)?;
-    for (client, counts) in machine.clients() {
+    for (client, counts) in endpoint.machine().clients() {
         match &mut records {
             Some(records) => records.print("client", with_counts(client, counts)),
             None if quiet => {}

@@ -1,20 +1,18 @@
 //! The event loop for datagrams.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::task::Waker;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use semfio_machine::{DatagramMachine, Now, Refused};
-use semfio_runtime_os::datagram::DatagramSocket;
+use semfio_machine::{DatagramMachine, Endpoint, Now};
 use semfio_runtime_os::{BoundEndpoint, Clock, Stopper};
 
 use crate::wake::waker;
 
-/// Drives one [`DatagramMachine`] over one UDP socket, or over sockets of several kinds, with the
+/// Drives one [`Endpoint`] over one UDP socket, or over sockets of several kinds, with the
 /// kernel's stamps where it has them.
 ///
 /// Each wakeup reads what came, at most 256 datagrams, and before each the stamps of what was
@@ -33,14 +31,8 @@ const SOCKET: Token = Token(0);
 const WAKER: Token = Token(1);
 
 impl<M: DatagramMachine> Datagrams<M> {
-    /// Binds a socket for `machine`. An IPv6 address takes IPv6 peers only.
-    pub fn bind(machine: M, address: SocketAddr, clock: Clock) -> io::Result<Self> {
-        Self::over(machine, vec![DatagramSocket::bind(address)?], clock)
-    }
-
-    /// A machine over these sockets. A transmit leaves by the first that carries it.
-    pub fn over(machine: M, sockets: Vec<DatagramSocket>, clock: Clock) -> io::Result<Self> {
-        let bound = BoundEndpoint::over(machine, sockets, clock);
+    /// Not yet running.
+    pub fn new(bound: BoundEndpoint<M>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         for socket in bound.sockets() {
@@ -49,11 +41,6 @@ impl<M: DatagramMachine> Datagrams<M> {
         let waker = waker(&poll, WAKER)?;
         let stopper = Stopper::new(waker.clone());
         Ok(Self { bound, poll, waker, stopper, readable: true })
-    }
-
-    /// The address that the first socket is bound to.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.bound.sockets().first().ok_or(ErrorKind::NotFound)?.local_addr()
     }
 
     /// A way to end it.
@@ -67,12 +54,7 @@ impl<M: DatagramMachine> Datagrams<M> {
         self.waker.clone()
     }
 
-    /// Asks the machine for something, before it runs.
-    pub fn command(&mut self, command: M::Command<'_>) -> Result<(), Refused> {
-        self.bound.command(command)
-    }
-
-    /// Runs until it is stopped, and gives the machine back.
+    /// Runs until it is stopped, and gives the endpoint back.
     ///
     /// `on_event` is called in this thread; it may command the machine, and what that leads to
     /// leaves before the next wait.
@@ -81,7 +63,10 @@ impl<M: DatagramMachine> Datagrams<M> {
     ///
     /// Only if the system cannot wait for events or read the socket at all. What befalls a
     /// transmit is told to the machine.
-    pub fn run(self, on_event: impl FnMut(Now, M::Event<'_>, &mut M)) -> io::Result<M> {
+    pub fn run(
+        self,
+        on_event: impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>),
+    ) -> io::Result<Endpoint<M>> {
         self.run_with(|_, _| {}, on_event)
     }
 
@@ -93,16 +78,16 @@ impl<M: DatagramMachine> Datagrams<M> {
     /// As [`run`](Self::run).
     pub fn run_with(
         mut self,
-        mut speak: impl FnMut(Now, &mut M),
-        mut on_event: impl FnMut(Now, M::Event<'_>, &mut M),
-    ) -> io::Result<M> {
+        mut speak: impl FnMut(Now, &mut Endpoint<M>),
+        mut on_event: impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>),
+    ) -> io::Result<Endpoint<M>> {
         let mut events = Events::with_capacity(16);
         loop {
             self.bound.speak(&mut speak);
             // Here also if an edge has said that the socket has room again.
             self.bound.flush(&mut on_event);
             if self.stopper.is_stopped() {
-                return Ok(self.bound.into_machine());
+                return Ok(self.bound.into_endpoint());
             }
             let patience = match self.bound.poll_timeout() {
                 _ if self.readable => Some(Duration::ZERO),

@@ -2,8 +2,8 @@
 //!
 //! - [`Host`] drives a [`Shard`](semfio_machine::Shard): a service and its TCP connections, in
 //!   one thread. For several cores, run several: shards share nothing.
-//! - [`Datagrams`] drives a [`DatagramMachine`](semfio_machine::DatagramMachine) over one UDP
-//!   socket, or over sockets of several kinds.
+//! - [`Datagrams`] drives an [`Endpoint`](semfio_machine::Endpoint) over one UDP socket, or over
+//!   sockets of several kinds.
 //! - `blocking`, a default feature, does what both do with plain threads.
 //!
 //! None of them knows a protocol, and no protocol knows them. They stand on

@@ -6,11 +6,11 @@ use std::thread;
 use std::time::Duration;
 
 use semfio_machine::{
-    Carrier, Clock as WhoseClock, DatagramMachine, Deadline, Failure, Instant, Now, QuotedError,
-    Received, Refused, Stamp, Transmit, TransmitId,
+    Carrier, Clock as WhoseClock, DatagramMachine, Deadline, Endpoint, Failure, Instant, Now,
+    QuotedError, Received, Refused, Stamp, Transmit, TransmitId,
 };
 use semfio_runtime_mio::Datagrams;
-use semfio_runtime_os::Clock;
+use semfio_runtime_os::{BoundEndpoint, Clock};
 
 /// Sends numbered datagrams, or sends back what comes; datagrams start with a `#`.
 #[derive(Debug, Default)]
@@ -119,25 +119,30 @@ impl Pinger {
     }
 }
 
-fn bind(echo: bool, clock: Clock) -> Datagrams<Pinger> {
-    let machine = Pinger { echo, ..Pinger::default() };
-    Datagrams::bind(machine, "127.0.0.1:0".parse().unwrap(), clock).unwrap()
+fn endpoint(echo: bool) -> Endpoint<Pinger> {
+    Endpoint::new(Pinger { echo, ..Pinger::default() })
+}
+
+fn bind(endpoint: Endpoint<Pinger>, clock: Clock) -> (Datagrams<Pinger>, SocketAddr) {
+    let bound = BoundEndpoint::bind(endpoint, "127.0.0.1:0".parse().unwrap(), clock).unwrap();
+    let address = bound.local_addr().unwrap();
+    (Datagrams::new(bound).unwrap(), address)
 }
 
 #[test]
 fn datagrams_are_echoed_with_kernel_stamps_both_ways() {
     let clock = Clock::start();
-    let server = bind(true, clock);
-    let to = server.local_addr().unwrap();
+    let (server, to) = bind(endpoint(true), clock);
     let server_stopper = server.stopper();
     let serving = thread::spawn(move || server.run(|_, _, _| {}).unwrap());
-    let mut client = bind(false, clock);
+    let mut client = endpoint(false);
+    client.handle_command(clock.now(), Command::Send(to, b"not for it")).unwrap();
+    client.handle_command(clock.now(), Command::Send(to, b"#0")).unwrap();
+    let (client, _) = bind(client, clock);
     let stopper = client.stopper();
-    client.command(Command::Send(to, b"not for it")).unwrap();
-    client.command(Command::Send(to, b"#0")).unwrap();
     let (mut arrivals, mut number) = (Vec::new(), 0);
     let machine = client
-        .run(|now, event, machine| match event {
+        .run(|now, event, endpoint| match event {
             Event::Answer(payload, meta) => {
                 assert_eq!(payload, format!("#{number}").as_bytes());
                 assert_eq!((meta.source, meta.error), (to, None));
@@ -148,13 +153,14 @@ fn datagrams_are_echoed_with_kernel_stamps_both_ways() {
                     500 => Command::Timer(now.mono.saturating_add(Duration::from_secs(10))),
                     _ => Command::Send(to, next.as_bytes()),
                 };
-                machine.handle_command(now, command).unwrap();
+                endpoint.handle_command(now, command).unwrap();
             }
             Event::Timer => stopper.stop(),
         })
-        .unwrap();
+        .unwrap()
+        .into_machine();
     server_stopper.stop();
-    let server = serving.join().unwrap();
+    let server = serving.join().unwrap().into_machine();
     assert_eq!(server.next, 500, "what is not accepted is not answered");
     assert_eq!((arrivals.len(), machine.next), (500, 501));
     assert!(arrivals.iter().all(|at| at.clock == WhoseClock::Kernel));
@@ -173,12 +179,14 @@ fn datagrams_are_echoed_with_kernel_stamps_both_ways() {
 
 #[test]
 fn errors_of_the_network_and_of_the_system_reach_the_machine() {
-    let mut client = bind(false, Clock::start());
-    let nobody = bind(false, Clock::start()).local_addr().unwrap();
-    let (stopper, mut quoted) = (client.stopper(), None);
+    let clock = Clock::start();
+    let nobody = bind(endpoint(false), clock).1;
     let too_long = vec![b'#'; 70_000];
-    client.command(Command::Send(nobody, &too_long)).unwrap();
-    client.command(Command::Send(nobody, b"#quote")).unwrap();
+    let mut client = endpoint(false);
+    client.handle_command(clock.now(), Command::Send(nobody, &too_long)).unwrap();
+    client.handle_command(clock.now(), Command::Send(nobody, b"#quote")).unwrap();
+    let (client, _) = bind(client, clock);
+    let (stopper, mut quoted) = (client.stopper(), None);
     let machine = client
         .run(|_, event, _| {
             if let Event::Answer(payload, meta) = event {
@@ -187,7 +195,8 @@ fn errors_of_the_network_and_of_the_system_reach_the_machine() {
                 stopper.stop();
             }
         })
-        .unwrap();
+        .unwrap()
+        .into_machine();
     let QuotedError { offender, icmp_type, icmp_code, .. } = quoted.unwrap();
     assert_eq!(offender, Some(IpAddr::from([127, 0, 0, 1])));
     assert_eq!((icmp_type, icmp_code), (3, 3));
@@ -196,10 +205,10 @@ fn errors_of_the_network_and_of_the_system_reach_the_machine() {
 
 #[test]
 fn it_is_stopped_from_another_thread_and_before_it_began() {
-    let host = bind(false, Clock::start());
+    let (host, _) = bind(endpoint(false), Clock::start());
     host.stopper().stop();
     host.run(|_, _, _| {}).unwrap();
-    let host = bind(false, Clock::start());
+    let (host, _) = bind(endpoint(false), Clock::start());
     let stopper = host.stopper();
     let running = thread::spawn(move || host.run(|_, _, _| {}).unwrap());
     stopper.stop();

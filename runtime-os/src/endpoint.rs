@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::SocketAddr;
 
-use semfio_machine::{DatagramMachine, Deadline, Endpoint, Now, Output, Received, Refused};
+use semfio_machine::{DatagramMachine, Deadline, Endpoint, Now, Output, Received};
 
 use crate::clock::Clock;
 use crate::datagram::{DatagramSocket, Notice};
@@ -21,10 +21,10 @@ const QUOTE: usize = 2 * 1024;
 
 /// An [`Endpoint`] on sockets, one for each carrier and family. None of its calls waits.
 ///
-/// Each call of the machine is followed by its transmits and events; `on_event` may command the
-/// machine. Unlike hosts of streams it reads the clock for each datagram: a stamp of the kernel
-/// must not lie in the machine's future. The kernel's stamps of what was sent are told before a
-/// datagram is handed over: it may be an answer.
+/// Each call of the machine is followed by its transmits and events; `on_event` may look at the
+/// machine and command it, through the endpoint. Unlike hosts of streams it reads the clock for
+/// each datagram: a stamp of the kernel must not lie in the machine's future. The kernel's stamps of
+/// what was sent are told before a datagram is handed over: it may be an answer.
 pub struct BoundEndpoint<M> {
     endpoint: Endpoint<M>,
     sockets: Vec<DatagramSocket>,
@@ -34,15 +34,20 @@ pub struct BoundEndpoint<M> {
 }
 
 impl<M: DatagramMachine> BoundEndpoint<M> {
-    /// Binds a UDP socket for `machine`. An IPv6 address takes IPv6 peers only.
-    pub fn bind(machine: M, address: SocketAddr, clock: Clock) -> io::Result<Self> {
-        Ok(Self::over(machine, vec![DatagramSocket::bind(address)?], clock))
+    /// Binds a UDP socket. An IPv6 address takes IPv6 peers only.
+    pub fn bind(endpoint: Endpoint<M>, address: SocketAddr, clock: Clock) -> io::Result<Self> {
+        Ok(Self::over(endpoint, vec![DatagramSocket::bind(address)?], clock))
     }
 
-    /// A machine over these sockets. A transmit leaves by the first that carries it.
-    pub fn over(machine: M, sockets: Vec<DatagramSocket>, clock: Clock) -> Self {
+    /// Over these sockets. A transmit leaves by the first that carries it.
+    pub fn over(endpoint: Endpoint<M>, sockets: Vec<DatagramSocket>, clock: Clock) -> Self {
         let (scratch, quote) = (vec![0; SCRATCH], vec![0; QUOTE]);
-        Self { endpoint: Endpoint::new(machine), sockets, clock, scratch, quote }
+        Self { endpoint, sockets, clock, scratch, quote }
+    }
+
+    /// The address that the first socket is bound to.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.sockets.first().ok_or(ErrorKind::NotFound)?.local_addr()
     }
 
     /// The sockets, to wait for.
@@ -55,19 +60,15 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
         self.clock
     }
 
-    /// The machine, once the run is over.
-    pub fn into_machine(self) -> M {
-        self.endpoint.into_machine()
+    /// The endpoint, once the run is over.
+    pub fn into_endpoint(self) -> Endpoint<M> {
+        self.endpoint
     }
 
-    /// Asks the machine for something; what that leads to leaves with the next call.
-    pub fn command(&mut self, command: M::Command<'_>) -> Result<(), Refused> {
-        self.endpoint.handle_command(self.clock.now(), command)
-    }
-
-    /// Lets the application command the machine; what that leads to leaves with the next call.
-    pub fn speak(&mut self, speak: &mut impl FnMut(Now, &mut M)) {
-        speak(self.clock.now(), self.endpoint.machine_mut());
+    /// Lets the application command the machine, as `on_event` may; what that leads to leaves with
+    /// the next call.
+    pub fn speak(&mut self, speak: &mut impl FnMut(Now, &mut Endpoint<M>)) {
+        speak(self.clock.now(), &mut self.endpoint);
     }
 
     /// Whether a socket is full, so that a transmit waits for room in it.
@@ -81,7 +82,10 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
     }
 
     /// Lets the machine do what is due, if anything is.
-    pub fn handle_timeout(&mut self, on_event: &mut impl FnMut(Now, M::Event<'_>, &mut M)) {
+    pub fn handle_timeout(
+        &mut self,
+        on_event: &mut impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>),
+    ) {
         let now = self.clock.now();
         self.endpoint.handle_timeout(now);
         self.drain(now, on_event);
@@ -89,7 +93,7 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
 
     /// Sends what the machine has to send, as far as the sockets take it, and gives out what it
     /// has to tell.
-    pub fn flush(&mut self, on_event: &mut impl FnMut(Now, M::Event<'_>, &mut M)) {
+    pub fn flush(&mut self, on_event: &mut impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>)) {
         self.drain(self.clock.now(), on_event);
     }
 
@@ -100,7 +104,7 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
     /// A socket cannot be read at all.
     pub fn read(
         &mut self,
-        on_event: &mut impl FnMut(Now, M::Event<'_>, &mut M),
+        on_event: &mut impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>),
     ) -> io::Result<bool> {
         let mut scratch = mem::take(&mut self.scratch);
         let mut answer = Ok(false);
@@ -121,7 +125,7 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
     /// A socket cannot be read at all.
     pub fn read_errors(
         &mut self,
-        on_event: &mut impl FnMut(Now, M::Event<'_>, &mut M),
+        on_event: &mut impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>),
     ) -> io::Result<()> {
         (0..self.sockets.len()).try_for_each(|place| self.read_queue(place, |_| true, on_event))
     }
@@ -130,7 +134,7 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
         &mut self,
         place: usize,
         scratch: &mut [u8],
-        on_event: &mut impl FnMut(Now, M::Event<'_>, &mut M),
+        on_event: &mut impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>),
     ) -> io::Result<bool> {
         for _ in 0..READS {
             let Some(socket) = self.sockets.get_mut(place) else { break };
@@ -151,7 +155,7 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
         &mut self,
         place: usize,
         wanted: impl Fn(&DatagramSocket) -> bool,
-        on_event: &mut impl FnMut(Now, M::Event<'_>, &mut M),
+        on_event: &mut impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>),
     ) -> io::Result<()> {
         let mut quote = mem::take(&mut self.quote);
         let answer = loop {
@@ -178,7 +182,7 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
         &mut self,
         received: Received,
         payload: &mut [u8],
-        on_event: &mut impl FnMut(Now, M::Event<'_>, &mut M),
+        on_event: &mut impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>),
     ) {
         if !self.endpoint.accepts(&received, payload) {
             return;
@@ -186,17 +190,17 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
         // After the datagram was read, so that its stamp lies in the past.
         let now = self.clock.now();
         if let Some(event) = self.endpoint.handle_datagram(now, received, payload) {
-            on_event(now, event, self.endpoint.machine_mut());
+            on_event(now, event, &mut self.endpoint);
         }
         self.drain(now, on_event);
     }
 
-    fn drain(&mut self, now: Now, on_event: &mut impl FnMut(Now, M::Event<'_>, &mut M)) {
+    fn drain(&mut self, now: Now, on_event: &mut impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>)) {
         // Only a socket knows whether it still is full.
         self.endpoint.handle_writable();
         while let Some(output) = self.endpoint.poll_output(now) {
             match output {
-                Output::Event(event) => on_event(now, event, self.endpoint.machine_mut()),
+                Output::Event(event) => on_event(now, event, &mut self.endpoint),
                 Output::Transmit(transmit, payload) => {
                     // Before it leaves: no answer can seem to be older.
                     let now = self.clock.now();

@@ -2,15 +2,14 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use async_io::Async;
-use semfio_machine::{DatagramMachine, Now, Refused};
+use semfio_machine::{DatagramMachine, Endpoint, Now};
 use semfio_runtime_os::datagram::DatagramSocket;
-use semfio_runtime_os::{BoundEndpoint, Clock, Stopper};
+use semfio_runtime_os::{BoundEndpoint, Stopper};
 
 use crate::alarm::Alarm;
 use crate::ready::{Ready, Source, arm};
@@ -18,7 +17,7 @@ use crate::ready::{Ready, Source, arm};
 /// Turns in one poll of the future.
 const TURNS: usize = 8;
 
-/// Drives one [`DatagramMachine`] over one UDP socket, or over sockets of several kinds, in one
+/// Drives one [`Endpoint`] over one UDP socket, or over sockets of several kinds, in one
 /// future, with the kernel's stamps where it has them.
 ///
 /// Each wakeup reads what came, at most 256 datagrams, and before each the stamps of what was
@@ -35,14 +34,8 @@ pub struct Datagrams<M> {
 }
 
 impl<M: DatagramMachine> Datagrams<M> {
-    /// Binds a socket for `machine`. An IPv6 address takes IPv6 peers only.
-    pub fn bind(machine: M, address: SocketAddr, clock: Clock) -> io::Result<Self> {
-        Self::over(machine, vec![DatagramSocket::bind(address)?], clock)
-    }
-
-    /// A machine over these sockets. A transmit leaves by the first that carries it.
-    pub fn over(machine: M, sockets: Vec<DatagramSocket>, clock: Clock) -> io::Result<Self> {
-        let bound = BoundEndpoint::over(machine, sockets, clock);
+    /// Not yet running.
+    pub fn new(bound: BoundEndpoint<M>) -> io::Result<Self> {
         let ready = Arc::new(Ready::default());
         let stopper = Stopper::new(ready.waker(Source::Outside));
         let readiness =
@@ -56,11 +49,6 @@ impl<M: DatagramMachine> Datagrams<M> {
         })
     }
 
-    /// The address that the first socket is bound to.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.bound.sockets().first().ok_or(io::ErrorKind::NotFound)?.local_addr()
-    }
-
     /// A way to end it.
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
@@ -72,12 +60,7 @@ impl<M: DatagramMachine> Datagrams<M> {
         self.ready.waker(Source::Outside)
     }
 
-    /// Asks the machine for something, before it runs.
-    pub fn command(&mut self, command: M::Command<'_>) -> Result<(), Refused> {
-        self.bound.command(command)
-    }
-
-    /// Runs until it is stopped, and gives the machine back.
+    /// Runs until it is stopped, and gives the endpoint back.
     ///
     /// `on_event` may command the machine, and what that leads to leaves before the next wait.
     ///
@@ -85,7 +68,10 @@ impl<M: DatagramMachine> Datagrams<M> {
     ///
     /// Only if the system cannot wait for events or read the socket at all. What befalls a
     /// transmit is told to the machine.
-    pub async fn run(self, on_event: impl FnMut(Now, M::Event<'_>, &mut M)) -> io::Result<M> {
+    pub async fn run(
+        self,
+        on_event: impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>),
+    ) -> io::Result<Endpoint<M>> {
         self.run_with(|_, _| {}, on_event).await
     }
 
@@ -97,18 +83,18 @@ impl<M: DatagramMachine> Datagrams<M> {
     /// As [`run`](Self::run).
     pub async fn run_with(
         mut self,
-        mut speak: impl FnMut(Now, &mut M),
-        mut on_event: impl FnMut(Now, M::Event<'_>, &mut M),
-    ) -> io::Result<M> {
+        mut speak: impl FnMut(Now, &mut Endpoint<M>),
+        mut on_event: impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>),
+    ) -> io::Result<Endpoint<M>> {
         poll_fn(|cx| self.poll(cx, &mut speak, &mut on_event)).await?;
-        Ok(self.bound.into_machine())
+        Ok(self.bound.into_endpoint())
     }
 
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        speak: &mut impl FnMut(Now, &mut M),
-        on_event: &mut impl FnMut(Now, M::Event<'_>, &mut M),
+        speak: &mut impl FnMut(Now, &mut Endpoint<M>),
+        on_event: &mut impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>),
     ) -> Poll<io::Result<()>> {
         self.ready.take(cx.waker(), &mut Vec::new());
         for _ in 0..TURNS {

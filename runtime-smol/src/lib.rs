@@ -3,8 +3,8 @@
 //! - [`Host`] drives a [`Shard`](semfio_machine::Shard): a service and its TCP connections, in
 //!   *one* future. There is no task for each connection, so that a turn means the same here as
 //!   under any other host.
-//! - [`Datagrams`] drives a [`DatagramMachine`](semfio_machine::DatagramMachine) over one UDP
-//!   socket.
+//! - [`Datagrams`] drives an [`Endpoint`](semfio_machine::Endpoint) over one UDP socket, or over
+//!   sockets of several kinds.
 //!
 //! They stand on `async-io`, the reactor of smol, and read files in the threads of `blocking`, so that
 //! no disk holds up the reactor. They bring no executor: `smol::block_on`, `smol::spawn` or any other

@@ -4,11 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use semfio_machine::{
-    Carrier, Clock as WhoseClock, DatagramMachine, Deadline, Failure, Instant, Now, Received,
-    Refused, Stamp, Transmit, TransmitId,
+    Carrier, Clock as WhoseClock, DatagramMachine, Deadline, Endpoint, Failure, Instant, Now,
+    Received, Refused, Stamp, Transmit, TransmitId,
 };
 use semfio_runtime_mio as mio;
-use semfio_runtime_os::Clock;
+use semfio_runtime_os::{BoundEndpoint, Clock};
 use semfio_runtime_smol as smol_host;
 
 /// Asks an echo server question after question, then one that is not there, then rests.
@@ -142,25 +142,31 @@ fn play(run: impl FnOnce(Asker) -> Asker, lost: Option<u64>) -> Asker {
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
+/// The asker on a socket, asked to begin or not.
+fn bound(asker: Asker, begins: bool) -> BoundEndpoint<Asker> {
+    let (clock, mut endpoint) = (Clock::start(), Endpoint::new(asker));
+    if begins {
+        endpoint.handle_command(clock.now(), ()).unwrap();
+    }
+    BoundEndpoint::bind(endpoint, ANY, clock).unwrap()
+}
+
 fn on_mio(asker: Asker) -> Asker {
-    let mut host = mio::Datagrams::bind(asker, ANY, Clock::start()).unwrap();
+    let host = mio::Datagrams::new(bound(asker, true)).unwrap();
     let stopper = host.stopper();
-    host.command(()).unwrap();
-    host.run(|_, (), _| stopper.stop()).unwrap()
+    host.run(|_, (), _| stopper.stop()).unwrap().into_machine()
 }
 
 fn on_smol(asker: Asker) -> Asker {
-    let mut host = smol_host::Datagrams::bind(asker, ANY, Clock::start()).unwrap();
+    let host = smol_host::Datagrams::new(bound(asker, true)).unwrap();
     let stopper = host.stopper();
-    host.command(()).unwrap();
-    smol::block_on(host.run(|_, (), _| stopper.stop())).unwrap()
+    smol::block_on(host.run(|_, (), _| stopper.stop())).unwrap().into_machine()
 }
 
 fn on_threads(asker: Asker) -> Asker {
-    let mut host = mio::blocking::Datagrams::bind(asker, ANY, Clock::start()).unwrap();
+    let host = mio::blocking::Datagrams::new(bound(asker, true)).unwrap();
     let stopper = host.stopper();
-    host.command(()).unwrap();
-    host.run(|_, (), _| stopper.stop()).unwrap()
+    host.run(|_, (), _| stopper.stop()).unwrap().into_machine()
 }
 
 #[test]
@@ -191,7 +197,7 @@ fn one_that_waits_for_nothing_is_stopped_from_outside() {
         log: Vec::new(),
         over: false,
     };
-    let host = mio::blocking::Datagrams::bind(asker(ANY), ANY, Clock::start()).unwrap();
+    let host = mio::blocking::Datagrams::new(bound(asker(ANY), false)).unwrap();
     let stopper = host.stopper();
     let running = std::thread::spawn(move || host.run(|_, (), _| ()).map(drop));
     std::thread::sleep(Duration::from_millis(50));

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use semfio_machine::{Failure, QuotedError, Target};
+use semfio_machine::{Endpoint, Failure, QuotedError, Target};
 use semfio_netcat::{Interrupt, TcpCheck, TcpFound, UdpCheck, UdpFound, UdpVerdict};
 use semfio_runtime_os::{Clock, HostConfig};
 use serde_json::json;
@@ -61,10 +61,12 @@ pub(crate) fn udp(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     let check = UdpCheck::new(targets, args.wait.unwrap_or(UDP_WAIT));
     let cannot = |error| Failed::because(NETWORK, "cannot run", error);
     let source = args.source_of(ip);
-    let socket = Datagrams::bind(common.runtime, check, source, Clock::start()).map_err(cannot)?;
+    let endpoint = Endpoint::new(check);
+    let socket = Datagrams::bind(common.runtime, endpoint, source, Clock::start());
+    let socket = socket.map_err(cannot)?;
     let (stop, stopper) = (socket.stopper(), socket.stopper());
     let interrupted = signals::catch(move || stopper.stop()).map_err(cannot)?;
-    let run = socket.run(|_, UdpFound { target, verdict }, check| {
+    let run = socket.run(|_, UdpFound { target, verdict }, endpoint| {
         let (state, why) = match verdict {
             UdpVerdict::Open => ("open", None),
             UdpVerdict::Closed => ("closed", Some("port unreachable".into())),
@@ -73,7 +75,7 @@ pub(crate) fn udp(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             UdpVerdict::Unsent(failure) => ("unreachable", Some(failure.to_string())),
         };
         verdicts.tell("udp", &Target::Address(target), state, why);
-        if check.is_over() {
+        if endpoint.machine().is_over() {
             stop.stop();
         }
     });

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use semfio_machine::{DatagramMachine as _, Now, QuotedError};
+use semfio_machine::{Endpoint, Now, QuotedError};
 use semfio_netcat::{Talk, TalkCommand, TalkConfig, TalkEvent};
 use semfio_runtime_os::{Clock, Handle};
 use serde_json::json;
@@ -38,12 +38,12 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     };
     let reply = args.reply.clone().map(Bytes::from);
     let talk = Talk::new(TalkConfig { peer, many: args.keep, reply, wait: args.wait });
-    let bound = Datagrams::bind(common.runtime, talk, source, Clock::start());
+    let bound = Datagrams::bind(common.runtime, Endpoint::new(talk), source, Clock::start());
     let socket = bound.map_err(|error| cannot_listen(source, &error))?;
     let cannot = |error| Failed::because(NETWORK, "cannot run", error);
     let mut show = Show::new(common, args);
     if args.listen {
-        let address = socket.local_addr().map_err(cannot)?;
+        let address = socket.address();
         match show.has_records() {
             true => show.tell("listening", json!({ "address": address }), None),
             false => say_listening(address, common.quiet),
@@ -58,7 +58,7 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     })?;
     let show = RefCell::new(show);
     let mut failed = None;
-    let speak = |now: Now, talk: &mut Talk| {
+    let speak = |now: Now, endpoint: &mut Endpoint<Talk>| {
         while let Ok(piece) = input.try_recv() {
             let command = match (&piece, args.quit) {
                 (Some(bytes), _) => TalkCommand::Say(bytes),
@@ -66,12 +66,12 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
                 (None, None) => continue,
             };
             // Not full: no more is on its way than it takes.
-            if talk.handle_command(now, command).is_ok() {
+            if endpoint.handle_command(now, command).is_ok() {
                 show.borrow_mut().sent(piece.as_deref().unwrap_or_default());
             }
         }
     };
-    let on_event = |_: Now, event: TalkEvent<'_>, _: &mut Talk| match event {
+    let on_event = |_: Now, event: TalkEvent<'_>, _: &mut Endpoint<Talk>| match event {
         TalkEvent::Received(from, bytes) => {
             let mut show = show.borrow_mut();
             show.received(from, bytes);

@@ -1,6 +1,7 @@
 //! Machines over datagrams.
 
 use alloc::vec::Vec;
+use core::fmt::Debug;
 use core::net::{IpAddr, SocketAddr};
 
 use crate::effect::Failure;
@@ -13,8 +14,8 @@ use crate::time::{Deadline, Instant, Now};
 /// nothing, after every `handle_*`, and then [`poll_event`](Self::poll_event) likewise. What is
 /// malformed or foreign is counted and dropped, never an error.
 pub trait DatagramMachine {
-    /// What it tells the application; may borrow the datagram.
-    type Event<'i>;
+    /// What it tells the application; may borrow the datagram. A trace has its `Debug` text.
+    type Event<'i>: Debug;
     /// What the application may ask.
     type Command<'c>;
 

@@ -52,11 +52,6 @@ impl<M: DatagramMachine> Endpoint<M> {
         &self.machine
     }
 
-    /// The machine, for an application to command as it is told an event.
-    pub fn machine_mut(&mut self) -> &mut M {
-        &mut self.machine
-    }
-
     /// The machine, once the run is over.
     pub fn into_machine(self) -> M {
         self.machine

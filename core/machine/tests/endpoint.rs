@@ -140,8 +140,11 @@ fn a_datagrams_own_event_comes_first_and_a_kernel_stamp_is_passed_on() {
 
 #[test]
 fn what_the_socket_has_no_room_for_is_kept_and_is_next() {
-    let mut endpoint = asked(&[b"abc", b"d"]);
-    endpoint.machine_mut().told.push_back("meanwhile".into());
+    let told = VecDeque::from(["meanwhile".into()]);
+    let mut endpoint = Endpoint::new(Teller { told, ..Teller::default() });
+    for payload in [&b"abc"[..], b"d"] {
+        endpoint.handle_command(Now::default(), payload).unwrap();
+    }
     assert_eq!(drain(&mut endpoint, &[Ok(1), Err(None)]), ["send 1 abc", "send 1 bc", "meanwhile"]);
     assert!(endpoint.is_blocked());
     assert!(drain(&mut endpoint, &[]).is_empty());
@@ -160,9 +163,8 @@ fn what_the_socket_refuses_is_told_and_dropped() {
 
 #[test]
 fn a_timeout_is_passed_on_when_it_is_due_and_not_before() {
-    let mut endpoint = asked(&[]);
     let at = Instant::default().saturating_add(std::time::Duration::from_secs(1));
-    endpoint.machine_mut().due = Some(at);
+    let mut endpoint = Endpoint::new(Teller { due: Some(at), ..Teller::default() });
     endpoint.handle_timeout(Now::default());
     assert_eq!(endpoint.poll_timeout().map(|deadline| deadline.at), Some(at));
     endpoint.handle_timeout(Now { mono: at, ..Now::default() });

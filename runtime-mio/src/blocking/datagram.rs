@@ -1,18 +1,16 @@
 //! Datagrams in one plain thread.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
-use semfio_machine::{DatagramMachine, Now, Refused};
-use semfio_runtime_os::datagram::DatagramSocket;
+use semfio_machine::{DatagramMachine, Endpoint, Now};
 use semfio_runtime_os::{BoundEndpoint, Clock, Stopper};
 
-/// Drives one [`DatagramMachine`] over one UDP socket, or over sockets of several kinds, in the
+/// Drives one [`Endpoint`] over one UDP socket, or over sockets of several kinds, in the
 /// thread that calls [`run`](Self::run), with the kernel's stamps where it has them.
 ///
 /// It does at each wakeup what the [event loop's](crate::Datagrams) does; it waits by `poll`.
@@ -37,22 +35,12 @@ impl Wake for Bell {
 }
 
 impl<M: DatagramMachine> Datagrams<M> {
-    /// Binds a socket for `machine`. An IPv6 address takes IPv6 peers only.
-    pub fn bind(machine: M, address: SocketAddr, clock: Clock) -> io::Result<Self> {
-        Self::over(machine, vec![DatagramSocket::bind(address)?], clock)
-    }
-
-    /// A machine over these sockets. A transmit leaves by the first that carries it.
-    pub fn over(machine: M, sockets: Vec<DatagramSocket>, clock: Clock) -> io::Result<Self> {
+    /// Not yet running.
+    pub fn new(bound: BoundEndpoint<M>) -> io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let bell = Arc::new(Bell(eventfd(0, flags)?));
         let stopper = Stopper::new(Waker::from(bell.clone()));
-        Ok(Self { bound: BoundEndpoint::over(machine, sockets, clock), bell, stopper })
-    }
-
-    /// The address that the first socket is bound to.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.bound.sockets().first().ok_or(io::ErrorKind::NotFound)?.local_addr()
+        Ok(Self { bound, bell, stopper })
     }
 
     /// A way to end it.
@@ -65,12 +53,7 @@ impl<M: DatagramMachine> Datagrams<M> {
         Waker::from(self.bell.clone())
     }
 
-    /// Asks the machine for something, before it runs.
-    pub fn command(&mut self, command: M::Command<'_>) -> Result<(), Refused> {
-        self.bound.command(command)
-    }
-
-    /// Runs until it is stopped, and gives the machine back.
+    /// Runs until it is stopped, and gives the endpoint back.
     ///
     /// `on_event` may command the machine, and what that leads to leaves before the next wait.
     ///
@@ -78,7 +61,10 @@ impl<M: DatagramMachine> Datagrams<M> {
     ///
     /// Only if the system cannot wait or read a socket at all. What befalls a transmit is told to
     /// the machine.
-    pub fn run(self, on_event: impl FnMut(Now, M::Event<'_>, &mut M)) -> io::Result<M> {
+    pub fn run(
+        self,
+        on_event: impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>),
+    ) -> io::Result<Endpoint<M>> {
         self.run_with(|_, _| {}, on_event)
     }
 
@@ -90,15 +76,15 @@ impl<M: DatagramMachine> Datagrams<M> {
     /// As [`run`](Self::run).
     pub fn run_with(
         mut self,
-        mut speak: impl FnMut(Now, &mut M),
-        mut on_event: impl FnMut(Now, M::Event<'_>, &mut M),
-    ) -> io::Result<M> {
+        mut speak: impl FnMut(Now, &mut Endpoint<M>),
+        mut on_event: impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>),
+    ) -> io::Result<Endpoint<M>> {
         let mut more = false;
         loop {
             self.bound.speak(&mut speak);
             self.bound.flush(&mut on_event);
             if self.stopper.is_stopped() {
-                return Ok(self.bound.into_machine());
+                return Ok(self.bound.into_endpoint());
             }
             self.wait(more)?;
             more = self.bound.read(&mut on_event)?;
