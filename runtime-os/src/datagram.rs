@@ -3,15 +3,16 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::libc;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrLike, SockaddrStorage, TimestampingFlag,
     recvmsg, sendmsg, setsockopt, sockopt,
 };
 use nix::sys::time::TimeSpec;
+use nix::{libc, setsockopt_impl};
 use semfio_machine::{
     Carrier, Clock as WhoseClock, Instant, Now, QuotedError, Received, Stamp, Transmit, TransmitId,
     UnixTime,
@@ -19,6 +20,7 @@ use semfio_machine::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::clock::Clock;
+use crate::filter;
 
 /// Transmits whose stamp is still expected; older ones have lost theirs.
 const EXPECTED: usize = 1024;
@@ -89,7 +91,26 @@ impl DatagramSocket {
         Self::open(carrier, SocketAddr::new(address, 0))
     }
 
+    /// Opens a raw socket for TCP, at an address of ours or the unspecified one, that receives the
+    /// segments to `ports` of ours. What ICMP says of those it sends comes to a socket for
+    /// [`Carrier::RawIcmp`].
+    ///
+    /// # Errors
+    ///
+    /// `PermissionDenied` without the right to open raw sockets.
+    pub fn tcp(address: IpAddr, ports: &RangeInclusive<u16>) -> io::Result<Self> {
+        Self::open_for(Carrier::RawTcp, SocketAddr::new(address, 0), Some(ports))
+    }
+
     fn open(carrier: Carrier, address: SocketAddr) -> io::Result<Self> {
+        Self::open_for(carrier, address, None)
+    }
+
+    fn open_for(
+        carrier: Carrier,
+        address: SocketAddr,
+        ports: Option<&RangeInclusive<u16>>,
+    ) -> io::Result<Self> {
         let (kind, protocol) = match (carrier, address.is_ipv6()) {
             (Carrier::Udp, _) => (Type::DGRAM, Protocol::UDP),
             (Carrier::Icmp, false) => (Type::DGRAM, Protocol::ICMPV4),
@@ -99,6 +120,13 @@ impl DatagramSocket {
             (Carrier::RawTcp, _) => (Type::RAW, Protocol::TCP),
         };
         let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+        // First of all, so that nothing waits in the socket that should not.
+        if carrier == Carrier::RawIcmp {
+            filter::answers(&socket, address.is_ipv6())?;
+        }
+        if let Some(ports) = ports {
+            filter::ports(&socket, address.is_ipv6(), ports)?;
+        }
         socket.set_nonblocking(true)?;
         // Raw sockets are handed the errors themselves.
         let queue = !is_raw(carrier);
@@ -108,11 +136,14 @@ impl DatagramSocket {
                 socket.set_only_v6(true)?;
             }
             setsockopt(&socket, sockopt::Ipv6RecvErr, &queue)?;
+            // Linux 5.9; older ones do not say where an extension begins.
+            let _ = setsockopt(&socket, Ipv6RecvErrRfc4884, &queue);
             setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
             setsockopt(&socket, sockopt::Ipv6RecvHopLimit, &true)?;
             setsockopt(&socket, sockopt::Ipv6RecvTClass, &true)?;
         } else {
             setsockopt(&socket, sockopt::Ipv4RecvErr, &queue)?;
+            let _ = setsockopt(&socket, Ipv4RecvErrRfc4884, &queue);
             setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
             setsockopt(&socket, sockopt::Ipv4RecvTtl, &true)?;
             setsockopt(&socket, sockopt::IpRecvTos, &true)?;
@@ -150,23 +181,24 @@ impl DatagramSocket {
         SockRef::from(&self.socket).set_mark(mark)
     }
 
+    /// Leaves ICMP errors to a raw socket beside this one, which is handed whole messages: then
+    /// nothing is told twice.
+    pub fn leave_errors(&self) -> io::Result<()> {
+        match self.is_ipv6 {
+            false => setsockopt(self, sockopt::Ipv4RecvErr, &false)?,
+            true => setsockopt(self, sockopt::Ipv6RecvErr, &false)?,
+        }
+        Ok(())
+    }
+
     /// What becomes of a datagram that is larger than its path.
     pub fn set_path_mtu(&self, how: PathMtu) -> io::Result<()> {
-        use rustix::net::sockopt::{
-            Ipv4PathMtuDiscovery as V4, Ipv6PathMtuDiscovery as V6, set_ip_mtu_discover,
-            set_ipv6_mtu_discover,
-        };
-        let answer = match (how, self.is_ipv6) {
-            (PathMtu::Do, false) => set_ip_mtu_discover(self, V4::DO),
-            (PathMtu::Do, true) => set_ipv6_mtu_discover(self, V6::DO),
-            (PathMtu::Want, false) => set_ip_mtu_discover(self, V4::WANT),
-            (PathMtu::Want, true) => set_ipv6_mtu_discover(self, V6::WANT),
-            (PathMtu::Dont, false) => set_ip_mtu_discover(self, V4::DONT),
-            (PathMtu::Dont, true) => set_ipv6_mtu_discover(self, V6::DONT),
-            (PathMtu::Probe, false) => set_ip_mtu_discover(self, V4::PROBE),
-            (PathMtu::Probe, true) => set_ipv6_mtu_discover(self, V6::PROBE),
-        };
-        Ok(answer?)
+        set_path_mtu(self, how, self.is_ipv6)
+    }
+
+    /// Whether both are of the same family.
+    pub(crate) fn is_kin_of(&self, address: &SocketAddr) -> bool {
+        self.is_ipv6 == address.is_ipv6()
     }
 
     /// Whether this is a socket for such a transmit.
@@ -287,6 +319,11 @@ impl DatagramSocket {
     }
 
     fn transmit(&self, transmit: &Transmit, payload: &[u8]) -> Result<(), Errno> {
+        let mut destination = transmit.destination;
+        if is_raw(self.carrier) {
+            // There are no ports here; of IPv6, it would be taken for a protocol.
+            destination.set_port(0);
+        }
         let hops = i32::from(transmit.hop_limit.unwrap_or_default());
         let (info4, info6);
         let hop_limit = transmit.hop_limit.map(|_| match transmit.destination {
@@ -323,7 +360,7 @@ impl DatagramSocket {
             &[IoSlice::new(payload)],
             &control[..filled],
             MsgFlags::MSG_NOSIGNAL,
-            Some(&SockaddrStorage::from(transmit.destination)),
+            Some(&SockaddrStorage::from(destination)),
         )?;
         Ok(())
     }
@@ -443,6 +480,45 @@ impl Sent {
     }
 }
 
+// linux/in.h and linux/in6.h; neither nix nor libc has them.
+const IP_RECVERR_RFC4884: libc::c_int = 26;
+const IPV6_RECVERR_RFC4884: libc::c_int = 31;
+
+/// Says of an error where its extension begins.
+#[derive(Clone)]
+struct Ipv4RecvErrRfc4884;
+setsockopt_impl!(Ipv4RecvErrRfc4884, libc::IPPROTO_IP, IP_RECVERR_RFC4884, bool, sockopt::SetBool);
+
+/// The same for IPv6.
+#[derive(Clone)]
+struct Ipv6RecvErrRfc4884;
+setsockopt_impl!(
+    Ipv6RecvErrRfc4884,
+    libc::IPPROTO_IPV6,
+    IPV6_RECVERR_RFC4884,
+    bool,
+    sockopt::SetBool
+);
+
+/// What becomes of a datagram that is larger than its path.
+pub(crate) fn set_path_mtu(socket: &impl AsFd, how: PathMtu, is_ipv6: bool) -> io::Result<()> {
+    use rustix::net::sockopt::{
+        Ipv4PathMtuDiscovery as V4, Ipv6PathMtuDiscovery as V6, set_ip_mtu_discover,
+        set_ipv6_mtu_discover,
+    };
+    let answer = match (how, is_ipv6) {
+        (PathMtu::Do, false) => set_ip_mtu_discover(socket, V4::DO),
+        (PathMtu::Do, true) => set_ipv6_mtu_discover(socket, V6::DO),
+        (PathMtu::Want, false) => set_ip_mtu_discover(socket, V4::WANT),
+        (PathMtu::Want, true) => set_ipv6_mtu_discover(socket, V6::WANT),
+        (PathMtu::Dont, false) => set_ip_mtu_discover(socket, V4::DONT),
+        (PathMtu::Dont, true) => set_ipv6_mtu_discover(socket, V6::DONT),
+        (PathMtu::Probe, false) => set_ip_mtu_discover(socket, V4::PROBE),
+        (PathMtu::Probe, true) => set_ipv6_mtu_discover(socket, V6::PROBE),
+    };
+    Ok(answer?)
+}
+
 /// What one call of recvmsg brought.
 struct Message {
     received: Received,
@@ -466,11 +542,19 @@ fn take_error(
                 icmp_type: error.ee_type,
                 icmp_code: error.ee_code,
                 info: error.ee_info,
+                extension: extension(error),
             });
         }
         // What the system itself refused was the error of a call.
         _ => {}
     }
+}
+
+/// Where the extension begins: the system has looked for it, and tells 0 if there is none.
+fn extension(error: &libc::sock_extended_err) -> Option<u16> {
+    // linux/errqueue.h: a union, whose other member begins with a length of 16 bits.
+    let [a, b, _, _] = error.ee_data.to_ne_bytes();
+    Some(u16::from_ne_bytes([a, b])).filter(|&length| length > 0)
 }
 
 fn is_raw(carrier: Carrier) -> bool {
@@ -670,5 +754,179 @@ mod tests {
         transmit.carrier = Carrier::RawIcmp;
         let error = a.send(clock.now(), &transmit, b"").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    }
+
+    /// A socket that needs privileges; without them the test is skipped, and says so.
+    fn privileged(socket: io::Result<DatagramSocket>) -> Option<DatagramSocket> {
+        match socket {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                use std::io::Write as _;
+                let _ = writeln!(std::io::stderr(), "skipped: raw sockets are not for this user");
+                let no_skip = std::env::var("SEMFIO_NO_SKIP");
+                assert_ne!(no_skip.as_deref(), Ok("1"), "a skip");
+                None
+            }
+            other => Some(other.unwrap()),
+        }
+    }
+
+    fn sends(carrier: Carrier, to: SocketAddr, size: usize) -> Transmit {
+        Transmit { carrier, ..transmit(1, to, size) }
+    }
+
+    /// An ICMP or ICMPv6 message; the system puts the checksum of the latter.
+    fn icmp(to: SocketAddr, icmp_type: u8, words: u8, rest: &[u8]) -> Vec<u8> {
+        use etherparse::{Icmpv4Header, Icmpv4Type};
+        match to {
+            SocketAddr::V4(_) => {
+                let kind = Icmpv4Type::Unknown {
+                    type_u8: icmp_type,
+                    code_u8: 0,
+                    bytes5to8: [0, words, 0, 0],
+                };
+                [&Icmpv4Header::with_checksum(kind, rest).to_bytes(), rest].concat()
+            }
+            SocketAddr::V6(_) => [&[icmp_type, 0, 0, 0, words, 0, 0, 0], rest].concat(),
+        }
+    }
+
+    #[test]
+    fn a_raw_socket_is_handed_answers_alone() {
+        for loopback in ["127.0.0.1:0", "[::1]:0"] {
+            let to: SocketAddr = loopback.parse().unwrap();
+            let raw = DatagramSocket::icmp(Carrier::RawIcmp, to.ip());
+            let Some(mut raw) = privileged(raw) else { return };
+            let clock = Clock::start();
+            let mut buf = [0; 2048];
+            // Tests beside this one cause errors too; each has a mark of its own.
+            let (request, reply) = if to.is_ipv4() { (8, 0) } else { (128, 129) };
+            let mark = format!("only answers {loopback}");
+            let echo = icmp(to, request, 0, mark.as_bytes());
+            raw.send(clock.now(), &sends(Carrier::RawIcmp, to, echo.len()), &echo).unwrap();
+            loop {
+                let (received, size) = recv(&mut raw, &clock, &mut buf);
+                assert_eq!(received.carrier, Carrier::RawIcmp);
+                assert_ne!(buf[0], request, "our own request");
+                if buf[8..size] == *mark.as_bytes() {
+                    assert_eq!(buf[0], reply);
+                    break;
+                }
+            }
+
+            // What another socket has sent: the system answers, and we see it whole.
+            let mut udp = socket(loopback);
+            udp.leave_errors().unwrap();
+            let nobody = socket(loopback).local_addr().unwrap();
+            let size = mark.len();
+            udp.send(clock.now(), &sends(Carrier::Udp, nobody, size), mark.as_bytes()).unwrap();
+            loop {
+                let (_, size) = recv(&mut raw, &clock, &mut buf);
+                if buf[..size].ends_with(mark.as_bytes()) {
+                    assert_eq!(buf[0], if to.is_ipv4() { 3 } else { 1 });
+                    break;
+                }
+            }
+            while let Some(notice) = udp.poll_error_queue(&clock, &mut buf).unwrap() {
+                assert!(matches!(notice, Notice::Sent(..)), "told twice: {notice:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_says_where_its_extension_begins() {
+        for loopback in ["127.0.0.1:0", "[::1]:0"] {
+            let to: SocketAddr = loopback.parse().unwrap();
+            let raw = DatagramSocket::icmp(Carrier::RawIcmp, to.ip());
+            let Some(mut raw) = privileged(raw) else { return };
+            let clock = Clock::start();
+            let mut udp = socket(loopback);
+            let from = udp.local_addr().unwrap();
+            // A router's time exceeded, about a datagram to port 9 with "sent" in it: padded to 128
+            // octets, then one MPLS label.
+            let ports = [from.port().to_be_bytes(), [0, 9], [0, 12], [0, 0]].concat();
+            let mut quote = Vec::new();
+            match (from.ip(), to.ip()) {
+                (IpAddr::V4(from), IpAddr::V4(to)) => {
+                    use etherparse::{IpNumber, Ipv4Header};
+                    let (from, to) = (from.octets(), to.octets());
+                    let header = Ipv4Header::new(12, 1, IpNumber::UDP, from, to).unwrap();
+                    quote.extend_from_slice(&header.to_bytes());
+                }
+                _ => {
+                    let header = etherparse::Ipv6Header {
+                        payload_length: 12,
+                        next_header: etherparse::IpNumber::UDP,
+                        hop_limit: 1,
+                        source: Ipv6Addr::LOCALHOST.octets(),
+                        destination: Ipv6Addr::LOCALHOST.octets(),
+                        ..Default::default()
+                    };
+                    quote.extend_from_slice(&header.to_bytes());
+                }
+            }
+            let headers = quote.len() + 8;
+            quote.extend_from_slice(&ports);
+            quote.extend_from_slice(b"sent");
+            quote.resize(128, 0);
+            let mut extension = vec![0x20, 0, 0, 0, 0, 8, 1, 1, 0x00, 0x06, 0x41, 0x01];
+            let sum = etherparse::checksum::Sum16BitWords::new().add_slice(&extension);
+            extension[2..4].copy_from_slice(&sum.ones_complement().to_ne_bytes());
+            let (icmp_type, words) = if to.is_ipv4() { (11, 32) } else { (3, 16) };
+            let message = icmp(to, icmp_type, words, &[&quote[..], &extension].concat());
+            let transmit = sends(Carrier::RawIcmp, to, message.len());
+            raw.send(clock.now(), &transmit, &message).unwrap();
+            let mut buf = [0; 2048];
+            let Notice::Quoted(received, size) = notice(&mut udp, &clock, &mut buf) else {
+                panic!("no error");
+            };
+            assert_eq!(&buf[..4], b"sent");
+            let error = received.error.unwrap();
+            assert_eq!((error.icmp_type, error.icmp_code), (icmp_type, 0));
+            let begin = error.extension.map(usize::from).unwrap();
+            assert_eq!(begin, 128 - headers);
+            assert_eq!(&buf[begin..size], &extension);
+        }
+    }
+
+    #[test]
+    fn a_raw_tcp_socket_sees_its_own_ports_alone() {
+        for loopback in ["127.0.0.1:0", "[::1]:0"] {
+            let address: SocketAddr = loopback.parse().unwrap();
+            let listener = std::net::TcpListener::bind(address).unwrap();
+            // So that nobody else has this port; the system resets what it has not asked for.
+            let ours = std::net::TcpListener::bind(address).unwrap();
+            let port = ours.local_addr().unwrap().port();
+            let Some(mut raw) = privileged(DatagramSocket::tcp(address.ip(), &(port..=port)))
+            else {
+                return;
+            };
+            let clock = Clock::start();
+            let to = listener.local_addr().unwrap();
+            // Somebody else's conversation.
+            let _other = std::net::TcpStream::connect(to).unwrap();
+            let mut syn = etherparse::TcpHeader::new(port, to.port(), 7, 1024);
+            syn.syn = true;
+            syn.checksum = match address.ip() {
+                IpAddr::V4(ip) => syn.calc_checksum_ipv4_raw(ip.octets(), ip.octets(), &[]),
+                IpAddr::V6(ip) => syn.calc_checksum_ipv6_raw(ip.octets(), ip.octets(), &[]),
+            }
+            .unwrap();
+
+            let segment = syn.to_bytes();
+            let mut transmit = sends(Carrier::RawTcp, to, segment.len());
+            transmit.hop_limit = Some(9);
+            transmit.source = Some(address.ip());
+            raw.send(clock.now(), &transmit, &segment).unwrap();
+            let mut buf = [0; 2048];
+            let (received, size) = recv(&mut raw, &clock, &mut buf);
+            let (answer, _) = etherparse::TcpHeader::from_slice(&buf[..size]).unwrap();
+            assert_eq!((answer.source_port, answer.destination_port), (to.port(), port));
+            assert!(answer.syn && answer.ack, "{answer:?}");
+            assert_eq!(answer.acknowledgment_number, 8);
+            assert_eq!(received.source.ip(), address.ip());
+            assert_eq!(received.carrier, Carrier::RawTcp);
+            let more = raw.recv(&clock, &mut buf).unwrap_err();
+            assert_eq!(more.kind(), io::ErrorKind::WouldBlock);
+        }
     }
 }

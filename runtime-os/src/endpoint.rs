@@ -140,7 +140,7 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
             let Some(socket) = self.sockets.get_mut(place) else { break };
             match socket.recv(&self.clock, scratch) {
                 Ok((received, size)) => {
-                    self.read_queue(place, DatagramSocket::expects_stamps, on_event)?;
+                    self.read_stamps(&received, on_event)?;
                     let payload = scratch.get_mut(..size).unwrap_or_default();
                     self.received(received, payload, on_event);
                 }
@@ -149,6 +149,17 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
             }
         }
         Ok(true)
+    }
+
+    /// Of all sockets of the family: one may be answered through another, which listens for errors.
+    fn read_stamps(
+        &mut self,
+        received: &Received,
+        on_event: &mut impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>),
+    ) -> io::Result<()> {
+        let wanted =
+            |socket: &DatagramSocket| socket.is_kin_of(&received.source) && socket.expects_stamps();
+        (0..self.sockets.len()).try_for_each(|place| self.read_queue(place, wanted, on_event))
     }
 
     fn read_queue(

@@ -13,6 +13,7 @@
 //! - [`Roots`], [`Files`], [`perform`]: the effects of the contract, so that no path leads out of
 //!   its folder. [`Worker`]: the same off the loop.
 //! - [`HostConfig`], [`Handle`], [`Stopper`]: what those who use a host see of it.
+//! - [`route`]: the address that a datagram would leave from, and what the first link takes.
 //! - [`sockets`]: the system's tables of sockets, and who holds which.
 //! - [`failure`]: what a system error means to a service.
 //!
@@ -65,7 +66,9 @@ pub mod datagram;
 mod endpoint;
 mod failure;
 pub mod files;
+mod filter;
 mod host;
+mod route;
 pub mod seed;
 pub mod sockets;
 pub mod tcp;
@@ -77,5 +80,6 @@ pub use endpoint::BoundEndpoint;
 pub use failure::failure;
 pub use files::{Files, Roots, perform};
 pub use host::{Handle, HostConfig, Stopper};
+pub use route::{Route, route};
 pub use worker::Worker;
 pub use write::{Content, write_outbox, write_read};

@@ -127,7 +127,7 @@ fn failures_are_told_by_number() {
     let mut client = client(ClientConfig::default());
     let mut quoted = ping(&mut client, 0, b"0");
     ping(&mut client, 0, b"1");
-    let error = QuotedError { offender: None, icmp_type: 3, icmp_code: 3, info: 0 };
+    let error = QuotedError { icmp_type: 3, icmp_code: 3, ..QuotedError::default() };
     let meta = Received { error: Some(error), ..received(theirs(), 1, Clock::Kernel) };
     assert_eq!(client.handle_datagram(ms(1), meta, &mut quoted), None);
     client.handle_send_error(ms(1), TransmitId(1), Failure::Full);

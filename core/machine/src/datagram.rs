@@ -95,7 +95,7 @@ pub struct Received {
 }
 
 /// An ICMP error that the system attached to a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QuotedError {
     /// Who sent the error, where the system tells.
     pub offender: Option<IpAddr>,
@@ -105,6 +105,9 @@ pub struct QuotedError {
     pub icmp_code: u8,
     /// What came with it: the next hop's MTU.
     pub info: u32,
+    /// Where in the bytes that came back the router's extension (RFC 4884) begins, if there is one.
+    /// Padding may stand before it.
+    pub extension: Option<u16>,
 }
 
 /// Where a datagram goes.

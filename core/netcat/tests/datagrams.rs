@@ -37,7 +37,12 @@ fn received(source: SocketAddr, error: Option<QuotedError>) -> Received {
 }
 
 fn icmp(icmp_type: u8, icmp_code: u8, offender: SocketAddr) -> Option<QuotedError> {
-    Some(QuotedError { offender: Some(offender.ip()), icmp_type, icmp_code, info: 0 })
+    Some(QuotedError {
+        offender: Some(offender.ip()),
+        icmp_type,
+        icmp_code,
+        ..QuotedError::default()
+    })
 }
 
 fn client(wait: Option<Duration>) -> Talk {

@@ -663,6 +663,7 @@ impl DatagramMachine for Pinger {
                     icmp_type: error.icmp_type,
                     icmp_code: error.icmp_code,
                     info: error.info,
+                    extension: None,
                 };
                 self.handle_error(now, quoted.destination, quoted.echo(), why)
             }

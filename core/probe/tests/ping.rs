@@ -283,7 +283,12 @@ fn icmp_errors_find_their_probe_by_what_they_quote() {
         machine.handle_datagram(ms(5), received(router, ms(5), Clock::Kernel), &mut bytes)
     };
     let told = |number| {
-        let error = QuotedError { offender: Some(router), icmp_type: 11, icmp_code: 0, info: 0 };
+        let error = QuotedError {
+            offender: Some(router),
+            icmp_type: 11,
+            icmp_code: 0,
+            ..QuotedError::default()
+        };
         Some(PingEvent::Unreachable { host: 0, number, error })
     };
     let [one, two, three] = &*requests else { panic!("{requests:?}") };
@@ -318,7 +323,8 @@ fn an_error_queue_gives_the_request_back() {
     for place in [2, 3] {
         let mut machine = pinger(&[host(place)], PingConfig::default());
         let mut request = sent(&mut machine, ms(0)).remove(0);
-        let error = QuotedError { offender: None, icmp_type: 3, icmp_code: 4, info: 1400 };
+        let error =
+            QuotedError { icmp_type: 3, icmp_code: 4, info: 1400, ..QuotedError::default() };
         let mut meta = received(host(place).ip(), ms(1), Clock::Kernel);
         meta.error = Some(error);
         // The identifier is the socket's.

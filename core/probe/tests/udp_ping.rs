@@ -115,7 +115,7 @@ fn what_was_not_sent_is_not_answered() {
 fn errors_are_those_of_the_ping_they_quote() {
     let mut client = UdpPinger::new(ms(0), theirs(), UdpPingConfig::default());
     let first = send(&mut client, 0).unwrap();
-    let error = QuotedError { offender: None, icmp_type: 3, icmp_code: 3, info: 0 };
+    let error = QuotedError { icmp_type: 3, icmp_code: 3, ..QuotedError::default() };
     let refuse = |client: &mut UdpPinger, at, quote: &str| {
         let meta = Received { error: Some(error), ..received(theirs(), at) };
         assert_eq!(client.handle_datagram(ms(at), meta, &mut quote.as_bytes().to_vec()), None);

@@ -273,7 +273,8 @@ impl Network {
                 IpAddr::V6(_) => (1, 4),
             };
             let offender = Some(to.ip());
-            let error = Some(QuotedError { offender, icmp_type, icmp_code, info: 0 });
+            let error =
+                Some(QuotedError { offender, icmp_type, icmp_code, ..QuotedError::default() });
             payload.truncate(QUOTED);
             self.carry(Parcel { source: to, to: source, hop_limit: None, error }, payload);
         }

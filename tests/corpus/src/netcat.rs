@@ -53,7 +53,7 @@ fn arrival(now: Now, choices: &mut Choices<'_>) -> Received {
         offender: (choices.below(2) == 0).then(|| address(choices.below(3), 0).ip()),
         icmp_type: if choices.below(2) == 0 { 3 } else { choices.byte() },
         icmp_code: choices.byte() % 16,
-        info: 0,
+        ..QuotedError::default()
     };
     Received {
         source: address(choices.below(3), choices.below(3) + 1_023),

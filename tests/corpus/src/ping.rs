@@ -229,7 +229,7 @@ impl<F: Fn(PingEvent) -> Option<PingEvent>> Run<'_, F> {
         echo.put_request(Family::of(to.ip()), &mut quoted);
         let cut = choices.below(quoted.len() + 1);
         quoted.truncate(cut);
-        let why = QuotedError { offender: None, icmp_type: 3, icmp_code: 1, info: 0 };
+        let why = QuotedError { icmp_type: 3, icmp_code: 1, ..QuotedError::default() };
         let meta = self.received(to, Some(why));
         let event = self.machine.handle_datagram(self.now, meta, &mut quoted);
         match self.note(event) {

@@ -120,7 +120,7 @@ impl Run {
     }
 
     fn arrive(&mut self, choices: &mut Choices<'_>, to: SocketAddr, mut text: Vec<u8>) {
-        let error = QuotedError { offender: None, icmp_type: 3, icmp_code: 3, info: 0 };
+        let error = QuotedError { icmp_type: 3, icmp_code: 3, ..QuotedError::default() };
         let is_error = choices.below(8) == 0;
         let source = match choices.below(16) {
             0 => SocketAddr::new(HERE.ip(), choices.below(4_096) as u16),
