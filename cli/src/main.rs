@@ -4,6 +4,7 @@ mod chat;
 mod failed;
 mod file;
 mod generate;
+mod hosts;
 mod join;
 mod lab;
 mod nc;

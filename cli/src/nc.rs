@@ -7,7 +7,7 @@ mod show;
 mod stream;
 
 use std::io::{self, IsTerminal as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,7 +16,8 @@ use semfio_machine::Target;
 use semfio_netcat::{InputEnd, Junk};
 
 use crate::Common;
-use crate::failed::{Failed, NEGATIVE, USAGE};
+use crate::failed::{Failed, USAGE};
+use crate::hosts::{self, Family};
 use crate::ping::seconds;
 
 #[derive(Debug, clap::Args)]
@@ -197,17 +198,12 @@ impl Host {
 
     /// Its first address, of the kind of `source` if that is given.
     fn look_up(&self, source: Option<IpAddr>) -> Result<IpAddr, Failed> {
-        let name = match self {
-            Self::Address(ip) => return Ok(*ip),
-            Self::Name(name) => name,
-        };
-        let unknown = |why: &dyn std::fmt::Display| {
-            Failed::because(NEGATIVE, format!("cannot find {name}"), why)
-        };
-        let addresses = (name.as_str(), 0).to_socket_addrs().map_err(|error| unknown(&error))?;
-        addresses
-            .map(|address| address.ip())
-            .find(|ip| source.is_none_or(|source| source.is_ipv4() == ip.is_ipv4()))
-            .ok_or_else(|| unknown(&"it has no such address"))
+        match self {
+            Self::Address(ip) => Ok(*ip),
+            Self::Name(name) => {
+                let family = source.map(Family::of).unwrap_or_default();
+                Ok(hosts::look_up("cannot find", name, 0, family)?.ip())
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 pub(crate) mod shown;
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use semfio_runtime_os::{Clock, seed};
 
 use crate::Common;
 use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK, USAGE};
+use crate::hosts::{self, FamilyArgs};
 use crate::ping::shown::{Named, Shown};
 use crate::runtime::{Datagrams, tell_rest};
 use crate::signals;
@@ -69,12 +70,8 @@ pub(crate) struct Args {
     /// Print addresses only
     #[arg(short)]
     numeric: bool,
-    /// IPv4 only
-    #[arg(short = '4', conflicts_with = "ipv6")]
-    ipv4: bool,
-    /// IPv6 only
-    #[arg(short = '6')]
-    ipv6: bool,
+    #[command(flatten)]
+    family: FamilyArgs,
 }
 
 /// What becomes of a datagram larger than its path.
@@ -91,8 +88,9 @@ enum Fragment {
 struct Pattern(Vec<u8>);
 
 pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
-    let hosts =
-        args.hosts.iter().map(|host| resolve(host, &args)).collect::<Result<Vec<_>, _>>()?;
+    let family = args.family.family();
+    let found = |host: &String| hosts::look_up("cannot ping", host, 0, family);
+    let hosts = args.hosts.iter().map(found).collect::<Result<Vec<_>, _>>()?;
     let (sockets, [carrier_v4, carrier_v6]) = open(&args, &hosts)?;
     let config = PingConfig {
         interval: args.interval,
@@ -144,25 +142,6 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(NEGATIVE)
-    })
-}
-
-fn resolve(host: &str, args: &Args) -> Result<SocketAddr, Failed> {
-    let wanted = |address: &SocketAddr| match (args.ipv4, args.ipv6) {
-        (false, false) => true,
-        (v4, _) => address.is_ipv4() == v4,
-    };
-    let cannot = |why: &str| Failed::because(NEGATIVE, format!("cannot ping {host}"), why);
-    let mut found = match (host, 0).to_socket_addrs() {
-        Ok(found) => found.peekable(),
-        Err(_) => return Err(cannot("no such host").hint("a name, an IPv4 or an IPv6 address")),
-    };
-    if found.peek().is_none() {
-        return Err(cannot("it has no address"));
-    }
-    found.find(wanted).ok_or_else(|| {
-        let family = if args.ipv4 { "IPv4" } else { "IPv6" };
-        cannot(&format!("it has no {family} address"))
     })
 }
 

@@ -1,7 +1,7 @@
 //! `semfio udp-ping`: the UDP pinger of the textbooks, both sides.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::Common;
 use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK};
+use crate::hosts;
 use crate::output::{Records, escape, notice, print_line};
 use crate::ping::seconds;
 use crate::ping::shown::{as_millis, clocks, four, nanos, reason};
@@ -91,7 +92,7 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
 }
 
 fn ping(common: &Common, name: &str, config: UdpPingConfig) -> Result<ExitCode, Failed> {
-    let server = resolve(name)?;
+    let server = hosts::look_up_with_port("cannot ping", name, PORT)?;
     let cannot = |error: io::Error| Failed::because(NETWORK, format!("cannot ping {name}"), error);
     let clock = Clock::start();
     let endpoint = Endpoint::new(UdpPinger::new(clock.now(), server, config));
@@ -130,19 +131,6 @@ fn ping(common: &Common, name: &str, config: UdpPingConfig) -> Result<ExitCode, 
         (_, true) => ExitCode::SUCCESS,
         (_, false) => ExitCode::from(NEGATIVE),
     })
-}
-
-fn resolve(name: &str) -> Result<SocketAddr, Failed> {
-    let cannot = |why: &str| {
-        Failed::because(NEGATIVE, format!("cannot ping {name}"), why)
-            .hint("a name or an address, and a port: localhost:12000, [::1]:12000")
-    };
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    let found = match name.to_socket_addrs() {
-        Ok(found) => Ok(found),
-        Err(_) => (bare, PORT).to_socket_addrs(),
-    };
-    found.map_err(|_| cannot("no such host"))?.next().ok_or_else(|| cannot("it has no address"))
 }
 
 fn records(common: &Common) -> Option<Records> {
