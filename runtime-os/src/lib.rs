@@ -14,6 +14,7 @@
 //!   its folder. [`Worker`]: the same off the loop.
 //! - [`HostConfig`], [`Handle`], [`Stopper`]: what those who use a host see of it.
 //! - [`route`]: the address that a datagram would leave from, and what the first link takes.
+//! - [`Names`]: the names of addresses, while the loop goes on.
 //! - [`sockets`]: the system's tables of sockets, and who holds which.
 //! - [`failure`]: what a system error means to a service.
 //!
@@ -68,6 +69,7 @@ mod failure;
 pub mod files;
 mod filter;
 mod host;
+mod names;
 mod route;
 pub mod seed;
 pub mod sockets;
@@ -80,6 +82,7 @@ pub use endpoint::BoundEndpoint;
 pub use failure::failure;
 pub use files::{Files, Roots, perform};
 pub use host::{Handle, HostConfig, Stopper};
+pub use names::{Name, Names};
 pub use route::{Route, route};
 pub use worker::Worker;
 pub use write::{Content, write_outbox, write_read};
