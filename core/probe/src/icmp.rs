@@ -399,15 +399,19 @@ fn split(rest: &[u8], length: usize) -> (&[u8], Option<Result<Extension<'_>, Bad
             Some((original, extension)) => (original, Some(Extension::parse(extension))),
         };
     }
-    // Routers older than RFC 4884 append theirs after 128 octets and do not say so. Only a
-    // checksum that fits tells it from a long quote (section 5.5).
-    let Some((original, extension)) = rest.split_at_checked(QUOTE_BEFORE_EXTENSION) else {
-        return (rest, None);
-    };
-    match Extension::parse(extension) {
-        Ok(found) if found.has_checksum() => (original, Some(Ok(found))),
-        _ => (rest, None),
+    match extension_at(rest, 0) {
+        Some(found) => (rest.get(..QUOTE_BEFORE_EXTENSION).unwrap_or(rest), Some(Ok(found))),
+        None => (rest, None),
     }
+}
+
+/// An extension whose place nobody tells; of the quote the first `gone` octets are not there.
+///
+/// Routers older than RFC 4884 append theirs after 128 octets and do not say so. Only a checksum
+/// that fits tells it from a long quote (section 5.5).
+pub(crate) fn extension_at(rest: &[u8], gone: usize) -> Option<Extension<'_>> {
+    let extension = rest.get(QUOTE_BEFORE_EXTENSION.checked_sub(gone)?..)?;
+    Extension::parse(extension).ok().filter(Extension::has_checksum)
 }
 
 fn put(

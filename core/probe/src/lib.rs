@@ -6,6 +6,7 @@
 //! | what an error quotes, however it is cut | [`Quoted`] |
 //! | what routers add to it: RFC 4884, MPLS labels of RFC 4950 | [`Extension`] |
 //! | ping: many hosts at once, IPv4 and IPv6 | [`Pinger`] |
+//! | traceroute: probes of one flow, and whose answer it is that comes | [`Probes`] |
 //! | round trips, by whose clocks they were measured | [`RoundTrips`], [`Statistics`] |
 //!
 //! # A ping by hand
@@ -68,7 +69,9 @@ extern crate alloc;
 mod extension;
 mod icmp;
 mod ping;
+mod stamps;
 mod statistics;
+mod trace;
 mod udp_ping;
 
 pub use extension::{BadExtension, Extension, Label, Object};
@@ -78,6 +81,10 @@ pub use ping::{
     Sizes, Stop, TOKEN,
 };
 pub use statistics::{RoundTrips, Statistics};
+pub use trace::{
+    Answer, AnswerKind, Method, Probe, ProbeCounts, Probes, ProbesConfig, Reached, Rewritten,
+    SMALLEST, Sockets,
+};
 pub use udp_ping::{
     ClientCounts, MAX_CLIENTS, Order, UdpPingConfig, UdpPingCounts, UdpPingEvent, UdpPingServer,
     UdpPingServerConfig, UdpPingServerCounts, UdpPingServerEvent, UdpPinger,

@@ -48,6 +48,7 @@ use semfio_machine::{
 };
 
 use crate::icmp::{Echo, Family, HEADER, Message};
+use crate::stamps::arrival;
 use crate::statistics::RoundTrips;
 
 /// Hosts that one machine can ping: the token holds their place in 16 bits.
@@ -69,8 +70,6 @@ const LEAST: usize = 16;
 const FLOOD: Duration = Duration::from_millis(10);
 /// Between the first probes of two hosts, so that many do not leave at once.
 const APART: Duration = Duration::from_millis(10);
-/// Stamps are whole microseconds: so much later a departure may seem.
-const GRAIN: Duration = Duration::from_micros(1);
 /// Events for a host that does not ask: each remembered probe has two at most.
 const EVENTS: usize = 2 * REMEMBERED;
 
@@ -560,13 +559,10 @@ impl Pinger {
         }
         let probe = *host.probe(number)?;
         let left = probe.left?;
-        let arrived = meta.stamp.at.saturating_add(GRAIN) >= left.at && meta.stamp.at <= now.mono;
-        let arrived = if arrived {
-            meta.stamp
-        } else {
+        let arrived = arrival(now, left.at, meta.stamp).unwrap_or_else(|arrived| {
             self.counts.refused_stamps = self.counts.refused_stamps.saturating_add(1);
-            Stamp { at: now.mono, clock: Clock::User }
-        };
+            arrived
+        });
         let reply = Reply {
             host: place,
             number,

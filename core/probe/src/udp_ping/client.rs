@@ -31,13 +31,12 @@ use semfio_machine::{
 use super::{parse, put};
 use crate::RoundTrips;
 use crate::ping::Stop;
+use crate::stamps::arrival;
 
 /// Pings remembered: an answer to an older one is foreign. A heartbeat may have so many on their way.
 const REMEMBERED: usize = 1_024;
 /// Between two heartbeats at least: they are no flood.
 const LEAST: Duration = Duration::from_millis(1);
-/// Stamps are whole microseconds: so much later a departure may seem.
-const GRAIN: Duration = Duration::from_micros(1);
 /// For a host that does not ask: each remembered ping has three events at most.
 const EVENTS: usize = 3 * REMEMBERED;
 
@@ -313,9 +312,7 @@ impl DatagramMachine for UdpPinger {
             return Some(UdpPingEvent::Duplicate { number });
         }
         let left = ping.left.unwrap_or(Stamp { at: ping.fetched, clock: Clock::User });
-        let possible = meta.stamp.at.saturating_add(GRAIN) >= left.at && meta.stamp.at <= now.mono;
-        let arrived =
-            if possible { meta.stamp } else { Stamp { at: now.mono, clock: Clock::User } };
+        let arrived = arrival(now, left.at, meta.stamp).unwrap_or_else(|arrived| arrived);
         let round_trip = Interval::between(left, arrived);
         let late = !self.settle(now, number, State::Answered);
         if late {
