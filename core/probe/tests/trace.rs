@@ -83,7 +83,6 @@ impl Table {
 
     /// An error about a packet as its router saw it, by the way that these sockets have for it.
     fn hear(&mut self, from: IpAddr, icmp: &[u8], icmp_type: u8, code: u8) -> Option<Told> {
-        let quoted = QuotedError { offender: Some(from), icmp_type, icmp_code: code, info: 0 };
         let config = *self.probes.config();
         if config.sockets == Sockets::Raw {
             let meta = received(SocketAddr::new(from, 0), Carrier::RawIcmp, self.now);
@@ -102,6 +101,16 @@ impl Table {
             _ => 0,
         };
         let to = SocketAddr::new(config.destination.ip(), port);
+        // Where the message says how long its quote is, the system says where that ends.
+        let words =
+            if from.is_ipv4() { usize::from(icmp[5]) * 4 } else { usize::from(icmp[4]) * 8 };
+        let quoted = QuotedError {
+            offender: Some(from),
+            icmp_type,
+            icmp_code: code,
+            info: 0,
+            extension: (words > 0).then(|| (words - header - before) as u16),
+        };
         let meta = Received { error: Some(quoted), ..received(to, carrier, self.now) };
         self.take(&meta, transport.get(before..).unwrap_or_default())
     }
@@ -451,8 +460,7 @@ fn labels_are_read_from_messages_and_from_error_queues() {
             *icmp.last_mut().unwrap() ^= 1;
             quotes::fix(family, &mut icmp);
             let told = table.hear(router(family, 4), &icmp, icmp_type, 0).unwrap();
-            let lies =
-                (compliant && sockets == Sockets::Raw).then_some(Err(BadExtension::Checksum));
+            let lies = compliant.then_some(Err(BadExtension::Checksum));
             assert_eq!(told.labels, lies);
         }
     }
@@ -466,7 +474,7 @@ fn stamps_that_cannot_be_are_replaced_by_the_process_s_own() {
         let packet = table.send(4, 1, 60);
         table.now = us(100);
         let to = SocketAddr::new(destination(Family::V4), 33_435);
-        let error = QuotedError { offender: None, icmp_type: 11, icmp_code: 0, info: 0 };
+        let error = QuotedError { icmp_type: 11, ..QuotedError::default() };
         let mut meta = Received { error: Some(error), ..received(to, Carrier::Udp, wrong) };
         meta.stamp = stamp(wrong, Clock::Kernel);
         let told = table.take(&meta, &packet.transport()[8..]).unwrap();
@@ -576,7 +584,7 @@ proptest! {
         table.send(1, 0, 60);
         table.send(2, 0, 60);
         let from = SocketAddr::new(destination(family), 33_434);
-        let error = QuotedError { offender: None, icmp_type: 11, icmp_code: 0, info: 0 };
+        let error = QuotedError { icmp_type: 11, ..QuotedError::default() };
         let mut meta = received(from, carrier, table.now);
         meta.error = queued.then_some(error);
         prop_assert_eq!(table.take(&meta, &bytes), None);

@@ -48,8 +48,8 @@ use etherparse::checksum::Sum16BitWords;
 use etherparse::{IpNumber, TcpHeader, TcpHeaderSlice, TcpOptionElement, ip_number};
 use rand_core::RngCore as _;
 use semfio_machine::{
-    Carrier, Clock, Instant, Interval, Now, Received, Refused, Rng, Seed, Stamp, Transmit,
-    TransmitId,
+    Carrier, Clock, Instant, Interval, Now, QuotedError, Received, Refused, Rng, Seed, Stamp,
+    Transmit, TransmitId,
 };
 
 use crate::extension::{BadExtension, Extension};
@@ -668,7 +668,7 @@ impl Probes {
                 from: error.offender,
                 kind: self.kind(error.icmp_type, error.icmp_code, error.info),
                 rewritten: None,
-                extension: self.queued_extension(payload),
+                extension: self.queued_extension(&error, payload),
             };
             return Some((self.owner_of_queued(meta, payload), told));
         }
@@ -898,8 +898,13 @@ impl Probes {
     /// What follows the quote in an error queue: it stands there as the router sent it.
     fn queued_extension<'i>(
         &self,
+        error: &QuotedError,
         payload: &'i [u8],
     ) -> Option<Result<Extension<'i>, BadExtension>> {
+        if let Some(begin) = error.extension {
+            let extension = payload.get(usize::from(begin)..).unwrap_or_default();
+            return Some(Extension::parse(extension));
+        }
         let before = match self.config.method {
             Method::Udp => HEADER,
             _ => 0,
