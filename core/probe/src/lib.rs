@@ -69,6 +69,8 @@ extern crate alloc;
 mod extension;
 mod icmp;
 mod ping;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod stamps;
 mod statistics;
 mod trace;
