@@ -95,12 +95,12 @@ where
 }
 
 /// An endpoint on one of the runtimes.
-pub(crate) struct Datagrams<M> {
+pub(crate) struct Datagrams<M: DatagramMachine> {
     address: SocketAddr,
     host: DatagramHost<M>,
 }
 
-enum DatagramHost<M> {
+enum DatagramHost<M: DatagramMachine> {
     Mio(mio::Datagrams<M>),
     Smol(smol_host::Datagrams<M>),
     Blocking(blocking::Datagrams<M>),
@@ -186,7 +186,7 @@ pub(crate) fn tell_rest<M: DatagramMachine>(
     while let Some(output) = endpoint.poll_output(now) {
         match output {
             Output::Event(event) => on_event(event, endpoint.machine()),
-            Output::Transmit(..) => endpoint.handle_blocked(),
+            Output::Transmit(..) => endpoint.handle_blocked(now),
         }
     }
 }

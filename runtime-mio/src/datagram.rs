@@ -19,7 +19,7 @@ use crate::wake::waker;
 /// sent; then the error queue, for ICMP errors too; then does what is due. After each call of the machine its
 /// transmits and events are taken. Unlike a [`Host`](crate::Host), it reads the clock for each
 /// datagram: a stamp of the kernel must not lie in the machine's future.
-pub struct Datagrams<M> {
+pub struct Datagrams<M: DatagramMachine> {
     bound: BoundEndpoint<M>,
     poll: Poll,
     waker: Waker,

@@ -25,7 +25,7 @@ const QUOTE: usize = 2 * 1024;
 /// machine and command it, through the endpoint. Unlike hosts of streams it reads the clock for
 /// each datagram: a stamp of the kernel must not lie in the machine's future. The kernel's stamps of
 /// what was sent are told before a datagram is handed over: it may be an answer.
-pub struct BoundEndpoint<M> {
+pub struct BoundEndpoint<M: DatagramMachine> {
     endpoint: Endpoint<M>,
     sockets: Vec<DatagramSocket>,
     clock: Clock,
@@ -208,7 +208,7 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
 
     fn drain(&mut self, now: Now, on_event: &mut impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>)) {
         // Only a socket knows whether it still is full.
-        self.endpoint.handle_writable();
+        self.endpoint.handle_writable(now);
         while let Some(output) = self.endpoint.poll_output(now) {
             match output {
                 Output::Event(event) => on_event(now, event, &mut self.endpoint),
@@ -223,7 +223,7 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
                     match sent {
                         Ok(n) => self.endpoint.handle_sent(now, n),
                         Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                            self.endpoint.handle_blocked();
+                            self.endpoint.handle_blocked(now);
                         }
                         Err(error) => self.endpoint.handle_send_error(now, failure(&error)),
                     }

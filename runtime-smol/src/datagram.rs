@@ -24,7 +24,7 @@ const TURNS: usize = 8;
 /// sent; then the error queue, for ICMP errors too; then does what is due. After each call of the machine its
 /// transmits and events are taken. Unlike a [`Host`](crate::Host), it reads the clock for each
 /// datagram: a stamp of the kernel must not lie in the machine's future.
-pub struct Datagrams<M> {
+pub struct Datagrams<M: DatagramMachine> {
     bound: BoundEndpoint<M>,
     /// The same sockets, as the reactor knows them.
     readiness: Vec<Async<OwnedFd>>,

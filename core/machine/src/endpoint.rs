@@ -1,10 +1,12 @@
 //! The half of a datagram host that needs no I/O.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::datagram::{Clock, DatagramMachine, Received, Stamp, Transmit, TransmitId};
 use crate::effect::Failure;
 use crate::stream::Refused;
+use crate::tap::{Tap, TapEntry};
 use crate::time::{Deadline, Now};
 
 /// A [`DatagramMachine`] and the transmit that is on its way to the socket.
@@ -20,8 +22,10 @@ use crate::time::{Deadline, Now};
 /// | took all of it, or some datagrams of several | [`handle_sent`](Self::handle_sent) |
 /// | has no room | [`handle_blocked`](Self::handle_blocked), and [`handle_writable`](Self::handle_writable) later |
 /// | refused it | [`handle_send_error`](Self::handle_send_error) |
-#[derive(Debug)]
-pub struct Endpoint<M> {
+///
+/// The same calls with the same arguments give the same outputs, [`poll_output`](Self::poll_output)
+/// being one of these calls: a [`Tap`] sees all of them.
+pub struct Endpoint<M: DatagramMachine> {
     machine: M,
     /// The datagrams of the latest transmit.
     payload: Vec<u8>,
@@ -30,6 +34,13 @@ pub struct Endpoint<M> {
     /// Nothing else leaves before this.
     transmit: Option<Transmit>,
     blocked: bool,
+    tap: Option<Tapped<M>>,
+}
+
+/// A tap, and how commands become bytes.
+struct Tapped<M: DatagramMachine> {
+    tap: Box<dyn Tap<Vec<u8>> + Send>,
+    encode: fn(&M::Command<'_>, &mut Vec<u8>),
 }
 
 /// What an [`Endpoint`] wants done.
@@ -44,7 +55,23 @@ pub enum Output<'a, Event> {
 impl<M: DatagramMachine> Endpoint<M> {
     /// An endpoint that has sent nothing.
     pub fn new(machine: M) -> Self {
-        Self { machine, payload: Vec::new(), sent: 0, transmit: None, blocked: false }
+        Self { machine, payload: Vec::new(), sent: 0, transmit: None, blocked: false, tap: None }
+    }
+
+    /// Has everything seen by `tap` from here on. `encode` appends all there is to know of a command.
+    pub fn set_tap(
+        &mut self,
+        tap: Box<dyn Tap<Vec<u8>> + Send>,
+        encode: fn(&M::Command<'_>, &mut Vec<u8>),
+    ) {
+        self.tap = Some(Tapped { tap, encode });
+    }
+
+    /// Hands over what the tap has gathered.
+    pub fn drain_tap(&mut self, to: &mut dyn FnMut(&[u8])) {
+        if let Some(Tapped { tap, .. }) = &mut self.tap {
+            tap.drain(to);
+        }
     }
 
     /// The machine, to look at.
@@ -69,47 +96,66 @@ impl<M: DatagramMachine> Endpoint<M> {
         meta: Received,
         payload: &'i mut [u8],
     ) -> Option<M::Event<'i>> {
-        self.machine.handle_datagram(now, meta, payload)
+        self.tap(now, TapEntry::Datagram(&meta, payload));
+        let event = self.machine.handle_datagram(now, meta, payload);
+        if let (Some(Tapped { tap, .. }), Some(event)) = (&mut self.tap, &event) {
+            tap.record(now, TapEntry::Report(event));
+        }
+        event
     }
 
     /// The application asks for something.
     pub fn handle_command(&mut self, now: Now, command: M::Command<'_>) -> Result<(), Refused> {
+        if let Some(Tapped { tap, encode }) = &mut self.tap {
+            let mut bytes = Vec::new();
+            encode(&command, &mut bytes);
+            tap.record(now, TapEntry::Message(&bytes));
+        }
         self.machine.handle_command(now, command)
     }
 
     /// The socket took the next `n` bytes of the transmit. Once it has all, the machine is told,
     /// with `now` as the stamp: read the clock before sending, so that no answer seems older.
     pub fn handle_sent(&mut self, now: Now, n: usize) {
-        self.sent = self.sent.saturating_add(n);
-        if self.sent < self.payload.len() {
-            return;
-        }
-        if let Some(transmit) = self.transmit.take() {
+        let Some(Transmit { id, .. }) = self.transmit else { return };
+        let left = self.payload.len().saturating_sub(self.sent);
+        self.tap(now, TapEntry::Left(id, n.min(left)));
+        self.sent = self.sent.saturating_add(n.min(left));
+        if n >= left {
+            self.transmit = None;
             let stamp = Stamp { at: now.mono, clock: Clock::User };
-            self.machine.handle_sent(now, transmit.id, stamp);
+            self.machine.handle_sent(now, id, stamp);
         }
     }
 
     /// The kernel says when a transmit left.
     pub fn handle_stamp(&mut self, now: Now, id: TransmitId, stamp: Stamp) {
+        self.tap(now, TapEntry::Stamped(id, stamp));
         self.machine.handle_sent(now, id, stamp);
     }
 
     /// The socket refused the transmit; what is left of it is dropped.
     pub fn handle_send_error(&mut self, now: Now, failure: Failure) {
-        if let Some(transmit) = self.transmit.take() {
-            self.machine.handle_send_error(now, transmit.id, failure);
+        if let Some(Transmit { id, .. }) = self.transmit.take() {
+            self.tap(now, TapEntry::Refused(id, failure));
+            self.machine.handle_send_error(now, id, failure);
         }
     }
 
     /// The socket has no room for the transmit: it is kept, and only events are given out.
-    pub fn handle_blocked(&mut self) {
-        self.blocked = true;
+    pub fn handle_blocked(&mut self, now: Now) {
+        if !self.blocked {
+            self.tap(now, TapEntry::Blocked);
+            self.blocked = true;
+        }
     }
 
     /// The socket may have room again.
-    pub fn handle_writable(&mut self) {
-        self.blocked = false;
+    pub fn handle_writable(&mut self, now: Now) {
+        if self.blocked {
+            self.tap(now, TapEntry::Writable);
+            self.blocked = false;
+        }
     }
 
     /// Whether a transmit waits for [`handle_writable`](Self::handle_writable).
@@ -125,6 +171,7 @@ impl<M: DatagramMachine> Endpoint<M> {
     /// Time has passed. Called too early, it does nothing.
     pub fn handle_timeout(&mut self, now: Now) {
         if self.poll_timeout().is_some_and(|deadline| deadline.at <= now.mono) {
+            self.tap(now, TapEntry::Timeout);
             self.machine.handle_timeout(now);
         }
     }
@@ -137,6 +184,9 @@ impl<M: DatagramMachine> Endpoint<M> {
             self.transmit = self.machine.poll_transmit(now, &mut self.payload);
             if let Some(transmit) = &self.transmit {
                 self.payload.truncate(transmit.size);
+                if let Some(Tapped { tap, .. }) = &mut self.tap {
+                    tap.record(now, TapEntry::Transmit(transmit, &self.payload));
+                }
             }
         }
         match &self.transmit {
@@ -144,7 +194,20 @@ impl<M: DatagramMachine> Endpoint<M> {
                 let left = self.payload.get(self.sent..).unwrap_or_default();
                 Some(Output::Transmit(transmit, left))
             }
-            _ => self.machine.poll_event().map(Output::Event),
+            _ => {
+                let event = self.machine.poll_event();
+                if let Some(Tapped { tap, .. }) = &mut self.tap {
+                    let entry = event.as_ref().map(|event| TapEntry::Report(event));
+                    tap.record(now, entry.unwrap_or(TapEntry::Nothing));
+                }
+                event.map(Output::Event)
+            }
+        }
+    }
+
+    fn tap(&mut self, now: Now, entry: TapEntry<'_, Vec<u8>>) {
+        if let Some(Tapped { tap, .. }) = &mut self.tap {
+            tap.record(now, entry);
         }
     }
 }

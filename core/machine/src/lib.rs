@@ -74,6 +74,7 @@ mod seed;
 mod service;
 mod shard;
 mod stream;
+mod tap;
 mod time;
 
 pub use carry::Carry;
@@ -91,6 +92,7 @@ pub use net::{Action, Net, NetLimits};
 pub use outbox::{Chunk, Outbox};
 pub use seed::{Rng, Seed};
 pub use service::{Closed, ConnId, Peer, Service, Target};
-pub use shard::{Shard, Tap, TapEntry};
+pub use shard::Shard;
 pub use stream::{Refused, Step, StreamMachine};
+pub use tap::{Tap, TapEntry};
 pub use time::{Civil, Deadline, Instant, Now, UnixTime};

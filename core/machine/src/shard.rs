@@ -3,7 +3,6 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::fmt::Debug;
 use core::mem;
 use core::time::Duration;
 
@@ -14,6 +13,7 @@ use crate::net::{self, Action, Conn, Need, Net, NetLimits, Phase};
 use crate::outbox::Outbox;
 use crate::service::{Closed, ConnId, Peer, Service};
 use crate::stream::{Step, StreamMachine};
+use crate::tap::{Tap, TapEntry};
 use crate::time::{Deadline, Now};
 
 /// A service and its connections, driven by any host: event loop, threads, simulator, replay.
@@ -41,51 +41,6 @@ const LINGERS: u32 = 15;
 
 /// Bytes a second, below which a large answer is not waited for: a modem is as fast.
 const SLOWEST: u64 = 4 * 1024;
-
-/// Sees everything that enters and leaves a [`Shard`].
-pub trait Tap<Message> {
-    /// `entry` happens at `now`.
-    fn record(&mut self, now: Now, entry: TapEntry<'_, Message>);
-
-    /// Hands over what it has gathered since the last call, if it gathers and does not pass on.
-    fn drain(&mut self, to: &mut dyn FnMut(&[u8])) {
-        let _ = to;
-    }
-}
-
-/// What a [`Tap`] sees: the calls of the host, then what they led to.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum TapEntry<'a, Message> {
-    /// In: a peer connected; it became `conn`, or was turned away.
-    Accepted(Option<ConnId>, &'a Peer),
-    /// In: a dialled connection stands.
-    Connected(ConnId, &'a Peer),
-    /// In: bytes came.
-    Received(ConnId, &'a [u8]),
-    /// In: the peer has finished.
-    Eof(ConnId),
-    /// In: the system broke or never made the connection.
-    Failed(ConnId, Failure),
-    /// In: that many bytes of this outbox were sent. Seen before they leave the outbox.
-    Sent(ConnId, usize, &'a Outbox),
-    /// In: the host answered.
-    Reply(RequestId, &'a Reply<'a>),
-    /// In: the application spoke.
-    Message(&'a Message),
-    /// In: a batch is complete.
-    Turn,
-    /// In: time passed.
-    Timeout,
-    /// Out: the host has to do this.
-    Action(&'a Action),
-    /// Out: the application is told this.
-    Report(&'a dyn Debug),
-    /// Out: the service was told that the connection is over.
-    Closed(ConnId, &'a dyn Debug),
-    /// Out: the machine has changed its state.
-    State(ConnId, &'static str),
-}
 
 impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
     /// A shard without connections.

@@ -8,7 +8,7 @@ use core::mem;
 use core::net::{IpAddr, SocketAddr};
 use semfio_machine::{
     Carrier, Clock, DatagramMachine, Endpoint, Failure, Instant, Now, Output, QuotedError,
-    Received, Refused, Stamp, Transmit, TransmitId,
+    Received, Refused, Stamp, Tap, Transmit, TransmitId,
 };
 
 use crate::dice::Dice;
@@ -92,6 +92,19 @@ impl Network {
             socket.touched = true;
         }
         Ok(())
+    }
+
+    /// Has all that a machine hears and does from here on seen by `tap`.
+    pub fn tap<M, T>(
+        &mut self,
+        of: DatagramId<M, T>,
+        tap: Box<dyn Tap<Vec<u8>> + Send>,
+        encode: fn(&M::Command<'_>, &mut Vec<u8>),
+    ) where
+        M: DatagramMachine + 'static,
+        T: 'static,
+    {
+        self.seen_mut(of).endpoint.set_tap(tap, encode);
     }
 
     /// A machine, to look at.
@@ -361,10 +374,10 @@ trait DatagramNode {
     fn next_timeout(&self) -> Option<Instant>;
     fn handle_timeout(&mut self, now: Now);
     /// Sends or keeps the next thing; "no" if there is none.
-    fn handle_output(&mut self, now: Now, send: &mut Send<'_>) -> bool;
+    fn handle_output(&mut self, now: Now, send: &mut Leave<'_>) -> bool;
 }
 
-type Send<'s> = dyn FnMut(&Transmit, &[u8]) -> Result<(), Failure> + 's;
+type Leave<'s> = dyn FnMut(&Transmit, &[u8]) -> Result<(), Failure> + 's;
 
 type See<M, T> = Box<dyn for<'i> FnMut(<M as DatagramMachine>::Event<'i>) -> T>;
 
@@ -406,7 +419,7 @@ impl<M: DatagramMachine + 'static, T: 'static> DatagramNode for Seen<M, T> {
         self.endpoint.handle_timeout(now);
     }
 
-    fn handle_output(&mut self, now: Now, send: &mut Send<'_>) -> bool {
+    fn handle_output(&mut self, now: Now, send: &mut Leave<'_>) -> bool {
         match self.endpoint.poll_output(now) {
             None => return false,
             Some(Output::Event(event)) => self.told.push((now, (self.see)(event))),

@@ -3,7 +3,8 @@
 use alloc::vec::Vec;
 
 use semfio_machine::{
-    Action, Chunk, ConnId, Effect, Metadata, Now, Outbox, Peer, Reply, RequestId, TapEntry, Target,
+    Action, Chunk, ConnId, Effect, Metadata, Now, Outbox, Peer, QuotedError, Received, Reply,
+    RequestId, Stamp, TapEntry, Target, Transmit, TransmitId,
 };
 
 use crate::line::Line;
@@ -91,6 +92,37 @@ impl Encoder {
             TapEntry::State(conn, state) => {
                 line.start(now, "state").conn(*conn).text("state", state);
             }
+            TapEntry::Datagram(meta, payload) => {
+                line.start(now, "in.datagram");
+                put_received(line, meta);
+                line.data(payload);
+            }
+            TapEntry::Left(TransmitId(id), n) => {
+                line.start(now, "in.left").number("id", *id);
+                line.number("n", *n as u64);
+            }
+            TapEntry::Stamped(TransmitId(id), stamp) => {
+                line.start(now, "in.stamp").number("id", *id);
+                put_stamp(line, stamp);
+            }
+            TapEntry::Refused(TransmitId(id), failure) => {
+                line.start(now, "in.refused").number("id", *id);
+                line.debug("failure", failure);
+            }
+            TapEntry::Blocked => {
+                line.start(now, "in.blocked");
+            }
+            TapEntry::Writable => {
+                line.start(now, "in.writable");
+            }
+            TapEntry::Transmit(transmit, payload) => {
+                line.start(now, "out.datagram");
+                put_transmit(line, transmit);
+                line.data(payload);
+            }
+            TapEntry::Nothing => {
+                line.start(now, "out.nothing");
+            }
             // A kind of entry that this version does not know cannot be restored.
             _ => return Ok(()),
         }
@@ -157,6 +189,52 @@ impl Encoder {
 fn put_peer(line: &mut Line, peer: &Peer) {
     line.address("peer", &peer.address);
     line.address("local", &peer.local);
+}
+
+/// What the system did not tell is left out.
+fn put_received(line: &mut Line, meta: &Received) {
+    line.address("from", &meta.source);
+    if let Some(to) = &meta.destination {
+        line.ip("to", to);
+    }
+    put_octet(line, "hop_limit", meta.hop_limit);
+    put_octet(line, "traffic_class", meta.traffic_class);
+    line.debug("carrier", &meta.carrier);
+    put_stamp(line, &meta.stamp);
+    if let Some(error) = &meta.error {
+        let QuotedError { offender, icmp_type, icmp_code, info, extension } = error;
+        if let Some(offender) = offender {
+            line.ip("offender", offender);
+        }
+        put_octet(line, "icmp_type", Some(*icmp_type));
+        put_octet(line, "icmp_code", Some(*icmp_code));
+        line.number("info", u64::from(*info));
+        if let Some(extension) = extension {
+            line.number("extension", u64::from(*extension));
+        }
+    }
+}
+
+fn put_transmit(line: &mut Line, transmit: &Transmit) {
+    line.number("id", transmit.id.0).address("to", &transmit.destination);
+    if let Some(size) = transmit.segment_size {
+        line.number("segment", size as u64);
+    }
+    put_octet(line, "hop_limit", transmit.hop_limit);
+    if let Some(source) = &transmit.source {
+        line.ip("from", source);
+    }
+    line.debug("carrier", &transmit.carrier);
+}
+
+fn put_stamp(line: &mut Line, stamp: &Stamp) {
+    line.number("stamp", stamp.at.as_nanos()).debug("clock", &stamp.clock);
+}
+
+fn put_octet(line: &mut Line, key: &str, octet: Option<u8>) {
+    if let Some(octet) = octet {
+        line.number(key, u64::from(octet));
+    }
 }
 
 fn put_reply(line: &mut Line, reply: &Reply<'_>) {

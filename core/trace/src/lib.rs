@@ -1,9 +1,9 @@
 //! A run as a file: record it, read it, replay it, compare.
 //!
-//! A [`Recorder`] is the tap of a shard and writes what enters and leaves it; a [`Reader`] gives
-//! that back, event by event; a [`Replay`] feeds what entered to a fresh shard, and stops at the
-//! first thing that does not leave it as it did. There is no I/O here: lines go to a closure and
-//! come from an iterator.
+//! A [`Recorder`] is the tap of a shard, or of the endpoint of a machine over datagrams, and writes
+//! what enters and leaves it; a [`Reader`] gives that back, event by event; a [`Replay`] feeds what
+//! entered to a fresh one, and stops at the first thing that does not leave it as it did. There is
+//! no I/O here: lines go to a closure and come from an iterator.
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};
@@ -36,6 +36,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! With datagrams the tap is the endpoint's, [`Replay::datagrams`] runs it again, and the
+//! application is told again what it was told then, at the times of then: it can print its output
+//! anew.
+//!
 //! # The file
 //!
 //! UTF-8, one JSON object a line, shaped like a sequential qlog file but complete, which qlog need
@@ -62,7 +66,7 @@
 //! | `in.failed` | `conn`, `failure` |
 //! | `in.sent` | `conn`, `n`, `left` (what still waits); then `out.bytes` and `out.file` of what went |
 //! | `in.reply` | `id`, `reply`, and what it holds |
-//! | `in.message` | bytes, of a [`Codec`] |
+//! | `in.message` | bytes, of a [`Codec`]; with datagrams a command, of a [`CommandCodec`] |
 //! | `in.turn`, `in.timeout` | |
 //! | `out.bytes` | `conn`, bytes: at most 48 KiB |
 //! | `out.file` | `conn`, `file`, `offset`, `len` |
@@ -73,9 +77,25 @@
 //! | `out.cancel` | `id` |
 //! | `out.release` | `file` |
 //! | `out.stop` | |
-//! | `out.report` | `text`: the report's `Debug` |
+//! | `out.report` | `text`: the `Debug` of a report, or of an event of a machine over datagrams |
 //! | `out.closed` | `conn`, `why`: the reason's `Debug` |
 //! | `state` | `conn`, `state` |
+//!
+//! With datagrams:
+//!
+//! | name | fields |
+//! |---|---|
+//! | `in.datagram` | `from`, `to`, `hop_limit`, `traffic_class`, `carrier`, `stamp` (ns of the monotonic clock), `clock` (whose), `offender`, `icmp_type`, `icmp_code`, `info`, `extension` (these of an ICMP error that quotes it), bytes; what the system did not tell is left out |
+//! | `in.left` | `id`, `n`: the socket took so many bytes |
+//! | `in.stamp` | `id`, `stamp`, `clock`: when it left, by the kernel |
+//! | `in.refused` | `id`, `failure` |
+//! | `in.blocked`, `in.writable` | |
+//! | `in.message`, `in.timeout`, `out.report` | as above |
+//! | `out.datagram` | `id`, `to`, `segment`, `hop_limit`, `from`, `carrier`, bytes; what is left to the system is left out |
+//! | `out.nothing` | the host asked, and there was nothing to do |
+//!
+//! An endpoint is asked for each of its outputs, at a time that is the output's (an event that comes with
+//! a datagram is the datagram's). The machine may go by that time: an asking in vain is written too.
 //!
 //! Other names under `in.` are errors, since a run without one of its inputs is another run; all
 //! others are skipped. An address is as usual, with `#` and the flow label if it has one.
@@ -89,10 +109,10 @@
 //!
 //! # What a replay can tell
 //!
-//! Everything that left the shard is compared, times included. A change of an input shows where
-//! something follows from it, and otherwise in the checksum. Reports and reasons are compared by
-//! their `Debug` text: renaming a variant makes old traces diverge. Only connections are recorded
-//! yet, no [`DatagramMachine`](semfio_machine::DatagramMachine)s.
+//! Everything that left is compared, of a shard the times included. A change of an input shows where
+//! something follows from it, and otherwise in the checksum; so does the time at which an endpoint was
+//! asked. Reports and reasons are compared by their `Debug` text: renaming a variant makes old traces
+//! diverge.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
@@ -112,6 +132,9 @@ mod replay;
 
 pub use header::Header;
 pub use reader::{End, Event, MAX_LINE, Malformed, ReadError, Reader};
-pub use recorded::{Codec, Recorded};
+pub use recorded::{Codec, CommandCodec, Recorded};
 pub use recorder::Recorder;
-pub use replay::{Agreement, Divergence, Replay, ReplayError, replay};
+pub use replay::{
+    Agreement, Divergence, OfEndpoint, OfShard, Replay, ReplayError, Rerun, replay,
+    replay_datagrams,
+};

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use core::fmt::{Debug, Write as _};
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use semfio_machine::{ConnId, Now};
 
@@ -72,6 +72,10 @@ impl Line {
 
     pub(crate) fn address(&mut self, key: &str, address: &SocketAddr) -> &mut Self {
         self.raw(key, format_args!("\"{}\"", Address(address)))
+    }
+
+    pub(crate) fn ip(&mut self, key: &str, ip: &IpAddr) -> &mut Self {
+        self.raw(key, format_args!("\"{ip}\""))
     }
 
     pub(crate) fn address_item(&mut self, address: &SocketAddr) -> &mut Self {

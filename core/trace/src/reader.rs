@@ -16,27 +16,35 @@ use crate::line;
 pub const MAX_LINE: usize = 2 * 1024 * 1024;
 
 /// The kinds of event that replay acts on; other names under `in.` are errors.
-const INPUTS: [&str; 10] = [
+const INPUTS: [&str; 16] = [
     "in.accepted",
+    "in.blocked",
     "in.bytes",
     "in.connected",
+    "in.datagram",
     "in.eof",
     "in.failed",
+    "in.left",
     "in.message",
+    "in.refused",
     "in.reply",
     "in.sent",
+    "in.stamp",
     "in.timeout",
     "in.turn",
+    "in.writable",
 ];
 
 /// The kinds of event that replay compares; all other names are skipped.
-const OUTPUTS: [&str; 14] = [
+const OUTPUTS: [&str; 16] = [
     "out.bytes",
     "out.cancel",
     "out.close",
     "out.closed",
+    "out.datagram",
     "out.dial",
     "out.file",
+    "out.nothing",
     "out.read",
     "out.release",
     "out.report",
@@ -257,7 +265,7 @@ impl Event {
         &self.name
     }
 
-    /// Whether the host did this to the shard; all else the shard did.
+    /// Whether the host did this to what is recorded; all else that did.
     pub fn is_input(&self) -> bool {
         INPUTS.contains(&&*self.name)
     }

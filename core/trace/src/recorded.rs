@@ -3,6 +3,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use semfio_machine::DatagramMachine;
+
 /// How the messages of one service, [`Service::Message`](semfio_machine::Service::Message), are
 /// written down and restored.
 ///
@@ -57,6 +59,23 @@ impl<M: Recorded> Default for Codec<M> {
         Self { encode: M::encode, decode: M::decode }
     }
 }
+
+/// How the commands of a [`DatagramMachine`] are written down and restored; for the same readers
+/// and by the same rules as a [`Codec`].
+pub struct CommandCodec<M: DatagramMachine> {
+    /// Appends all there is to know of a command.
+    pub encode: fn(&M::Command<'_>, &mut Vec<u8>),
+    /// What `encode` wrote, or `None` for anything else. It sees files that others wrote.
+    pub decode: fn(&[u8]) -> Option<M::Command<'_>>,
+}
+
+impl<M: DatagramMachine> Clone for CommandCodec<M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<M: DatagramMachine> Copy for CommandCodec<M> {}
 
 /// A message that brings its own [`Codec`].
 pub trait Recorded: Sized {

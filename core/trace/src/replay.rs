@@ -1,40 +1,50 @@
 //! Running a trace again.
 
+mod endpoint;
+mod shard;
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use semfio_machine::{
-    Action, ConnId, Now, RequestId, Service, Shard, StreamMachine, Tap, TapEntry,
-};
+use semfio_machine::{Now, Tap, TapEntry};
 use serde_json::Value;
 
-use crate::call::Call;
 use crate::encode::{Encoder, TooLarge};
 use crate::reader::{End, Event, Malformed, ReadError, Reader, parse_line, show};
-use crate::recorded::{Codec, Recorded};
+use crate::recorded::Codec;
 
-/// Feeds the inputs of a trace to a fresh shard, and compares what comes of them, event by event,
-/// with what was recorded.
+pub use endpoint::{OfEndpoint, replay_datagrams};
+pub use shard::{OfShard, replay};
+
+/// Feeds the inputs of a trace to what is built anew, and compares what comes of them, event by
+/// event, with what was recorded.
 ///
-/// The shard must be built as the [`Header`](crate::Header) says. It is the caller's to look at
-/// between steps.
-pub struct Replay<L, M: StreamMachine, S: Service<M>> {
+/// What is built must be as the [`Header`](crate::Header) says: a shard ([`Replay::new`]) or an
+/// endpoint ([`Replay::datagrams`]).
+pub struct Replay<L, R> {
     reader: Reader<L>,
-    shard: Shard<M, S>,
-    codec: Codec<S::Message>,
-    /// What the shard did and the trace has yet to say.
+    run: R,
+    /// What came of the inputs and the trace has yet to say.
     produced: VecDeque<Event>,
-    /// For each place in the shard's table, the generation last seen there.
-    generations: Vec<u32>,
-    /// How many requests the service has made.
-    requests: u64,
     position: u64,
 }
 
-/// The trace was run to its end, and the shard did what was recorded.
+/// What a [`Replay`] runs again.
+pub trait Rerun {
+    /// Does what the host did.
+    fn feed(&mut self, event: &Event) -> Result<(), ReplayError>;
+
+    /// Asks for one more output, as the host did: the trace has one that no input has led to.
+    fn ask(&mut self, now: Now);
+
+    /// Hands over the records of what it did.
+    fn drain_tap(&mut self, to: &mut dyn FnMut(&[u8]));
+}
+
+/// The trace was run to its end, and what came of it is what was recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreement {
     /// How many events, those skipped included.
@@ -49,7 +59,7 @@ pub struct Agreement {
 pub enum ReplayError {
     /// The trace cannot be read.
     Read(ReadError),
-    /// The shard did something else than was recorded.
+    /// What came of it is not what was recorded.
     Diverged(Box<Divergence>),
     /// The event is about a connection or a request that there never was.
     Unknown(Box<Event>),
@@ -62,62 +72,20 @@ pub enum ReplayError {
 pub struct Divergence {
     /// What was recorded; `None` if the trace is at its end.
     pub recorded: Option<Event>,
-    /// What the shard did; `None` if it did nothing (more).
+    /// What came now; `None` if nothing (more) did.
     pub replayed: Option<Event>,
     /// The number of the last event on which both agree.
     pub after: u64,
 }
 
-/// Runs a whole trace.
-pub fn replay<L, M, S>(reader: Reader<L>, shard: Shard<M, S>) -> Result<Agreement, ReplayError>
+impl<L, R> Replay<L, R>
 where
     L: Iterator,
     L::Item: AsRef<[u8]>,
-    M: StreamMachine,
-    S: Service<M>,
-    S::Message: Recorded + 'static,
+    R: Rerun,
 {
-    Replay::new(reader, shard).run()
-}
-
-impl<L, M, S> Replay<L, M, S>
-where
-    L: Iterator,
-    L::Item: AsRef<[u8]>,
-    M: StreamMachine,
-    S: Service<M>,
-    S::Message: 'static,
-{
-    /// At the start. The shard's tap is replaced.
-    pub fn new(reader: Reader<L>, shard: Shard<M, S>) -> Self
-    where
-        S::Message: Recorded,
-    {
-        Self::with_codec(reader, shard, Codec::default())
-    }
-
-    /// The same, for messages that do not know how to be recorded.
-    pub fn with_codec(reader: Reader<L>, mut shard: Shard<M, S>, codec: Codec<S::Message>) -> Self {
-        shard.set_tap(Box::new(Gather {
-            codec,
-            encoder: Encoder::default(),
-            lines: Vec::new(),
-            failed: false,
-        }));
-        Self {
-            reader,
-            shard,
-            codec,
-            produced: VecDeque::new(),
-            generations: Vec::new(),
-            requests: 0,
-            position: 0,
-        }
-    }
-
-    /// The shard as it is after the last step.
-    pub fn shard(&self) -> &Shard<M, S> {
-        &self.shard
+    fn start(reader: Reader<L>, run: R) -> Self {
+        Self { reader, run, produced: VecDeque::new(), position: 0 }
     }
 
     /// The number of the last event that was compared.
@@ -142,7 +110,11 @@ where
             if let Some(replayed) = self.produced.pop_front() {
                 return Err(self.diverged(Some(event), Some(replayed)));
             }
-            self.feed(&event)?;
+            self.run.feed(&event)?;
+            self.gather(&event)?;
+        } else if self.produced.is_empty() {
+            self.run.ask(event.now);
+            self.gather(&event)?;
         }
         match self.produced.pop_front() {
             Some(replayed) if replayed.agrees(&event) => {
@@ -169,69 +141,11 @@ where
         Ok(Agreement { events: self.reader.events(), end: self.reader.end().unwrap_or(End::Cut) })
     }
 
-    fn feed(&mut self, event: &Event) -> Result<(), ReplayError> {
-        let now = event.now;
-        let read = |what| {
-            let line = event.line;
-            ReplayError::Read(ReadError { line, what })
-        };
-        match Call::parse(event, self.codec.decode).map_err(read)? {
-            Call::Accepted(peer) => {
-                if let Some(id) = self.shard.handle_accepted(now, peer) {
-                    self.note(id);
-                }
-            }
-            Call::Connected(id, peer) => {
-                self.check(id, event)?;
-                self.shard.handle_connected(now, id, peer);
-            }
-            Call::Received(id, mut bytes) => {
-                self.check(id, event)?;
-                self.shard.handle_received(now, id, &mut bytes);
-            }
-            Call::Eof(id) => {
-                self.check(id, event)?;
-                self.shard.handle_eof(now, id);
-            }
-            Call::Failed(id, failure) => {
-                self.check(id, event)?;
-                self.shard.handle_failed(now, id, failure);
-            }
-            Call::Sent(id, n) => {
-                self.check(id, event)?;
-                let queued = self.shard.outbox(id).map_or(0, |outbox| outbox.queued());
-                if n as u64 > queued {
-                    return Err(ReplayError::Oversent(Box::new(event.clone())));
-                }
-                self.shard.handle_sent(now, id, n);
-            }
-            Call::Reply(RequestId(id), answer) => {
-                if id >= self.requests {
-                    return Err(ReplayError::Unknown(Box::new(event.clone())));
-                }
-                let reply = answer.as_reply();
-                self.shard.handle_reply(now, RequestId(id), reply);
-            }
-            Call::Message(message) => self.shard.handle_message(now, message),
-            Call::Turn => self.shard.handle_turn(now),
-            Call::Timeout => self.shard.handle_timeout(now),
-        }
-        while let Some(action) = self.shard.poll_action() {
-            match action {
-                Action::Dial(id, _) => self.note(id),
-                Action::Request(RequestId(id), _) => self.requests = id.saturating_add(1),
-                _ => {}
-            }
-        }
-        while self.shard.poll_report().is_some() {}
-        self.gather().map_err(read)
-    }
-
-    /// Takes over what the tap has seen.
-    fn gather(&mut self) -> Result<(), Malformed> {
+    /// Takes over what came of `event`.
+    fn gather(&mut self, event: &Event) -> Result<(), ReplayError> {
         let produced = &mut self.produced;
         let mut result = Ok(());
-        self.shard.drain_tap(&mut |line| match parse_line(line) {
+        self.run.drain_tap(&mut |line| match parse_line(line) {
             Ok(Some(map)) => match Event::parse(0, 0, map) {
                 Ok(event) => produced.push_back(event),
                 Err(what) => result = Err(what),
@@ -239,25 +153,7 @@ where
             Ok(None) => result = Err(Malformed::TooLong),
             Err(what) => result = Err(what),
         });
-        result
-    }
-
-    fn note(&mut self, id: ConnId) {
-        let index = id.index as usize;
-        if self.generations.len() <= index {
-            self.generations.resize(index.saturating_add(1), 0);
-        }
-        if let Some(generation) = self.generations.get_mut(index) {
-            *generation = id.generation;
-        }
-    }
-
-    /// Whether there is, or was, such a connection.
-    fn check(&self, id: ConnId, event: &Event) -> Result<(), ReplayError> {
-        match self.generations.get(id.index as usize) {
-            Some(&last) if id.generation <= last => Ok(()),
-            _ => Err(ReplayError::Unknown(Box::new(event.clone()))),
-        }
+        result.map_err(|what| unreadable(event, what))
     }
 
     fn diverged(&self, recorded: Option<Event>, replayed: Option<Event>) -> ReplayError {
@@ -291,6 +187,10 @@ impl fmt::Display for ReplayError {
 }
 
 impl core::error::Error for ReplayError {}
+
+fn unreadable(event: &Event, what: Malformed) -> ReplayError {
+    ReplayError::Read(ReadError { line: event.line, what })
+}
 
 /// Three or four short lines: where, what was recorded, what came, and where the two part.
 impl fmt::Display for Divergence {
@@ -363,6 +263,12 @@ struct Gather<M> {
     encoder: Encoder,
     lines: Vec<u8>,
     failed: bool,
+}
+
+impl<M> Gather<M> {
+    fn new(codec: Codec<M>) -> Self {
+        Self { codec, encoder: Encoder::default(), lines: Vec::new(), failed: false }
+    }
 }
 
 impl<M> Tap<M> for Gather<M> {

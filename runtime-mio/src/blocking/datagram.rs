@@ -14,7 +14,7 @@ use semfio_runtime_os::{BoundEndpoint, Clock, Stopper};
 /// thread that calls [`run`](Self::run), with the kernel's stamps where it has them.
 ///
 /// It does at each wakeup what the [event loop's](crate::Datagrams) does; it waits by `poll`.
-pub struct Datagrams<M> {
+pub struct Datagrams<M: DatagramMachine> {
     bound: BoundEndpoint<M>,
     bell: Arc<Bell>,
     stopper: Stopper,

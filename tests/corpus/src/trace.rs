@@ -3,8 +3,14 @@
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use core::time::Duration;
-use semfio_machine::{ConnId, Failure, Now, Peer, Shard, Tap, TapEntry, UnixTime};
-use semfio_trace::{End, Header, Reader, Recorder, replay};
+use semfio_echo::DatagramServer;
+use semfio_machine::{
+    Carrier, Clock, ConnId, Endpoint, Failure, Now, Peer, Received, Shard, Stamp, Tap, TapEntry,
+    TransmitId, UnixTime,
+};
+use semfio_trace::{
+    CommandCodec, End, Header, Reader, Recorder, replay, replay_datagrams,
+};
 
 use crate::Choices;
 
@@ -32,6 +38,11 @@ fn run(data: &[u8]) {
         // Whether it agrees is not the question here.
         let _ = replay(reader, Shard::new(semfio_echo::Service::new(), limits));
     }
+    if let Ok(reader) = Reader::new(data) {
+        let server = Endpoint::new(DatagramServer::new());
+        let never = CommandCodec { encode: |never, _| match *never {}, decode: |_| None };
+        let _ = replay_datagrams(reader, server, never, |_, _, _| {});
+    }
     read(data);
 }
 
@@ -56,7 +67,18 @@ fn record(data: &[u8], mut each: impl FnMut(u64)) -> Vec<u8> {
         let conn = ConnId { index: u32::from(choices.byte()), generation: 0 };
         let n = choices.below(24);
         let bytes = choices.bytes(n);
-        let entry = match choices.below(8) {
+        let stamp = Stamp { at: now.mono, clock: Clock::Kernel };
+        let meta = Received {
+            source: address,
+            destination: Some(address.ip()),
+            hop_limit: Some(64),
+            traffic_class: None,
+            carrier: Carrier::Udp,
+            stamp,
+            error: None,
+        };
+        let id = TransmitId(u64::from(conn.index));
+        let entry = match choices.below(14) {
             0 => TapEntry::Accepted(Some(conn), &peer),
             1 => TapEntry::Accepted(None, &peer),
             2 => TapEntry::Eof(conn),
@@ -64,6 +86,12 @@ fn record(data: &[u8], mut each: impl FnMut(u64)) -> Vec<u8> {
             4 => TapEntry::Message(&()),
             5 => TapEntry::Timeout,
             6 => TapEntry::Closed(conn, &bytes),
+            7 => TapEntry::Datagram(&meta, bytes),
+            8 => TapEntry::Left(id, n),
+            9 => TapEntry::Stamped(id, stamp),
+            10 => TapEntry::Refused(id, Failure::TooLarge),
+            11 => TapEntry::Blocked,
+            12 => TapEntry::Nothing,
             _ => TapEntry::Received(conn, bytes),
         };
         recorder.record(now, entry);
