@@ -179,11 +179,20 @@ fn open(args: &Args, hosts: &[SocketAddr]) -> Result<(Vec<DatagramSocket>, [Carr
             }
             other => other,
         };
-        let socket = socket.map_err(|error| failed(&error))?;
+        let mut socket = socket.map_err(|error| failed(&error))?;
         configure(&socket, args)?;
+        if is_flood(args) {
+            socket.set_terse().map_err(|error| failed(&error))?;
+        }
         sockets.push(socket);
     }
     Ok((sockets, carriers))
+}
+
+/// Whether answers send requests. There the rate counts, and the kernel's stamps of departures would
+/// cost a third of it.
+fn is_flood(args: &Args) -> bool {
+    args.flood || args.interval.is_zero()
 }
 
 fn configure(socket: &DatagramSocket, args: &Args) -> Result<(), Failed> {

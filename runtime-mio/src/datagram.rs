@@ -90,7 +90,7 @@ impl<M: DatagramMachine> Datagrams<M> {
                 return Ok(self.bound.into_endpoint());
             }
             let patience = match self.bound.poll_timeout() {
-                _ if self.readable => Some(Duration::ZERO),
+                _ if self.readable || self.bound.is_paused() => Some(Duration::ZERO),
                 next => next.map(|deadline| Clock::until(self.bound.clock().now(), deadline)),
             };
             match self.poll.poll(&mut events, patience) {

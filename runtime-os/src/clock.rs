@@ -26,17 +26,14 @@ impl Clock {
         Self { origin: std::time::Instant::now() }
     }
 
-    /// Reads both clocks, so close to each other that a time on one can be told on the other.
+    /// Reads both clocks, one after the other.
     pub fn now(&self) -> Now {
-        let Now { mono, unix } = self.read();
-        let whole = |nanos: u64| nanos / 1_000 * 1_000;
-        Now {
-            mono: Instant::from_nanos(whole(mono.as_nanos())),
-            unix: UnixTime::from_nanos(whole(unix.as_nanos())),
-        }
+        let mono = Instant::from_nanos(nanos(self.origin.elapsed()));
+        whole(Now { mono, unix: UnixTime::from_nanos(nanos(since_epoch())) })
     }
 
-    /// The same to the nanosecond, for [`convert`](Self::convert).
+    /// Reads both to the nanosecond, and so close to each other that a time on one can be told on the
+    /// other: for [`convert`](Self::convert).
     pub(crate) fn read(&self) -> Now {
         let (mut apart, mut closest) = self.read_once();
         for _ in 1..TRIES {
@@ -52,10 +49,9 @@ impl Clock {
     }
 
     /// Both clocks, and how long it took to read them.
-    #[allow(clippy::disallowed_methods)]
     fn read_once(&self) -> (Duration, Now) {
         let before = self.origin.elapsed();
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix = since_epoch();
         let apart = self.origin.elapsed().saturating_sub(before);
         let mono = Instant::from_nanos(nanos(before + apart / 2));
         (apart, Now { mono, unix: UnixTime::from_nanos(nanos(unix)) })
@@ -83,6 +79,20 @@ impl Clock {
         let allowed = at.saturating_add(Duration::from_micros(1)) >= earliest;
         allowed.then_some(at.max(earliest))
     }
+}
+
+/// In whole microseconds.
+pub(crate) fn whole(now: Now) -> Now {
+    let cut = |nanos: u64| nanos / 1_000 * 1_000;
+    Now {
+        mono: Instant::from_nanos(cut(now.mono.as_nanos())),
+        unix: UnixTime::from_nanos(cut(now.unix.as_nanos())),
+    }
+}
+
+#[allow(clippy::disallowed_methods)]
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 fn nanos(duration: Duration) -> u64 {

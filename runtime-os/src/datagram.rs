@@ -19,7 +19,7 @@ use semfio_machine::{
 };
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, whole};
 use crate::filter;
 
 /// Transmits whose stamp is still expected; older ones have lost theirs.
@@ -27,6 +27,10 @@ const EXPECTED: usize = 1024;
 
 /// Room for the control messages of one datagram; those in use take half of it.
 const CONTROL: usize = 512;
+
+/// What may wait to be read, as the system counts, which holds it to a limit of its own: some hundreds
+/// of small datagrams, each of which counts 768 bytes and more.
+const WAITING: usize = 1024 * 1024;
 
 /// How often a call is made again that only brought an older transmit's error.
 const SOFT_ERRORS: usize = 16;
@@ -42,6 +46,8 @@ pub struct DatagramSocket {
     carrier: Carrier,
     is_ipv6: bool,
     control: Vec<u8>,
+    is_terse: bool,
+    /// `None` where there are no such stamps.
     sent: Option<Sent>,
 }
 
@@ -148,6 +154,8 @@ impl DatagramSocket {
             setsockopt(&socket, sockopt::Ipv4RecvTtl, &true)?;
             setsockopt(&socket, sockopt::IpRecvTos, &true)?;
         }
+        // What the system gives will do.
+        let _ = socket.set_recv_buffer_size(WAITING);
         // Without stamps the process's own clock does.
         let _ = setsockopt(&socket, sockopt::ReceiveTimestampns, &true);
         socket.bind(&address.into())?;
@@ -156,6 +164,7 @@ impl DatagramSocket {
             carrier,
             is_ipv6: address.is_ipv6(),
             control: vec![0; CONTROL],
+            is_terse: false,
             sent: None,
         };
         socket.count_from_zero();
@@ -174,6 +183,21 @@ impl DatagramSocket {
     /// Sends and receives through this interface only.
     pub fn set_device(&self, name: &str) -> io::Result<()> {
         SockRef::from(&self.socket).bind_device(Some(name.as_bytes()))
+    }
+
+    /// From now on tells only what costs little: neither the kernel's stamps of what is sent, which
+    /// are a call more each, nor the destination and the class of what comes.
+    pub fn set_terse(&mut self) -> io::Result<()> {
+        self.is_terse = true;
+        self.count_from_zero();
+        if self.is_ipv6 {
+            setsockopt(&self.socket, sockopt::Ipv6RecvPacketInfo, &false)?;
+            setsockopt(&self.socket, sockopt::Ipv6RecvTClass, &false)?;
+        } else {
+            setsockopt(&self.socket, sockopt::Ipv4PacketInfo, &false)?;
+            setsockopt(&self.socket, sockopt::IpRecvTos, &false)?;
+        }
+        Ok(())
     }
 
     /// The mark that routing rules see. Needs the right to administer the network.
@@ -216,12 +240,13 @@ impl DatagramSocket {
         self.socket.local_addr()
     }
 
-    /// Takes the next datagram into `buf`, which cuts what is longer.
+    /// Takes the next datagram into `buf`, which cuts what is longer. What the clocks said after that
+    /// comes with it: the stamp is not later.
     ///
     /// # Errors
     ///
     /// `WouldBlock` if there is none.
-    pub fn recv(&mut self, clock: &Clock, buf: &mut [u8]) -> io::Result<(Received, usize)> {
+    pub fn recv(&mut self, clock: &Clock, buf: &mut [u8]) -> io::Result<(Now, Received, usize)> {
         let mut tries = SOFT_ERRORS;
         loop {
             tries -= 1;
@@ -230,7 +255,7 @@ impl DatagramSocket {
                 Err(errno) => return Err(errno.into()),
                 Ok(message) => {
                     let size = self.without_header(buf, message.size);
-                    return Ok((message.received, size));
+                    return Ok((message.now, message.received, size));
                 }
             }
         }
@@ -379,7 +404,7 @@ impl DatagramSocket {
             flags,
         )?;
         let now = clock.read();
-        let whole = Instant::from_nanos(now.mono.as_nanos() / 1_000 * 1_000);
+        let whole = whole(now);
         let mut received = Received {
             source: message
                 .address
@@ -390,7 +415,7 @@ impl DatagramSocket {
             hop_limit: None,
             traffic_class: None,
             carrier: self.carrier,
-            stamp: Stamp { at: whole, clock: WhoseClock::User },
+            stamp: Stamp { at: whole.mono, clock: WhoseClock::User },
             error: None,
         };
         let mut sent = None;
@@ -432,7 +457,7 @@ impl DatagramSocket {
         if let Some(kernel) = stamp.and_then(|at| kernel(at, Instant::default(), now)) {
             received.stamp = kernel;
         }
-        Ok(Message { received, size: message.bytes, sent, stamp })
+        Ok(Message { now: whole, received, size: message.bytes, sent, stamp })
     }
 
     /// Asks for stamps of what is sent, numbered from zero. Those that are on their way under an
@@ -444,7 +469,7 @@ impl DatagramSocket {
             | TimestampingFlag::SOF_TIMESTAMPING_OPT_ID
             | TimestampingFlag::SOF_TIMESTAMPING_OPT_TSONLY;
         let set = |flags| setsockopt(&self.socket, sockopt::Timestamping, &flags);
-        let works = set(off).and_then(|()| set(on)).is_ok();
+        let works = set(off).is_ok() && !self.is_terse && set(on).is_ok();
         self.sent = works.then(Sent::default);
     }
 }
@@ -521,6 +546,7 @@ pub(crate) fn set_path_mtu(socket: &impl AsFd, how: PathMtu, is_ipv6: bool) -> i
 
 /// What one call of recvmsg brought.
 struct Message {
+    now: Now,
     received: Received,
     size: usize,
     /// The number of a transmit whose stamp this is.
@@ -639,7 +665,11 @@ mod tests {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     wait(socket, PollFlags::IN);
                 }
-                answer => return answer.unwrap(),
+                answer => {
+                    let (now, received, size) = answer.unwrap();
+                    assert!(received.stamp.at <= now.mono && now.mono <= clock.now().mono);
+                    return (received, size);
+                }
             }
         }
     }
@@ -735,6 +765,22 @@ mod tests {
             wait(&a, PollFlags::ERR);
             let error = a.recv(&clock, &mut buf).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+
+    #[test]
+    fn a_terse_socket_has_the_stamp_and_the_hops_of_what_comes_alone() {
+        for loopback in ["127.0.0.1:0", "[::1]:0"] {
+            let clock = Clock::start();
+            let (mut a, mut b) = (socket(loopback), socket(loopback));
+            a.set_terse().unwrap();
+            b.set_terse().unwrap();
+            a.send(clock.now(), &transmit(1, b.local_addr().unwrap(), 1), b"x").unwrap();
+            assert!(!a.expects_stamps());
+            let (received, _) = recv(&mut b, &clock, &mut [0; 100]);
+            assert_eq!((received.destination, received.traffic_class), (None, None));
+            assert_eq!((received.hop_limit, received.stamp.clock), (Some(64), WhoseClock::Kernel));
+            assert_eq!(a.poll_error_queue(&clock, &mut [0; 100]).unwrap(), None);
         }
     }
 

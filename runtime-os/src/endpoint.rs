@@ -16,6 +16,10 @@ const SCRATCH: usize = 64 * 1024;
 /// Datagrams read before timers and errors have their turn.
 const READS: usize = 256;
 
+/// Transmits that leave at once before what came is read: on a loopback their answers are there
+/// already, and have to fit into the socket's buffer.
+const BURST: usize = 64;
+
 /// Larger than what an ICMP error quotes: the smallest MTU of IPv6, 1,280.
 const QUOTE: usize = 2 * 1024;
 
@@ -23,7 +27,7 @@ const QUOTE: usize = 2 * 1024;
 ///
 /// Each call of the machine is followed by its transmits and events; `on_event` may look at the
 /// machine and command it, through the endpoint. Unlike hosts of streams it reads the clock for
-/// each datagram: a stamp of the kernel must not lie in the machine's future. The kernel's stamps of
+/// each datagram, after it: a stamp of the kernel must not lie in the machine's future. The kernel's stamps of
 /// what was sent are told before a datagram is handed over: it may be an answer.
 pub struct BoundEndpoint<M: DatagramMachine> {
     endpoint: Endpoint<M>,
@@ -31,6 +35,9 @@ pub struct BoundEndpoint<M: DatagramMachine> {
     clock: Clock,
     scratch: Vec<u8>,
     quote: Vec<u8>,
+    /// Transmits that may leave before what came is read.
+    burst: usize,
+    is_paused: bool,
 }
 
 impl<M: DatagramMachine> BoundEndpoint<M> {
@@ -42,7 +49,7 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
     /// Over these sockets. A transmit leaves by the first that carries it.
     pub fn over(endpoint: Endpoint<M>, sockets: Vec<DatagramSocket>, clock: Clock) -> Self {
         let (scratch, quote) = (vec![0; SCRATCH], vec![0; QUOTE]);
-        Self { endpoint, sockets, clock, scratch, quote }
+        Self { endpoint, sockets, clock, scratch, quote, burst: BURST, is_paused: false }
     }
 
     /// The address that the first socket is bound to.
@@ -76,6 +83,12 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
         self.endpoint.is_blocked()
     }
 
+    /// Whether there is more to send after [`read`](Self::read) and [`flush`](Self::flush) were called
+    /// once more: at most 64 transmits leave at once, and one for each datagram that came.
+    pub fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) is wanted.
     pub fn poll_timeout(&self) -> Option<Deadline> {
         self.endpoint.poll_timeout()
@@ -94,6 +107,7 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
     /// Sends what the machine has to send, as far as the sockets take it, and gives out what it
     /// has to tell.
     pub fn flush(&mut self, on_event: &mut impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>)) {
+        self.burst = BURST;
         self.drain(self.clock.now(), on_event);
     }
 
@@ -139,10 +153,13 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
         for _ in 0..READS {
             let Some(socket) = self.sockets.get_mut(place) else { break };
             match socket.recv(&self.clock, scratch) {
-                Ok((received, size)) => {
+                Ok((read, received, size)) => {
+                    let expects = self.sockets.iter().any(DatagramSocket::expects_stamps);
                     self.read_stamps(&received, on_event)?;
+                    // Stamps of departures were told with a later time.
+                    let now = if expects { self.clock.now() } else { read };
                     let payload = scratch.get_mut(..size).unwrap_or_default();
-                    self.received(received, payload, on_event);
+                    self.received(now, received, payload, on_event);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
@@ -179,7 +196,13 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
                     self.drain(now, on_event);
                 }
                 Ok(Some(Notice::Quoted(received, size))) => {
-                    self.received(received, quote.get_mut(..size).unwrap_or_default(), on_event);
+                    let now = self.clock.now();
+                    self.received(
+                        now,
+                        received,
+                        quote.get_mut(..size).unwrap_or_default(),
+                        on_event,
+                    );
                 }
                 Ok(None) => break Ok(()),
                 Err(error) => break Err(error),
@@ -191,6 +214,7 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
 
     fn received(
         &mut self,
+        now: Now,
         received: Received,
         payload: &mut [u8],
         on_event: &mut impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>),
@@ -198,8 +222,7 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
         if !self.endpoint.accepts(&received, payload) {
             return;
         }
-        // After the datagram was read, so that its stamp lies in the past.
-        let now = self.clock.now();
+        self.burst = BURST.min(self.burst + 1);
         if let Some(event) = self.endpoint.handle_datagram(now, received, payload) {
             on_event(now, event, &mut self.endpoint);
         }
@@ -209,10 +232,16 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
     fn drain(&mut self, now: Now, on_event: &mut impl FnMut(Now, M::Event<'_>, &mut Endpoint<M>)) {
         // Only a socket knows whether it still is full.
         self.endpoint.handle_writable(now);
+        self.is_paused = false;
         while let Some(output) = self.endpoint.poll_output(now) {
             match output {
                 Output::Event(event) => on_event(now, event, &mut self.endpoint),
+                Output::Transmit(..) if self.burst == 0 => {
+                    self.is_paused = true;
+                    self.endpoint.handle_blocked();
+                }
                 Output::Transmit(transmit, payload) => {
+                    self.burst -= 1;
                     // Before it leaves: no answer can seem to be older.
                     let now = self.clock.now();
                     let socket = self.sockets.iter_mut().find(|socket| socket.carries(transmit));

@@ -107,7 +107,7 @@ impl<M: DatagramMachine> Datagrams<M> {
             // Stamps and errors wake as bytes do: which it was, only the queue can tell.
             self.bound.read_errors(on_event)?;
             self.bound.handle_timeout(on_event);
-            if more {
+            if more || self.bound.is_paused() {
                 continue;
             }
             for readiness in &self.readiness {

@@ -248,6 +248,8 @@ pub struct Pinger {
     timers: BTreeSet<(Instant, usize)>,
     /// Hosts whose next probe is due.
     ready: VecDeque<usize>,
+    /// The longest payload; its token is of the latest probe.
+    filled: Vec<u8>,
     /// Probes remembered for each host.
     window: usize,
     ends: Option<Instant>,
@@ -366,7 +368,8 @@ impl Pinger {
         }
         let mut rng = seed.stream(TOKENS);
         let [ident, _] = [rng.next_u32(), 0].map(|drawn| (drawn >> 16) as u16);
-        let share = config.interval.checked_div(u32::try_from(hosts.len()).unwrap_or(u32::MAX));
+        let between = if config.flood { Duration::ZERO } else { config.interval };
+        let share = between.checked_div(u32::try_from(hosts.len()).unwrap_or(u32::MAX));
         let apart = share.unwrap_or_default().min(APART);
         let mut machine = Self {
             rng,
@@ -375,6 +378,7 @@ impl Pinger {
             places: BTreeMap::new(),
             timers: BTreeSet::new(),
             ready: VecDeque::new(),
+            filled: fill(&config),
             window: REMEMBERED.checked_div(hosts.len()).unwrap_or(0).clamp(LEAST, MOST),
             ends: config.deadline.map(|deadline| now.mono.saturating_add(deadline)),
             unfinished: hosts.len(),
@@ -418,27 +422,24 @@ impl Pinger {
         }
     }
 
-    /// An octet of the payload after the token.
-    fn filling(&self, place: usize) -> u8 {
-        match place.checked_rem(self.config.pattern.len()) {
-            Some(place) => self.config.pattern.get(place).copied().unwrap_or(0),
-            None => (place & 0xff) as u8,
-        }
-    }
-
-    /// Sets a host's timer anew.
+    /// Sets a host's timer. One that is too early stays, and is set anew when it has run out: in a
+    /// flood it would be moved with each probe.
     fn arm(&mut self, place: usize) {
         let Some(host) = self.hosts.get_mut(place) else { return };
         let due = host.due(self.config.wait);
-        if host.timer != due {
-            if let Some(old) = host.timer {
-                self.timers.remove(&(old, place));
-            }
-            if let Some(due) = due {
-                self.timers.insert((due, place));
-            }
-            host.timer = due;
+        let finished = host.state == HostState::Finished;
+        match (host.timer, due) {
+            (Some(old), Some(due)) if old <= due => return,
+            (Some(_), None) if !finished => return,
+            _ => {}
         }
+        if let Some(old) = host.timer {
+            self.timers.remove(&(old, place));
+        }
+        if let Some(due) = due {
+            self.timers.insert((due, place));
+        }
+        host.timer = due;
     }
 
     /// A host's next probe is due.
@@ -483,6 +484,11 @@ impl Pinger {
     /// What is due for a host.
     fn tick(&mut self, now: Now, place: usize) {
         let wait = self.config.wait;
+        if let Some(host) = self.hosts.get_mut(place) {
+            if let Some(timer) = host.timer.take() {
+                self.timers.remove(&(timer, place));
+            }
+        }
         loop {
             let Some(host) = self.hosts.get_mut(place) else { return };
             let overdue = match host.state {
@@ -589,10 +595,11 @@ impl Pinger {
     /// Where a payload differs from what was sent. The token was compared.
     fn altered(&self, place: usize, number: u64, payload: &[u8]) -> Option<usize> {
         let size = usize::from(self.hosts.get(place)?.probe(number)?.size);
-        let differs = payload.iter().take(size).enumerate().skip(TOKEN);
-        let differs = differs.into_iter().find(|&(at, &octet)| octet != self.filling(at));
-        let ends = (payload.len() != size).then_some(size.min(payload.len()));
-        differs.map(|(at, _)| at).or(ends)
+        let both = payload.iter().zip(self.filled.get(..size)?).skip(TOKEN);
+        let same = both.take_while(|(came, sent)| came == sent).count();
+        let end = size.min(payload.len());
+        let at = end.min(same.saturating_add(TOKEN));
+        (at < end || payload.len() != size).then_some(at)
     }
 
     /// `quoted` is the request, cut as the quote was.
@@ -754,14 +761,12 @@ impl DatagramMachine for Pinger {
             }
             self.arm(place);
             let family = Family::of(destination.ip());
-            let payload: Vec<u8> = (0..usize::from(size)).map(|at| self.filling(at)).collect();
-            let mut echo = payload;
-            for (octet, of_token) in echo.iter_mut().zip(token.to_be_bytes()) {
+            let payload = self.filled.get_mut(..usize::from(size)).unwrap_or_default();
+            for (octet, of_token) in payload.iter_mut().zip(token.to_be_bytes()) {
                 *octet = of_token;
             }
             let sequence = (number & 0xffff) as u16;
-            let echo = Echo { ident: self.ident, sequence, payload: &echo };
-            echo.put_request(family, buf);
+            Echo { ident: self.ident, sequence, payload }.put_request(family, buf);
             return Some(Transmit {
                 id: id(place, number),
                 destination,
@@ -816,6 +821,15 @@ impl PingConfig {
         let shorter = host.last_wait(now, self.interval, self.wait);
         host.state = HostState::Draining { until: until.min(shorter) };
     }
+}
+
+/// The longest payload, before it has a token.
+fn fill(config: &PingConfig) -> Vec<u8> {
+    let octet = |place: usize| match place.checked_rem(config.pattern.len()) {
+        Some(place) => config.pattern.get(place).copied().unwrap_or(0),
+        None => (place & 0xff) as u8,
+    };
+    (0..usize::from(config.sizes.last)).map(octet).collect()
 }
 
 impl Probe {

@@ -86,7 +86,7 @@ impl<M: DatagramMachine> Datagrams<M> {
             if self.stopper.is_stopped() {
                 return Ok(self.bound.into_endpoint());
             }
-            self.wait(more)?;
+            self.wait(more || self.bound.is_paused())?;
             more = self.bound.read(&mut on_event)?;
             self.bound.read_errors(&mut on_event)?;
             self.bound.handle_timeout(&mut on_event);
