@@ -349,6 +349,12 @@ impl DatagramSocket {
             // There are no ports here; of IPv6, it would be taken for a protocol.
             destination.set_port(0);
         }
+        if transmit.hop_limit.is_none() && transmit.source.is_none() {
+            // The shorter call.
+            let sent = self.socket.send_to(payload, destination);
+            let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(0));
+            return sent.map(drop).map_err(errno);
+        }
         let hops = i32::from(transmit.hop_limit.unwrap_or_default());
         let (info4, info6);
         let hop_limit = transmit.hop_limit.map(|_| match transmit.destination {
