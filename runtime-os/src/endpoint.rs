@@ -261,3 +261,80 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use semfio_machine::{Carrier, Failure, Refused, Stamp, Transmit, TransmitId};
+
+    /// Sends datagrams to itself, as many as it has to.
+    struct Flood {
+        to: SocketAddr,
+        left: u64,
+        came: u64,
+    }
+
+    impl DatagramMachine for Flood {
+        type Event<'i> = ();
+        type Command<'c> = ();
+
+        fn accepts(&self, _: &Received, _: &[u8]) -> bool {
+            true
+        }
+
+        fn handle_datagram(&mut self, _: Now, _: Received, _: &mut [u8]) -> Option<()> {
+            self.came += 1;
+            None
+        }
+
+        fn handle_sent(&mut self, _: Now, _: TransmitId, _: Stamp) {}
+
+        fn handle_send_error(&mut self, _: Now, _: TransmitId, failure: Failure) {
+            panic!("{failure}");
+        }
+
+        fn handle_command(&mut self, _: Now, (): ()) -> Result<(), Refused> {
+            Ok(())
+        }
+
+        fn poll_transmit(&mut self, _: Now, buf: &mut Vec<u8>) -> Option<Transmit> {
+            self.left = self.left.checked_sub(1)?;
+            buf.push(0);
+            Some(Transmit {
+                id: TransmitId(self.left),
+                destination: self.to,
+                size: 1,
+                segment_size: None,
+                hop_limit: None,
+                source: None,
+                carrier: Carrier::Udp,
+            })
+        }
+
+        fn poll_timeout(&self) -> Option<Deadline> {
+            None
+        }
+
+        fn handle_timeout(&mut self, _: Now) {}
+
+        fn poll_event(&mut self) -> Option<()> {
+            None
+        }
+    }
+
+    #[test]
+    fn what_is_sent_at_once_leaves_room_for_what_comes() {
+        let socket = DatagramSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let to = socket.local_addr().unwrap();
+        let endpoint = Endpoint::new(Flood { to, left: 4_000, came: 0 });
+        let mut bound = BoundEndpoint::over(endpoint, vec![socket], Clock::start());
+        loop {
+            bound.flush(&mut |_, (), _| ());
+            let more = bound.read(&mut |_, (), _| ()).unwrap();
+            if !more && !bound.is_paused() {
+                break;
+            }
+        }
+        assert_eq!(bound.into_endpoint().machine().came, 4_000);
+    }
+}
