@@ -27,7 +27,7 @@ const QUOTE: usize = 2 * 1024;
 ///
 /// Each call of the machine is followed by its transmits and events; `on_event` may look at the
 /// machine and command it, through the endpoint. Unlike hosts of streams it reads the clock for
-/// each datagram, after it: a stamp of the kernel must not lie in the machine's future. The kernel's stamps of
+/// each datagram, after it: a stamp of the kernel must not lie in the machine's future. Its stamps of
 /// what was sent are told before a datagram is handed over: it may be an answer.
 pub struct BoundEndpoint<M: DatagramMachine> {
     endpoint: Endpoint<M>,
@@ -238,7 +238,7 @@ impl<M: DatagramMachine> BoundEndpoint<M> {
                 Output::Event(event) => on_event(now, event, &mut self.endpoint),
                 Output::Transmit(..) if self.burst == 0 => {
                     self.is_paused = true;
-                    self.endpoint.handle_blocked();
+                    self.endpoint.handle_blocked(now);
                 }
                 Output::Transmit(transmit, payload) => {
                     self.burst -= 1;
