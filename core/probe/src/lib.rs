@@ -6,7 +6,8 @@
 //! | what an error quotes, however it is cut | [`Quoted`] |
 //! | what routers add to it: RFC 4884, MPLS labels of RFC 4950 | [`Extension`] |
 //! | ping: many hosts at once, IPv4 and IPv6 | [`Pinger`] |
-//! | traceroute: probes of one flow, and whose answer it is that comes | [`Probes`] |
+//! | traceroute: hops, what is rewritten on the way, the MTU of the path, live | [`Tracer`] |
+//! | its probes of one flow, and whose answer it is that comes | [`Probes`] |
 //! | round trips, by whose clocks they were measured | [`RoundTrips`], [`Statistics`] |
 //!
 //! # A ping by hand
@@ -84,8 +85,9 @@ pub use ping::{
 };
 pub use statistics::{RoundTrips, Statistics};
 pub use trace::{
-    Answer, AnswerKind, Method, Probe, ProbeCounts, Probes, ProbesConfig, Reached, Rewritten,
-    SMALLEST, Sockets,
+    Answer, AnswerKind, Ended, Heard, Hop, HopCounts, Jitter, Live, MAX_QUERIES, Method, Node,
+    Outcome, Probe, ProbeCounts, Probes, ProbesConfig, Reached, Rewritten, SHORTEST_INTERVAL,
+    SMALLEST, Sockets, TraceConfig, TraceEvent, Tracer, Verdict,
 };
 pub use udp_ping::{
     ClientCounts, MAX_CLIENTS, Order, UdpPingConfig, UdpPingCounts, UdpPingEvent, UdpPingServer,

@@ -233,10 +233,9 @@ pub struct ProbeCounts {
 pub struct Probes {
     config: ProbesConfig,
     rng: Rng,
-    /// The identifier of echoes, the checksum of their first flow, the first source port.
+    /// The identifier of echoes, and what those of flow 0 add up to.
     ident: u16,
     sum: u16,
-    source_port: u16,
     /// Without gaps, oldest first.
     entries: VecDeque<Entry>,
     /// The number of the first of them.
@@ -309,14 +308,15 @@ impl Probes {
         }
         let mut rng = seed.stream(TOKENS);
         let [ident, sum, port] = [(); 3].map(|()| (rng.next_u32() >> 16) as u16);
-        let drawn = SOURCE_PORT | port & 0x1fff;
-        let told = config.source.map(|source| source.port()).filter(|&port| port > 0);
+        if let Some(source) = config.source.as_mut().filter(|source| source.port() == 0) {
+            let drawn = SOURCE_PORT | port & 0x1fff;
+            source.set_port(if config.method == Method::Tcp { drawn } else { 0 });
+        }
         Ok(Self {
             config,
             rng,
             ident,
             sum,
-            source_port: told.unwrap_or(if config.method == Method::Tcp { drawn } else { 0 }),
             entries: VecDeque::new(),
             first: 1,
             waiting: BTreeSet::new(),
@@ -327,6 +327,11 @@ impl Probes {
     /// How they are built; ports that were left open are filled in.
     pub fn config(&self) -> &ProbesConfig {
         &self.config
+    }
+
+    /// Whether there are ports for a flow.
+    pub fn has_flow(&self, flow: u16) -> bool {
+        self.ports(flow).is_some()
     }
 
     /// What came, and was no first answer.
@@ -526,10 +531,11 @@ impl Probes {
     /// The ports of a flow: source, 0 if unknown, and destination.
     fn ports(&self, flow: u16) -> Option<(u16, u16)> {
         let port = self.config.destination.port();
+        let source = self.config.source.map_or(0, |source| source.port());
         match self.config.method {
             Method::Icmp => Some((0, 0)),
-            Method::Udp => Some((self.source_port, port.checked_add(flow)?)),
-            Method::Tcp => Some((self.source_port.checked_add(flow)?, port)),
+            Method::Udp => Some((source, port.checked_add(flow)?)),
+            Method::Tcp => Some((source.checked_add(flow)?, port)),
         }
     }
 
