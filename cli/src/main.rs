@@ -15,6 +15,7 @@ mod ports;
 mod record;
 mod replay;
 mod runtime;
+mod scan;
 mod serve;
 mod signals;
 mod token;
@@ -88,6 +89,8 @@ enum Command {
     Token(token::Token),
     /// Ask hosts for echoes, many at once, and say how long they took and by whose clocks
     Ping(ping::Args),
+    /// Ports of hosts: which are open, and how that is known
+    Scan(scan::Args),
     /// The UDP pinger of the textbooks: ping, or answer with losses on purpose
     UdpPing(udp_ping::Args),
     /// Netcat: bytes from here to there and back, over TCP or UDP
@@ -142,6 +145,7 @@ fn main() -> ExitCode {
         Command::File(what) => file::run(&common, what),
         Command::Token(token) => token::run(&common, token),
         Command::Ping(args) => ping::run(&common, args),
+        Command::Scan(args) => scan::run(&common, &args),
         Command::Nc(args) => nc::run(&common, &args),
         Command::Ports(args) => ports::run(&common, &args),
         Command::UdpPing(args) => udp_ping::run(&common, args),

@@ -21,6 +21,7 @@ Commands:
   file      Files: serve a folder, list one, get what is in it, whole for certain
   token     Fernet tokens: keys, sealing, opening, rotation
   ping      Ask hosts for echoes, many at once, and say how long they took and by whose clocks
+  scan      Ports of hosts: which are open, and how that is known
   udp-ping  The UDP pinger of the textbooks: ping, or answer with losses on purpose
   nc        Netcat: bytes from here to there and back, over TCP or UDP
   ports     Which sockets this machine has, in which state, and of which process

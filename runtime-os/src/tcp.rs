@@ -104,9 +104,14 @@ fn spare() -> Option<File> {
 ///
 /// In `source`, port 0 is the system's choice, and an unspecified address is any of ours, of the kind of
 /// `address`.
+///
+/// # Errors
+///
+/// Also what the network answered while the system was still sending, as it does on one machine. Without a
+/// port left to connect from, ENOBUFS; EADDRINUSE if that port is the one in `source`.
 pub fn connect(address: SocketAddr, source: Option<SocketAddr>) -> io::Result<TcpStream> {
-    let socket = tcp_socket(address)?;
-    socket.set_nonblocking(true)?;
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     if let Some(mut source) = source {
         match address {
             _ if !source.ip().is_unspecified() => {}
@@ -118,8 +123,19 @@ pub fn connect(address: SocketAddr, source: Option<SocketAddr>) -> io::Result<Tc
         socket.bind(&source.into())?;
     }
     match socket.connect(&address.into()) {
-        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
-        _ => Ok(socket.into()),
+        Ok(()) => return Ok(socket.into()),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::INPROGRESS) => {}
+            Some(Errno::ADDRNOTAVAIL) => {
+                let chosen = source.is_some_and(|source| source.port() != 0);
+                return Err(if chosen { Errno::ADDRINUSE } else { Errno::NOBUFS }.into());
+            }
+            _ => return Err(error),
+        },
+    }
+    match socket.take_error()? {
+        Some(error) => Err(error),
+        None => Ok(socket.into()),
     }
 }
 

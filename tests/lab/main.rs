@@ -7,6 +7,7 @@
 
 mod netcat;
 mod ping;
+mod scan;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

@@ -8,6 +8,7 @@
 //! | ping: many hosts at once, IPv4 and IPv6 | [`Pinger`] |
 //! | traceroute: hops, what is rewritten on the way, the MTU of the path, live | [`Tracer`] |
 //! | its probes of one flow, and whose answer it is that comes | [`Probes`] |
+//! | scans: which ports of which hosts are open | [`ConnectScan`] |
 //! | round trips, by whose clocks they were measured | [`RoundTrips`], [`Statistics`] |
 //!
 //! # A ping by hand
@@ -70,6 +71,7 @@ extern crate alloc;
 mod extension;
 mod icmp;
 mod ping;
+mod scan;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod stamps;
@@ -82,6 +84,10 @@ pub use icmp::{Echo, Family, HEADER, IcmpError, Malformed, Message, Quoted};
 pub use ping::{
     HostCounts, MAX_HOSTS, MAX_PATTERN, MAX_SIZE, PingConfig, PingCounts, PingEvent, Pinger, Reply,
     Sizes, Stop, TOKEN,
+};
+pub use scan::{
+    ConnectScan, Found, IcmpReason, Knock, MAX_QUESTIONS, MAX_RETRIES, MAX_SCAN_HOSTS,
+    MAX_SCAN_WINDOW, PortState, Quit, Reason, ScanConfig, ScanCounts,
 };
 pub use statistics::{RoundTrips, Statistics};
 pub use trace::{
