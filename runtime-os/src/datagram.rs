@@ -49,6 +49,7 @@ pub struct DatagramSocket {
     is_terse: bool,
     /// `None` where there are no such stamps.
     sent: Option<Sent>,
+    expects_errors: bool,
 }
 
 /// What becomes of a datagram that is larger than its path, by the names of `ping -M`.
@@ -166,6 +167,7 @@ impl DatagramSocket {
             control: vec![0; CONTROL],
             is_terse: false,
             sent: None,
+            expects_errors: false,
         };
         socket.count_from_zero();
         Ok(socket)
@@ -203,6 +205,13 @@ impl DatagramSocket {
     /// The mark that routing rules see. Needs the right to administer the network.
     pub fn set_mark(&self, mark: u32) -> io::Result<()> {
         SockRef::from(&self.socket).set_mark(mark)
+    }
+
+    /// Says that most of what is sent will lead to an ICMP error. One that is pending is then taken away
+    /// before each transmit: else it fails that, and with it goes the count by which stamps are told
+    /// apart.
+    pub fn expect_errors(&mut self) {
+        self.expects_errors = true;
     }
 
     /// Leaves ICMP errors to a raw socket beside this one, which is handed whole messages: then
@@ -326,6 +335,10 @@ impl DatagramSocket {
         let mut tries = SOFT_ERRORS;
         loop {
             tries -= 1;
+            if self.expects_errors {
+                // The error queue has it too.
+                let _ = SockRef::from(&self.socket).take_error();
+            }
             match self.transmit(transmit, payload) {
                 Ok(()) => break,
                 Err(errno) => {
@@ -787,6 +800,29 @@ mod tests {
             assert_eq!((received.destination, received.traffic_class), (None, None));
             assert_eq!((received.hop_limit, received.stamp.clock), (Some(64), WhoseClock::Kernel));
             assert_eq!(a.poll_error_queue(&clock, &mut [0; 100]).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn stamps_come_beside_errors_that_were_expected() {
+        for loopback in ["127.0.0.1:0", "[::1]:0"] {
+            let clock = Clock::start();
+            let mut a = socket(loopback);
+            a.expect_errors();
+            let nobody = socket(loopback).local_addr().unwrap();
+            for id in 0..20 {
+                a.send(clock.now(), &transmit(id, nobody, 1), b"x").unwrap();
+            }
+            let mut buf = [0; 100];
+            let (mut stamps, mut errors) = (Vec::new(), 0);
+            while stamps.len() < 20 {
+                match notice(&mut a, &clock, &mut buf) {
+                    Notice::Sent(id, _) => stamps.push(id.0),
+                    Notice::Quoted(..) => errors += 1,
+                }
+            }
+            assert_eq!(stamps, (0..20).collect::<Vec<_>>());
+            assert!(errors > 0);
         }
     }
 
