@@ -20,6 +20,7 @@ mod serve;
 mod signals;
 mod token;
 mod tour;
+mod trace;
 mod udp_ping;
 
 use std::path::PathBuf;
@@ -89,6 +90,8 @@ enum Command {
     Token(token::Token),
     /// Ask hosts for echoes, many at once, and say how long they took and by whose clocks
     Ping(ping::Args),
+    /// Which way packets take to a host: who answers on each hop, how fast, and what to make of it
+    Trace(trace::Args),
     /// Ports of hosts: which are open, and how that is known
     Scan(scan::Args),
     /// The UDP pinger of the textbooks: ping, or answer with losses on purpose
@@ -146,6 +149,7 @@ fn main() -> ExitCode {
         Command::Token(token) => token::run(&common, token),
         Command::Ping(args) => ping::run(&common, args),
         Command::Scan(args) => scan::run(&common, &args),
+        Command::Trace(args) => trace::run(&common, &args),
         Command::Nc(args) => nc::run(&common, &args),
         Command::Ports(args) => ports::run(&common, &args),
         Command::UdpPing(args) => udp_ping::run(&common, args),

@@ -253,7 +253,7 @@ fn pattern(text: &str) -> Result<Pattern, String> {
     }
 }
 
-fn octet(text: &str) -> Result<u8, String> {
+pub(crate) fn octet(text: &str) -> Result<u8, String> {
     let parsed = match text.strip_prefix("0x") {
         Some(hex) => u8::from_str_radix(hex, 16),
         None => text.parse(),

@@ -21,6 +21,8 @@ Commands:
   file      Files: serve a folder, list one, get what is in it, whole for certain
   token     Fernet tokens: keys, sealing, opening, rotation
   ping      Ask hosts for echoes, many at once, and say how long they took and by whose clocks
+  trace     Which way packets take to a host: who answers on each hop, how fast, and what to make of
+            it
   scan      Ports of hosts: which are open, and how that is known
   udp-ping  The UDP pinger of the textbooks: ping, or answer with losses on purpose
   nc        Netcat: bytes from here to there and back, over TCP or UDP
@@ -212,6 +214,61 @@ fn pages_and_completions_are_generated() {
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(folder.path().join("semfio-chat-join.1").is_file());
     assert_eq!(run(&["generate", "man", "--dir", "/nowhere/at/all"], "").code, Some(2));
+}
+
+#[test]
+fn a_trace_to_ourselves_is_one_hop() {
+    for (arguments, host) in [
+        (&["-n", "127.0.0.1"][..], "127.0.0.1"),
+        (&["-n", "::1"], "::1"),
+        (&["-n", "--runtime", "smol", "127.0.0.1"], "127.0.0.1"),
+        (&["-n", "--runtime", "blocking", "::1"], "::1"),
+    ] {
+        let output = command().arg("trace").args(arguments).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {printed}");
+        let lines: Vec<_> = printed.lines().collect();
+        let [head, hop] = lines[..] else { panic!("{printed}") };
+        assert!(head.starts_with(&format!("traceroute to {host} ({host}), 30 hops max, ")));
+        assert!(hop.starts_with(&format!(" 1  {host}  ")), "{hop}");
+        assert_eq!(hop.matches(" ms").count(), 3, "{hop}");
+    }
+    let output = command().args(["trace", "--quiet", "127.0.0.1"]).output().unwrap();
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0));
+    let live = ["trace", "--live", "-c", "2", "--interval", "0.1", "127.0.0.1"];
+    let output = command().args(live).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{printed}");
+    assert!(printed.contains("loss%") && printed.contains("  0.0%      2 "), "{printed}");
+}
+
+#[test]
+fn trace_refuses_what_it_cannot_do() {
+    for (arguments, why) in [
+        (&["-q", "0", "127.0.0.1"][..], "0 is not in 1..=100"),
+        (&["-m", "256", "127.0.0.1"], "256 is not in 1..=255"),
+        (&["-p", "0", "127.0.0.1"], "0 is not in 1..=65535"),
+        (&["-I", "-T", "127.0.0.1"], "cannot be used with"),
+        (&["--live", "--mtu", "127.0.0.1"], "cannot be used with"),
+        (&["-c", "3", "127.0.0.1"], "--live"),
+        (&["-f", "9", "-m", "3", "127.0.0.1"], "no hop between the first and the last"),
+        (&["--live", "--interval", "0", "127.0.0.1"], "an interval of less than 100 ms"),
+        (&["-s", "::1", "127.0.0.1"], "127.0.0.1 is of the other family"),
+        (&[], "required arguments"),
+    ] {
+        let output = command().arg("trace").args(arguments).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {printed}");
+        assert!(printed.contains(why), "{arguments:?}: {printed}");
+    }
+    let output = command().args(["trace", "-6", "127.0.0.1"]).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.starts_with("semfio: cannot trace 127.0.0.1: it has no IPv6"), "{printed}");
+    let output = command().args(["trace", "-s", "192.0.2.1", "127.0.0.1"]).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{printed}");
+    assert!(printed.contains("\nhint: -s takes an address of this machine"), "{printed}");
 }
 
 #[test]

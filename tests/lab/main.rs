@@ -8,6 +8,7 @@
 mod netcat;
 mod ping;
 mod scan;
+mod trace;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
