@@ -28,7 +28,11 @@ use semfio_netcat::{
     InputEnd, Netcat, NetcatConfig, NetcatMessage, NetcatReport, TcpCheck, UdpCheck, UdpVerdict,
 };
 use semfio_path::{Policy, SafeName};
-use semfio_probe::{UdpPingConfig, UdpPingEvent, UdpPinger};
+use semfio_probe::{
+    Method, ProbesConfig, Sockets, TraceConfig, TraceEvent, Tracer, UdpPingConfig, UdpPingEvent,
+    UdpPinger,
+};
+use semfio_runtime_os::datagram::DatagramSocket;
 use semfio_runtime_os::{Clock, Handle, Roots, seed, sockets};
 use serde_json::json;
 
@@ -58,7 +62,7 @@ pub(crate) fn run(common: &Common) -> Result<ExitCode, Failed> {
         quiet: common.quiet,
         records: common.json.then(Records::default),
     };
-    let stops: [(&str, Stop); 7] = [
+    let stops: [(&str, Stop); 8] = [
         ("chat", |guide, servers| guide.chat(servers.chat)),
         ("sealed chat", |guide, servers| guide.sealed(servers.sealed)),
         ("files", |guide, servers| guide.files(servers.files)),
@@ -66,6 +70,7 @@ pub(crate) fn run(common: &Common) -> Result<ExitCode, Failed> {
         ("echo over UDP", |guide, servers| guide.datagram_echo(servers.datagram_echo)),
         ("netcat", |guide, servers| guide.netcat(servers.echo, servers.datagram_echo)),
         ("UDP pinger", |guide, servers| guide.udp_ping(servers.udp_ping)),
+        ("trace", |guide, servers| guide.trace(servers.udp_ping)),
     ];
     let mut wrong = 0;
     for (what, stop) in stops {
@@ -386,6 +391,34 @@ impl Guide {
         self.seen(format!(
             "{answered} pings are answered in capitals, {lost} are forgotten on purpose"
         ));
+        Ok(())
+    }
+
+    /// To ourselves, by UDP: for that nobody needs privileges.
+    fn trace(&mut self, server: SocketAddr) -> anyhow::Result<()> {
+        let mut socket = DatagramSocket::bind(SocketAddr::new(server.ip(), 0))?;
+        socket.expect_errors();
+        let probes = ProbesConfig {
+            method: Method::Udp,
+            sockets: Sockets::Datagram,
+            destination: SocketAddr::new(server.ip(), 0),
+            source: Some(socket.local_addr()?),
+            traffic_class: 0,
+        };
+        let clock = Clock::start();
+        let tracer = Tracer::new(clock.now(), &seed::draw()?, TraceConfig::new(probes))?;
+        let host = Datagrams::over(self.runtime, Endpoint::new(tracer), vec![socket], clock)?;
+        let stopper = host.stopper();
+        let endpoint = host.run(|_, event, _| {
+            if matches!(event, TraceEvent::Done(_)) {
+                stopper.stop();
+            }
+        })?;
+        let tracer = endpoint.machine();
+        let hop = tracer.hop(1).filter(|_| tracer.reached() == Some(1));
+        let answered = hop.map_or(0, |hop| hop.counts.answered);
+        ensure!(answered == 3, "{:?}, {answered} answers of 3", tracer.ended());
+        self.seen(format!("{} is one hop away, by three answers", server.ip()));
         Ok(())
     }
 }

@@ -138,6 +138,10 @@ impl Args {
 pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     let common = &Common { quiet: common.quiet || args.quiet, ..common.clone() };
     let method = args.method();
+    if args.mtu && method == semfio_probe::Method::Tcp {
+        let why = "a SYN has one size; --method udp and --method icmp have any";
+        return Err(Failed::because(USAGE, "--mtu cannot be used with TCP", why));
+    }
     let to = hosts::look_up("cannot trace", &args.host, 0, args.family.family())?;
     let to = SocketAddr::new(to.ip(), args.port.unwrap_or(0));
     let cannot =

@@ -2,6 +2,8 @@
 //! privileges and without.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::time::{Duration, Instant};
 
 use semfio_tests::{installed, semfio};
 use serde_json::Value;
@@ -178,7 +180,7 @@ fn dead_ends(lab: &Lab, tracer: &Tracer, method: &str, v4: bool) {
 /// A router that has told us of any error says nothing of a dead end in the second that follows
 /// (net/ipv4/route.c, ip_error).
 fn rest() {
-    std::thread::sleep(std::time::Duration::from_millis(1_200));
+    std::thread::sleep(Duration::from_millis(1_200));
 }
 
 /// Where packets have to be smaller.
@@ -204,6 +206,11 @@ fn refused(lab: &Lab, tracer: &Tracer, method: &str, v4: bool) {
     let answer = traced.of("answer").find(|answer| answer["hop"] == 10).unwrap();
     let code = if v4 { 13 } else { 1 };
     assert_eq!((&answer["kind"], &answer["code"]), (&"unreachable".into(), &code.into()));
+}
+
+#[allow(clippy::disallowed_methods)]
+fn clock() -> Instant {
+    Instant::now()
 }
 
 /// Ports of each kind, by SYN.
@@ -273,13 +280,34 @@ fn a_trace_by_udp_or_icmp_needs_no_privileges() {
         narrow(&lab, &mio, v4);
         refused(&lab, &mio, "-U", v4);
     }
-    dead_ends(&lab, &blocking, "-I", true);
-    dead_ends(&lab, &smol, "-U", false);
 
     let command = format!("{NOBODY} {program} trace -T 10.77.11.2");
     let (printed, code) = lab.exec("client", &command);
     assert_eq!(code, Some(3), "{printed}");
     assert!(printed.contains("raw sockets") && printed.contains("\nhint: "), "{printed}");
+
+    // From now on nobody may send ICMP.
+    let mut closing = lab.script("exec");
+    closing.args(["client", "sh", "-c", "echo 1 0 >/proc/sys/net/ipv4/ping_group_range"]);
+    assert!(closing.status().unwrap().success());
+    let (printed, code) = lab.exec("client", &format!("{NOBODY} {program} trace -I 10.77.11.2"));
+    assert_eq!(code, Some(3), "{printed}");
+    assert!(printed.contains("Permission denied"), "{printed}");
+    assert!(printed.contains("\nhint: --method udp"), "{printed}");
+    chain(&lab, &mio, "-U", true);
+}
+
+#[test]
+fn where_there_is_no_way_on_is_told_without_privileges() {
+    if !installed(&["setpriv"]) {
+        return;
+    }
+    let Some(lab) = Lab::up(&[]) else { return };
+    let (_folder, program) = anybodys();
+    let nobody =
+        |runtime| Tracer { before: NOBODY, program: program.clone(), runtime, socket: "datagram" };
+    dead_ends(&lab, &nobody("blocking"), "-I", true);
+    dead_ends(&lab, &nobody("smol"), "-U", false);
 }
 
 /// A router that says little is no loss.
@@ -297,4 +325,31 @@ fn a_rate_limit_is_no_loss() {
     }
     let told = traced.hop(4);
     assert!(told["answered"].as_u64() < told["sent"].as_u64(), "{told}");
+}
+
+/// Whoever knows the names does not answer: that costs no probe anything, and the end a second.
+#[test]
+fn a_resolver_that_is_silent_holds_up_nothing() {
+    let Some(lab) = Lab::up(&[]) else { return };
+    let folder = std::path::Path::new("/etc/netns").join(format!("{}-client", lab.prefix));
+    fs::write(folder.join("hosts"), "127.0.0.1 localhost\n").unwrap();
+    fs::write(folder.join("nsswitch.conf"), "hosts: files dns\n").unwrap();
+    // Where r4 drops all.
+    fs::write(folder.join("resolv.conf"), "nameserver 10.77.252.9\n").unwrap();
+    let tracer = Tracer::root("mio");
+    let took = |arguments: &str| {
+        let began = clock();
+        let traced = tracer.trace(&lab, arguments);
+        traced.reached(11);
+        (began.elapsed(), traced)
+    };
+    let (without, _) = took("-n 10.77.11.2");
+    let (with, traced) = took("10.77.11.2");
+    let names = traced.of("hop").filter(|hop| !hop["addresses"][0]["name"].is_null()).count();
+    assert_eq!(names, 0, "{traced}");
+    let more = with.saturating_sub(without);
+    assert!(more > Duration::from_millis(900), "it was not waited for: {more:?}");
+    assert!(more < Duration::from_secs(3), "{more:?}");
+    let slow = traced.of("answer").filter(|answer| answer["rtt_ns"].as_u64() > Some(500_000_000));
+    assert_eq!(slow.count(), 0, "{traced}");
 }

@@ -67,7 +67,8 @@ pub(super) fn labels(labels: &[Label]) -> String {
 }
 
 /// What is to be thought of a hop that is not plainly fine.
-pub(super) fn verdict(hop: &Hop, verdict: Verdict) -> Option<String> {
+/// `is_last` if nobody behind it has answered.
+pub(super) fn verdict(hop: &Hop, verdict: Verdict, is_last: bool) -> Option<String> {
     let (answered, judged) = (hop.counts.answered, hop.counts.judged());
     Some(match verdict {
         Verdict::Answers | Verdict::Unknown => return None,
@@ -75,6 +76,9 @@ pub(super) fn verdict(hop: &Hop, verdict: Verdict) -> Option<String> {
         Verdict::RateLimited => format!(
             "answers {answered} of {judged}, and those behind it more: it says little, nothing is lost"
         ),
+        Verdict::Loses if is_last => {
+            format!("answers {answered} of {judged}: the others are lost, or it says little")
+        }
         Verdict::Loses => {
             format!("answers {answered} of {judged}, and those behind it no more: packets are lost")
         }
@@ -178,10 +182,13 @@ mod tests {
     fn who_says_little_does_not_lose() {
         let mut hop = hop(&[]);
         hop.counts = HopCounts { sent: 10, answered: 6, lost: 4, ..HopCounts::default() };
-        assert_eq!(verdict(&hop, Verdict::Answers), None);
-        let told = verdict(&hop, Verdict::RateLimited).unwrap();
+        assert_eq!(verdict(&hop, Verdict::Answers, false), None);
+        let told = verdict(&hop, Verdict::RateLimited, false).unwrap();
         assert!(told.contains("6 of 10") && told.contains("nothing is lost"), "{told}");
-        let told = verdict(&hop, Verdict::Loses).unwrap();
+        let told = verdict(&hop, Verdict::Loses, false).unwrap();
         assert!(told.contains("6 of 10") && told.contains("packets are lost"), "{told}");
+        // Nobody is behind it who could tell.
+        let told = verdict(&hop, Verdict::Loses, true).unwrap();
+        assert!(told.contains("or it says little"), "{told}");
     }
 }

@@ -284,7 +284,7 @@ impl Shown {
         let last = tracer.hops().rfind(|(_, hop)| hop.address().is_some());
         let heard = last.map_or(0, |(number, _)| number);
         for (number, hop) in tracer.hops().take_while(|(number, _)| *number <= heard) {
-            if let Some(told) = verdict(hop, tracer.verdict(number)) {
+            if let Some(told) = verdict(hop, tracer.verdict(number), number == heard) {
                 let who = hop.address().map(|address| format!(" {}", self.called(address)));
                 print_line(&format!("hop {number}{}: {told}", who.unwrap_or_default()));
             }

@@ -86,11 +86,7 @@ const ROWS: [Row; 6] = [
     Row { name: "11 hops -q3", ours: "10.77.11.2", theirs: "10.77.11.2" },
     Row { name: "11 hops -q3 IPv6", ours: "fd77:0:0:b::2", theirs: "fd77:0:0:b::2" },
     Row { name: "11 hops -q3 -I", ours: "-I 10.77.11.2", theirs: "-I 10.77.11.2" },
-    Row {
-        name: "11 hops -q3 -T",
-        ours: "-T -p 7009 10.77.11.2",
-        theirs: "-T -p 7009 10.77.11.2",
-    },
+    Row { name: "11 hops -q3 -T", ours: "-T -p 7009 10.77.11.2", theirs: "-T -p 7009 10.77.11.2" },
 ];
 
 fn inside(args: &Args) -> Result<()> {
