@@ -4,20 +4,26 @@ mod services;
 mod shown;
 mod targets;
 
-use std::io;
+use std::fmt::Display;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use semfio_machine::{NetLimits, Shard};
-use semfio_probe::{ConnectScan, MAX_RETRIES, MAX_SCAN_WINDOW, Quit, ScanConfig};
-use semfio_runtime_os::{Clock, HostConfig};
+use semfio_machine::{Carrier, DatagramMachine, Endpoint, NetLimits, Shard};
+use semfio_probe::{
+    ConnectScan, MAX_RETRIES, MAX_SCAN_WINDOW, Quit, ScanConfig, ScanCounts, ScanEvent, SynScan,
+    UdpScan,
+};
+use semfio_runtime_os::datagram::DatagramSocket;
+use semfio_runtime_os::{Clock, HostConfig, route, seed, tcp};
 
 use crate::Common;
-use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK, USAGE};
+use crate::failed::{Failed, NETWORK, USAGE};
 use crate::hosts::FamilyArgs;
 use crate::ping::seconds;
 use crate::record::{Recordable, Spoken};
-use crate::runtime::{Host, Runtime};
+use crate::runtime::{Datagrams, Host, Runtime};
 use crate::scan::services::Services;
 use crate::scan::shown::Shown;
 use crate::scan::targets::{Ports, Targets};
@@ -35,6 +41,12 @@ pub(crate) struct Args {
     /// whose service we know the name of
     #[arg(short, value_name = "PORTS", allow_hyphen_values = true, value_parser = targets::ports)]
     ports: Option<Ports>,
+    /// Ask by half-open connections: a SYN and no more, which needs the right to use raw sockets
+    #[arg(long, conflicts_with = "udp")]
+    syn: bool,
+    /// Ask by UDP datagrams: something the server of a port would answer, where that is known
+    #[arg(long)]
+    udp: bool,
     /// Show open ports only
     #[arg(long)]
     open: bool,
@@ -60,17 +72,117 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     let services = Services::read();
     let ports = match &args.ports {
         Some(Ports(ports)) => ports.clone(),
-        None => services.well_known("tcp"),
+        None => services.well_known(if args.udp { "udp" } else { "tcp" }),
     };
     let mut shown = Shown::new(common, targets, ports.len(), services, args.open);
     let config = args.config(common, ports);
-    connect(common, config, &mut shown)
+    match (args.syn, args.udp) {
+        (true, _) => syn(common, config, &mut shown),
+        (_, true) => udp(common, config, &mut shown),
+        _ => connect(common, config, &mut shown),
+    }
+}
+
+/// An address of the family that stands for all of ours.
+fn any(is_v4: bool) -> IpAddr {
+    if is_v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
+
+/// The families that some of the hosts have.
+fn families(hosts: &[SocketAddr]) -> impl Iterator<Item = IpAddr> {
+    [true, false].into_iter().filter(|v4| hosts.iter().any(|host| host.is_ipv4() == *v4)).map(any)
+}
+
+fn wrong(error: impl Display) -> Failed {
+    Failed::because(USAGE, "cannot scan", error)
+}
+
+fn udp(common: &Common, config: ScanConfig, shown: &mut Shown) -> Result<ExitCode, Failed> {
+    let hosts = shown.addresses();
+    let cannot = |error| Failed::because(NETWORK, "cannot open a socket", error);
+    let (mut sockets, mut port) = (Vec::new(), 0);
+    for any in families(&hosts) {
+        // The same port for both families.
+        let socket = DatagramSocket::bind(SocketAddr::new(any, port)).map_err(cannot)?;
+        port = socket.local_addr().map_err(cannot)?.port();
+        sockets.push(socket);
+    }
+    let scan = UdpScan::new(&hosts, port, config).map_err(wrong)?;
+    shown.begin("udp", "udp");
+    datagrams(common, scan, sockets, shown, UdpScan::counts)
+}
+
+fn syn(common: &Common, config: ScanConfig, shown: &mut Shown) -> Result<ExitCode, Failed> {
+    let cannot = |error: io::Error| {
+        let failed = Failed::because(NETWORK, "cannot open a raw socket", &error);
+        match error.kind() {
+            ErrorKind::PermissionDenied => {
+                failed.hint("that is for root; without --syn ports are asked by connecting")
+            }
+            _ => failed,
+        }
+    };
+    let hosts = shown.addresses();
+    let mut kept = Vec::new();
+    let mut port = 0;
+    for any in families(&hosts) {
+        // The same port for both families.
+        let (socket, of) = tcp::keep(SocketAddr::new(any, port)).map_err(cannot)?;
+        kept.push(socket);
+        port = of;
+    }
+    let mut sockets = Vec::new();
+    for any in families(&hosts) {
+        for socket in
+            [DatagramSocket::tcp(any, &(port..=port)), DatagramSocket::icmp(Carrier::RawIcmp, any)]
+        {
+            let mut socket = socket.map_err(cannot)?;
+            socket.set_terse().map_err(cannot)?;
+            sockets.push(socket);
+        }
+    }
+    let mut from = Vec::new();
+    for host in &hosts {
+        let source = route(host.ip(), None, None).map_err(|error| {
+            Failed::because(NETWORK, format!("cannot scan {}", host.ip()), error)
+        })?;
+        from.push((*host, source.source));
+    }
+    let seed = seed::draw().map_err(cannot)?;
+    let scan = SynScan::new(&from, port, seed, config).map_err(wrong)?;
+    shown.begin("tcp", "syn");
+    datagrams(common, scan, sockets, shown, SynScan::counts)
+}
+
+/// Runs a scan by single packets.
+fn datagrams<M>(
+    common: &Common,
+    scan: M,
+    sockets: Vec<DatagramSocket>,
+    shown: &mut Shown,
+    counts: impl Fn(&M) -> ScanCounts,
+) -> Result<ExitCode, Failed>
+where
+    M: for<'i> DatagramMachine<Event<'i> = ScanEvent>,
+{
+    let cannot = |error: io::Error| Failed::because(NETWORK, "cannot scan", error);
+    let clock = Clock::start();
+    let host =
+        Datagrams::over(common.runtime, Endpoint::new(scan), sockets, clock).map_err(cannot)?;
+    let (stop, stopper) = (host.stopper(), host.stopper());
+    let interrupted = signals::catch(move || stopper.stop()).map_err(cannot)?;
+    let run = host.run(|_, event, _| match event {
+        ScanEvent::Found(found) => shown.found(&found),
+        ScanEvent::Ended => stop.stop(),
+    });
+    let endpoint = run.map_err(cannot)?;
+    shown.end(counts(endpoint.machine()), clock.now().mono);
+    Ok(shown.code(interrupted.is_set()))
 }
 
 fn connect(common: &Common, config: ScanConfig, shown: &mut Shown) -> Result<ExitCode, Failed> {
     let cannot = |error: io::Error| Failed::because(NETWORK, "cannot scan", error);
-    let scan = ConnectScan::new(&shown.addresses(), config)
-        .map_err(|error| Failed::because(USAGE, "cannot scan", error))?;
+    let scan = ConnectScan::new(&shown.addresses(), config).map_err(wrong)?;
     let clock = Clock::start();
     let shard = Shard::new(Recordable(scan), NetLimits::default());
     let config = HostConfig { clock, ..HostConfig::default() };
@@ -80,11 +192,7 @@ fn connect(common: &Common, config: ScanConfig, shown: &mut Shown) -> Result<Exi
     shown.begin("tcp", "connect");
     let scan = host.run(|found| shown.found(&found)).map_err(cannot)?;
     shown.end(scan.0.counts(), clock.now().mono);
-    Ok(match interrupted.is_set() {
-        true => ExitCode::from(INTERRUPTED),
-        false if shown.is_any_open() => ExitCode::SUCCESS,
-        false => ExitCode::from(NEGATIVE),
-    })
+    Ok(shown.code(interrupted.is_set()))
 }
 
 impl Args {

@@ -43,6 +43,18 @@ pub fn listen(address: SocketAddr, port: Port) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Keeps a port for one who speaks TCP over a raw socket: as long as the socket is held, the system gives
+/// it to nobody else, and answers what comes to it with a reset. Port 0 is the system's choice.
+pub fn keep(address: SocketAddr) -> io::Result<(OwnedFd, u16)> {
+    let socket = tcp_socket(address)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    let port = of_socket(&socket.local_addr()?)?.port();
+    Ok((socket.into(), port))
+}
+
 /// Takes the next peer, and sets up its socket: blocking, without Nagle's delay.
 pub fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Peer)> {
     let (stream, address) = listener.accept()?;

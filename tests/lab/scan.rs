@@ -47,6 +47,24 @@ const CONNECT: [(&str, &str); 5] = [
     ("unreachable", "system"),
 ];
 
+/// By a SYN: reset and acknowledgement are seen, and who sends errors.
+const SYN: [(&str, &str); 5] = [
+    ("open", "syn-ack"),
+    ("open", "syn-ack"),
+    ("closed", "reset"),
+    ("filtered", "silence"),
+    ("filtered", "icmp"),
+];
+
+/// Over UDP: 7008 never answers, and 7010 is dropped without a word, which nobody can tell apart.
+const UDP: [(&str, &str); 5] = [
+    ("open", "answer"),
+    ("open|filtered", "silence"),
+    ("closed", "icmp"),
+    ("open|filtered", "silence"),
+    ("filtered", "icmp"),
+];
+
 /// Both families at once.
 fn golden(lab: &Lab, program: &str, method: &str, expected: [(&str, &str); 5]) {
     let hosts = SERVERS.map(|server| server.0).join(" ");
@@ -87,6 +105,81 @@ fn scan_says_of_each_port_what_the_map_says() {
     let (printed, code) = lab.exec("client", &command);
     assert_eq!(code, Some(1), "{printed}");
     assert_eq!(records(&printed).last().unwrap()["reached"], 0);
+}
+
+#[test]
+fn syn_scan_says_of_each_port_what_the_map_says() {
+    let Some(lab) = Lab::up(&[]) else { return };
+    for runtime in ["mio", "smol", "blocking"] {
+        let program = format!("{} --runtime {runtime}", semfio().display());
+        golden(&lab, &program, "--syn", SYN);
+    }
+    // Who says that there is no way, and where packets went round in circles.
+    let hosts = "10.77.250.9 10.77.251.9 10.77.253.9 10.77.254.9 fd77:0:0:fb::9 fd77:0:0:fd::9";
+    let command = format!("{} scan --syn --json {hosts} -p 80", semfio().display());
+    let (printed, code) = lab.exec("client", &command);
+    assert_eq!(code, Some(1), "{printed}");
+    let records = records(&printed);
+    for (host, state, from, icmp_type, icmp_code) in [
+        ("10.77.250.9", "unreachable", "10.77.4.2", 3, 1),
+        ("10.77.251.9", "filtered", "10.77.4.2", 3, 13),
+        ("10.77.253.9", "unreachable", "10.77.6.2", 11, 0),
+        ("10.77.254.9", "unreachable", "10.77.4.2", 3, 0),
+        ("fd77:0:0:fb::9", "filtered", "fd77:0:0:4::2", 1, 1),
+        ("fd77:0:0:fd::9", "unreachable", "fd77:0:0:6::2", 3, 0),
+    ] {
+        let says = Some((from.into(), icmp_type, icmp_code));
+        assert_eq!(rows(&records, host), [(80, state.into(), "icmp".into(), says)]);
+    }
+    if installed(&["setpriv"]) {
+        let (_folder, program) = anybodys();
+        let command = format!("{NOBODY} {program} scan --syn 10.77.11.2 -p 80");
+        let (printed, code) = lab.exec("client", &command);
+        assert_eq!(code, Some(3), "{printed}");
+        assert!(printed.contains("hint:"), "{printed}");
+    }
+}
+
+#[test]
+fn udp_scan_says_of_each_port_what_the_map_says() {
+    let Some(lab) = Lab::up(&[]) else { return };
+    golden(&lab, &semfio().display().to_string(), "--udp", UDP);
+    if installed(&["setpriv"]) {
+        let (_folder, program) = anybodys();
+        for runtime in ["smol", "blocking"] {
+            let program = format!("{NOBODY} {program} --runtime {runtime}");
+            golden(&lab, &program, "--udp", UDP);
+        }
+    }
+}
+
+/// What nmap finds, by port, in its words.
+fn nmap(lab: &Lab, method: &str) -> Vec<(u64, String)> {
+    let command = format!("nmap -n -Pn {method} -p 7007-7011 10.77.11.2");
+    let (printed, _) = lab.exec("client", &command);
+    let port = |line: &str| {
+        let (port, rest) = line.split_once('/')?;
+        Some((port.parse().ok()?, rest.split_whitespace().nth(1)?.to_owned()))
+    };
+    printed.lines().filter_map(port).collect()
+}
+
+#[test]
+fn scan_and_nmap_agree() {
+    if !installed(&["nmap"]) {
+        return;
+    }
+    let Some(lab) = Lab::up(&[]) else { return };
+    for (theirs, ours) in [("-sT", ""), ("-sS", "--syn"), ("-sU", "--udp")] {
+        let scan = format!("{} scan --json {ours} 10.77.11.2 -p 7007-7011", semfio().display());
+        let (printed, _) = lab.exec("client", &scan);
+        let found: Vec<_> = rows(&records(&printed), "10.77.11.2")
+            .into_iter()
+            // For nmap what is prohibited is filtered, whatever it knows of it.
+            .map(|(port, state, ..)| (port, state.replace("unreachable", "filtered")))
+            .collect();
+        assert_eq!(found, nmap(&lab, theirs), "{theirs}");
+    }
 }
 
 /// All of these are silent: each holds a descriptor as long as it is waited for.
@@ -141,7 +234,8 @@ fn alone(command: &str) -> Option<String> {
 /// The system chooses ports to ask from out of those that are asked for: what meets itself is not open.
 #[test]
 fn of_all_ports_of_this_machine_two_are_open() {
-    for (method, host) in [("", "127.0.0.1"), ("", "::1")] {
+    for (method, host) in [("", "127.0.0.1"), ("", "::1"), ("--syn", "127.0.0.1"), ("--syn", "::1")]
+    {
         let command = format!("{} scan --json --open {method} {host} -p-", semfio().display());
         let Some(printed) = alone(&command) else { return };
         let records = records(&printed);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use super::services::Services;
 use super::targets::Targets;
 use crate::Common;
+use crate::failed::{INTERRUPTED, NEGATIVE};
 use crate::output::{DIM, Records, escape, notice, paint, print_line};
 
 /// Ports in one state that are shown one by one, and not counted: as many as one reads.
@@ -122,7 +124,7 @@ impl Shown {
             let reached = self.hosts.iter().filter(|host| host.reached).count();
             let record = json!({ "hosts": hosts, "reached": reached, "questions": counts.questions,
                 "found": counts.found, "asked": counts.asked, "again": counts.again,
-                "exhausted": counts.exhausted, "window": counts.window,
+                "exhausted": counts.exhausted, "foreign": counts.foreign, "window": counts.window,
                 "seconds": took.as_secs_f64() });
             return records.print("summary", record);
         }
@@ -160,8 +162,14 @@ impl Shown {
         }
     }
 
-    pub(super) fn is_any_open(&self) -> bool {
-        self.hosts.iter().any(|host| host.count(PortState::Open) > 0)
+    /// How the command ends.
+    pub(super) fn code(&self, interrupted: bool) -> ExitCode {
+        let is_any_open = self.hosts.iter().any(|host| host.count(PortState::Open) > 0);
+        match interrupted {
+            true => ExitCode::from(INTERRUPTED),
+            false if is_any_open => ExitCode::SUCCESS,
+            false => ExitCode::from(NEGATIVE),
+        }
     }
 }
 
@@ -230,7 +238,12 @@ impl Host {
 /// Whether the host itself has answered.
 fn is_own(found: &Found) -> bool {
     match found.reason {
-        Reason::Connected | Reason::Refused | Reason::MetItself => true,
+        Reason::Connected
+        | Reason::Refused
+        | Reason::MetItself
+        | Reason::SynAck
+        | Reason::Reset
+        | Reason::Answer => true,
         Reason::Icmp(IcmpReason { from, .. }) => from == Some(found.target.ip()),
         Reason::Silence | Reason::System(_) => false,
     }
@@ -252,6 +265,9 @@ fn reason(reason: Reason) -> &'static str {
     match reason {
         Reason::Connected => "connected",
         Reason::Refused => "refused",
+        Reason::SynAck => "syn-ack",
+        Reason::Reset => "reset",
+        Reason::Answer => "answer",
         Reason::MetItself => "met-itself",
         Reason::Silence => "silence",
         Reason::Icmp(_) => "icmp",
@@ -263,6 +279,9 @@ fn words(reason: Reason) -> String {
     match reason {
         Reason::Connected => "connected".into(),
         Reason::Refused => "refused".into(),
+        Reason::SynAck => "acknowledged".into(),
+        Reason::Reset => "reset".into(),
+        Reason::Answer => "answered".into(),
         Reason::MetItself => "only our own question was there".into(),
         Reason::Silence => "no answer".into(),
         Reason::System(failure) => failure.to_string(),

@@ -3,6 +3,8 @@
 //! | scan | asks by | needs |
 //! |---|---|---|
 //! | [`ConnectScan`] | connecting, and a reset | nothing |
+//! | [`SynScan`] | the first segment of a connection | raw sockets for TCP and ICMP |
+//! | [`UdpScan`] | a datagram that some server may answer | nothing |
 //!
 //! A *question* is one port of one host. Each is asked until there is an answer, or until it was met
 //! with silence often enough, and has exactly one [`Found`]. Questions come in the order in which
@@ -11,7 +13,11 @@
 //! A permutation would spread a burst of losses over the ports, but what is lost is asked again anyway.
 
 mod connect;
+mod desk;
 mod pace;
+mod payload;
+mod syn;
+mod udp;
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
@@ -20,7 +26,22 @@ use core::time::Duration;
 
 use semfio_machine::{Failure, QuotedError, Refused};
 
-pub use connect::{ConnectScan, Knock, Quit};
+pub use connect::{ConnectScan, Knock};
+pub use syn::SynScan;
+pub use udp::UdpScan;
+
+/// Stop: the only message to a scan. Questions on their way have no verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quit;
+
+/// What a scan by single packets tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanEvent {
+    /// A verdict.
+    Found(Found),
+    /// There is nothing left to ask; told once.
+    Ended,
+}
 
 /// Hosts of a scan: a /20 of IPv4. A place for one is some 100 bytes.
 pub const MAX_SCAN_HOSTS: usize = 4_096;
@@ -87,6 +108,12 @@ pub enum Reason {
     Connected,
     /// The system was refused a connection: by a reset, or in the words of ICMP.
     Refused,
+    /// A SYN was acknowledged by another.
+    SynAck,
+    /// A SYN was acknowledged by a reset.
+    Reset,
+    /// A datagram came from the port.
+    Answer,
     /// The connection met itself, on a port that the system had chosen for our side: nobody else is
     /// there.
     MetItself,
@@ -146,6 +173,8 @@ pub struct ScanCounts {
     pub again: u64,
     /// Times the system had no room for one more.
     pub exhausted: u64,
+    /// What came that was no answer: late, twice, or of somebody who cannot know what was asked.
+    pub foreign: u64,
     /// The most that may be on their way now.
     pub window: u32,
 }

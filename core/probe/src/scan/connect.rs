@@ -35,7 +35,9 @@ use semfio_machine::{
 };
 
 use super::pace::{Patience, Rate, Window};
-use super::{Found, MAX_RETRIES, PortState, Question, Questions, Reason, ScanConfig, ScanCounts};
+use super::{
+    Found, MAX_RETRIES, PortState, Question, Questions, Quit, Reason, ScanConfig, ScanCounts,
+};
 
 /// Times that a question may meet itself: the system would have to choose the one port of thousands
 /// three times.
@@ -51,10 +53,6 @@ const REST: Duration = Duration::from_millis(100);
 /// nothing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Knock;
-
-/// The only message to a [`ConnectScan`]: stop. Questions on their way have no verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quit;
 
 /// A scan by connecting.
 #[derive(Debug)]
