@@ -8,6 +8,7 @@
 //! | ping: many hosts at once, IPv4 and IPv6 | [`Pinger`] |
 //! | traceroute: hops, what is rewritten on the way, the MTU of the path, live | [`Tracer`] |
 //! | its probes of one flow, and whose answer it is that comes | [`Probes`] |
+//! | all paths: which nodes each hop has, and how they are linked | [`Multipath`] |
 //! | scans: which ports of which hosts are open | [`ConnectScan`] |
 //! | round trips, by whose clocks they were measured | [`RoundTrips`], [`Statistics`] |
 //!
@@ -70,6 +71,7 @@ extern crate alloc;
 
 mod extension;
 mod icmp;
+mod multipath;
 mod ping;
 mod scan;
 #[cfg(feature = "simulation")]
@@ -81,6 +83,10 @@ mod udp_ping;
 
 pub use extension::{BadExtension, Extension, Label, Object};
 pub use icmp::{Echo, Family, HEADER, IcmpError, Malformed, Message, Quoted};
+pub use multipath::{
+    Diamond, Graph, MOST_FLOWS, MOST_NODES, MOST_PROBES, Multipath, MultipathConfig,
+    MultipathEvent, PathEnd, PathLink, PathNode, StopPaths,
+};
 pub use ping::{
     HostCounts, MAX_HOSTS, MAX_PATTERN, MAX_SIZE, PingConfig, PingCounts, PingEvent, Pinger, Reply,
     Sizes, Stop, TOKEN,

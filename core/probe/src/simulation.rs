@@ -47,6 +47,7 @@ mod packet;
 mod run;
 
 use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
@@ -61,8 +62,11 @@ pub use run::{Ran, run};
 /// first end is .1 and ::1 there, its second .2 and ::2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topology {
-    nodes: Vec<Node>,
-    links: Vec<Link>,
+    /// Shared, so that a packet can have its node while the map may be changed.
+    nodes: Vec<Arc<Node>>,
+    links: Vec<Arc<Link>>,
+    /// The links of each node.
+    ends: Vec<Vec<usize>>,
     /// The host whose sockets they are.
     pub client: Client,
 }
@@ -259,12 +263,18 @@ impl Topology {
 
     /// A client alone.
     pub fn new() -> Self {
-        Self { nodes: Vec::from([Node::default()]), links: Vec::new(), client: Client::default() }
+        Self {
+            nodes: Vec::from([Arc::default()]),
+            links: Vec::new(),
+            ends: Vec::from([Vec::new()]),
+            client: Client::default(),
+        }
     }
 
     /// Another node.
     pub fn add(&mut self) -> NodeId {
-        self.nodes.push(Node::default());
+        self.nodes.push(Arc::default());
+        self.ends.push(Vec::new());
         NodeId(self.nodes.len().saturating_sub(1))
     }
 
@@ -272,12 +282,18 @@ impl Topology {
     pub fn node(&mut self, id: NodeId) -> &mut Node {
         let place = if id.0 < self.nodes.len() { id.0 } else { 0 };
         #[allow(clippy::indexing_slicing)] // there is a client, and `place` was looked at
-        &mut self.nodes[place]
+        Arc::make_mut(&mut self.nodes[place])
     }
 
     /// Connects two nodes by link `number`; `near` has the addresses that end in 1.
     pub fn link(&mut self, near: NodeId, far: NodeId, number: u16) -> &mut Link {
-        self.links.push(Link {
+        let place = self.links.len();
+        for node in [near, far] {
+            if let Some(links) = self.ends.get_mut(node.0) {
+                links.push(place);
+            }
+        }
+        self.links.push(Arc::new(Link {
             ends: [near, far],
             number,
             mtu: 1_500,
@@ -285,15 +301,14 @@ impl Topology {
             jitter: Duration::ZERO,
             loss: 0,
             duplication: 0,
-        });
-        let last = self.links.len().saturating_sub(1);
+        }));
         #[allow(clippy::indexing_slicing)] // it was pushed above
-        &mut self.links[last]
+        Arc::make_mut(&mut self.links[place])
     }
 
     /// All links of this map, to change them.
-    pub fn links_mut(&mut self) -> &mut [Link] {
-        &mut self.links
+    pub fn links_mut(&mut self) -> impl Iterator<Item = &mut Link> {
+        self.links.iter_mut().map(Arc::make_mut)
     }
 
     /// What a node has for link `network` goes to one of these.
@@ -329,23 +344,29 @@ impl Topology {
         }
     }
 
+    fn links(&self, of: NodeId) -> impl Iterator<Item = &Arc<Link>> {
+        let places = self.ends.get(of.0).map(|links| &links[..]).unwrap_or_default();
+        places.iter().filter_map(|&place| self.links.get(place))
+    }
+
     /// The link between two nodes.
-    fn between(&self, a: NodeId, b: NodeId) -> Option<&Link> {
-        self.links.iter().find(|link| link.ends == [a, b] || link.ends == [b, a])
+    fn between(&self, a: NodeId, b: NodeId) -> Option<&Arc<Link>> {
+        self.links(a).find(|link| link.other(a) == Some(b))
     }
 
     /// Whether a node has this address.
     fn has(&self, node: NodeId, address: IpAddr) -> bool {
-        self.links.iter().any(|link| link.end_of(node).is_some_and(|end| end.holds(address)))
+        let mut ends = self.links(node).filter_map(|link| link.end_of(node));
+        ends.any(|end| end.holds(address))
     }
 
     /// Where a node sends what is for this address.
     fn action(&self, at: NodeId, address: IpAddr) -> Option<Action> {
-        let neighbour = |link: &Link| {
+        let neighbour = |link: &Arc<Link>| {
             let other = link.other(at)?;
             link.end_of(other)?.holds(address).then_some(other)
         };
-        if let Some(other) = self.links.iter().find_map(neighbour) {
+        if let Some(other) = self.links(at).find_map(neighbour) {
             return Some(Action::Forward(Vec::from([other])));
         }
         let routes = &self.nodes.get(at.0)?.routes;

@@ -134,7 +134,7 @@ fn ping_finds_the_narrow_links() {
 fn ping_over_a_wire_that_loses_doubles_and_overtakes() {
     let lossy = |seed| {
         let mut map = Topology::lab(1);
-        let wire = map.links_mut().iter_mut().find(|link| !link.latency.is_zero()).unwrap();
+        let wire = map.links_mut().find(|link| !link.latency.is_zero()).unwrap();
         wire.loss = 100_000;
         wire.duplication = 100_000;
         wire.jitter = Duration::from_millis(30);
@@ -205,6 +205,22 @@ fn hops_answer_in_their_order() {
                 let refusal = if to.is_ipv4() { refusals.v4 } else { refusals.v6 };
                 assert_eq!((kind.icmp_type, kind.icmp_code), refusal);
             }
+        }
+    }
+}
+
+#[test]
+fn a_loop_is_gone_through_until_the_hops_are_used_up() {
+    let mut internet = Internet::new(Topology::lab(1), 1);
+    for to in ["10.77.253.9:1", "[fd77:0:0:fd::9]:1"] {
+        for hop in 5..=64 {
+            let arrivals = send(&mut internet, to, hop, b"");
+            let to: SocketAddr = to.parse().unwrap();
+            let place = Place::Hop(if hop % 2 == 0 { 6 } else { 5 });
+            let own = place.addresses().like(to.ip());
+            assert_eq!(offender(&arrivals), Some(own), "{to}, hop {hop}");
+            let back = 64 - if hop % 2 == 0 { 5 } else { 4 };
+            assert_eq!(arrivals[0].meta.hop_limit, Some(back), "the way back has no loop");
         }
     }
 }
