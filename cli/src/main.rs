@@ -135,11 +135,18 @@ fn refuse(error: &clap::Error) -> ! {
 fn main() -> ExitCode {
     let Cli { common, command } = Cli::try_parse().unwrap_or_else(|error| refuse(&error));
     output::choose_colour(common.color);
-    let runs =
-        matches!(command, Command::Chat(_) | Command::File(_) | Command::Lab(_) | Command::Nc(_));
+    let runs = matches!(
+        command,
+        Command::Chat(_)
+            | Command::File(_)
+            | Command::Lab(_)
+            | Command::Nc(_)
+            | Command::Ping(_)
+            | Command::UdpPing(_)
+    );
     if common.record.is_some() && !runs {
         return Failed::because(USAGE, "--record cannot be used", "this command has no run")
-            .hint("`chat`, `file`, `nc` and `lab` are recorded")
+            .hint("`chat`, `file`, `ping`, `udp-ping`, `nc` and `lab` are recorded")
             .print();
     }
     let result = match command {

@@ -84,9 +84,6 @@ pub(crate) struct Args {
 
 pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     let common = &Common { quiet: common.quiet || args.quiet, ..common.clone() };
-    if args.udp && common.record.is_some() {
-        return Err(wrong("--record", "runs over UDP are not recorded yet"));
-    }
     match (args.zero, args.udp) {
         (true, false) => check::tcp(common, args),
         (true, true) => check::udp(common, args),

@@ -7,15 +7,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use semfio_machine::{Carrier, Endpoint};
-use semfio_probe::{PingConfig, PingEvent, Pinger, Sizes, Stop};
+use semfio_machine::Carrier;
+use semfio_probe::{PingConfig, PingEvent, Sizes, Stop};
 use semfio_runtime_os::datagram::{DatagramSocket, PathMtu};
 use semfio_runtime_os::{Clock, seed};
 
 use crate::Common;
 use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK, USAGE};
 use crate::hosts::{self, FamilyArgs};
-use crate::ping::shown::{Named, Shown};
+use crate::ping::shown::Shown;
+use crate::record::{self, PingRun};
 use crate::runtime::{Datagrams, tell_rest};
 use crate::signals;
 
@@ -106,18 +107,21 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
         carrier_v6,
     };
     let cannot = |error: io::Error| Failed::because(NETWORK, "cannot ping", error);
-    let named = args.hosts.iter().zip(&hosts).map(|(name, &address)| {
-        let carrier = if address.is_ipv4() { carrier_v4 } else { carrier_v6 };
-        Named { name: name.clone(), address: address.ip(), carrier }
-    });
-    let seed = seed::draw().map_err(cannot)?;
     let clock = Clock::start();
-    let began = clock.now();
-    let machine = Pinger::new(began, &hosts, &seed, config.clone())
-        .map_err(|error| Failed::because(USAGE, "cannot ping", error))?;
-    let endpoint = Endpoint::new(machine);
+    let run = PingRun {
+        config,
+        hosts: args.hosts.iter().cloned().zip(hosts).collect(),
+        seed: seed::draw().map_err(cannot)?,
+        began: clock.now(),
+        timestamps: args.timestamps,
+        numeric: args.numeric,
+    };
+    let machine = run.machine().map_err(|error| Failed::because(USAGE, "cannot ping", error))?;
+    let record = common.record.as_deref();
+    let (endpoint, recording) =
+        record::endpoint(machine, run.header(), record::stop(), record, run.began)?;
     let host = Datagrams::over(common.runtime, endpoint, sockets, clock).map_err(cannot)?;
-    let mut shown = Shown::new(common, named.collect(), &config, args.timestamps, args.numeric);
+    let mut shown = Shown::of(common, &run);
     shown.begin();
     let stopper = host.stopper();
     let ended = stopper.clone();
@@ -136,9 +140,12 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     tell_rest(&mut endpoint, now, |event, machine| shown.event(now, &event, machine));
     let machine = endpoint.machine();
     let answered = |host| machine.host_counts(host).is_some_and(|counts| counts.answered > 0);
+    let all_answered = (0..run.hosts.len()).all(answered);
+    drop(endpoint);
+    recording.finish()?;
     Ok(if interrupted.is_set() {
         ExitCode::from(INTERRUPTED)
-    } else if (0..hosts.len()).all(answered) {
+    } else if all_answered {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(NEGATIVE)

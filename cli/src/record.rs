@@ -2,12 +2,15 @@
 
 mod file;
 mod netcat;
+mod probe;
 
+use std::convert::Infallible;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
@@ -19,11 +22,11 @@ use semfio_chat::{
 use semfio_frame::Dialect;
 use semfio_keysync::{Key, Passphrase};
 use semfio_machine::{
-    Closed, ConnId, Deadline, Net, NetLimits, Now, Peer, Reply, RequestId, Seed, Service, Shard,
-    StreamMachine, Target,
+    Closed, ConnId, DatagramMachine, Deadline, Endpoint, Net, NetLimits, Now, Peer, Reply,
+    RequestId, Seed, Service, Shard, StreamMachine, Target,
 };
 use semfio_runtime_os::{Clock, seed};
-use semfio_trace::{Event, Header, Reader, Recorded, Recorder};
+use semfio_trace::{CommandCodec, Event, Header, Reader, Recorded, Recorder};
 use zeroize::Zeroizing;
 
 use crate::chat::dialect_name;
@@ -35,7 +38,11 @@ pub(crate) use file::{
     repository_of, upload_header, upload_of,
 };
 pub(crate) use netcat::{
-    NETCAT, TCP_CHECK, netcat_header, netcat_of, tcp_check_header, tcp_check_of,
+    NETCAT, TALK, TALKED, TCP_CHECK, UDP_CHECK, netcat_header, netcat_of, talk_header, talk_of,
+    tcp_check_header, tcp_check_of, udp_check_header, udp_check_of,
+};
+pub(crate) use probe::{
+    PING, PingRun, UDP_PING, UDP_PING_SERVER, UdpPingRun, UdpPingServerRun, stop,
 };
 
 /// The names of the services in a trace.
@@ -181,12 +188,9 @@ where
     let Some(path) = to else {
         return Ok((shard, Recording::default()));
     };
+    let mut sink = sink(path)?;
+    let recording = sink.recording.clone();
     let header = Header { start: clock.now(), ..header };
-    let recording = Recording::default();
-    let file = private(path).map_err(|error| {
-        Failed::because(USAGE, format!("cannot record to {}", path.display()), error)
-    })?;
-    let mut sink = Sink { file: BufWriter::new(file), recording: recording.clone() };
     let recorder = Recorder::new(&header, move |line: &[u8]| sink.write(line));
     shard.set_tap(match redaction {
         Redaction::None => Box::new(recorder),
@@ -194,6 +198,33 @@ where
         Redaction::Member { stand_in } => Box::new(Redacted::of_member(stand_in, recorder)),
     });
     Ok((shard, recording))
+}
+
+/// An endpoint of a machine that was made at `began`, recorded to `to` if that is given.
+pub(crate) fn endpoint<M: DatagramMachine>(
+    machine: M,
+    header: Header,
+    codec: CommandCodec<M>,
+    to: Option<&Path>,
+    began: Now,
+) -> Result<(Endpoint<M>, Recording), Failed> {
+    let mut endpoint = Endpoint::new(machine);
+    let Some(path) = to else {
+        return Ok((endpoint, Recording::default()));
+    };
+    let mut sink = sink(path)?;
+    let recording = sink.recording.clone();
+    let header = Header { start: began, ..header };
+    let recorder = Recorder::new(&header, move |line: &[u8]| sink.write(line));
+    endpoint.set_tap(Box::new(recorder), codec.encode);
+    Ok((endpoint, recording))
+}
+
+fn sink(path: &Path) -> Result<Sink, Failed> {
+    let file = private(path).map_err(|error| {
+        Failed::because(USAGE, format!("cannot record to {}", path.display()), error)
+    })?;
+    Ok(Sink { file: BufWriter::new(file), recording: Recording::default() })
 }
 
 /// A file that others on this machine cannot read, also if it was there before.
@@ -428,7 +459,7 @@ pub(crate) fn hub_of(header: &Header) -> anyhow::Result<Hub> {
             "disconnect" => SlowPolicy::Disconnect,
             other => bail!("slow is {other}"),
         },
-        idle: std::time::Duration::from_millis(number(header, "idle_ms")?),
+        idle: Duration::from_millis(number(header, "idle_ms")?),
         sealed_only: number(header, "sealed_only")?,
         reports: match field(header, "reports")? {
             "none" => Reports::None,
@@ -490,6 +521,35 @@ where
     let journaled =
         |event: Event| event.report()?.strip_prefix("Journal(")?.strip_suffix(')')?.parse().ok();
     reader.map_while(Result::ok).filter_map(journaled).collect()
+}
+
+/// For machines that nobody commands.
+pub(crate) fn never<M>() -> CommandCodec<M>
+where
+    M: for<'c> DatagramMachine<Command<'c> = Infallible>,
+{
+    CommandCodec { encode: |never, _| match *never {}, decode: |_| None }
+}
+
+/// A time that may be missing, in nanoseconds.
+fn nanos(time: Option<Duration>) -> String {
+    time.map_or_else(String::new, |time| time.as_nanos().to_string())
+}
+
+fn duration(header: &Header, key: &str) -> anyhow::Result<Option<Duration>> {
+    optional(header, key).map(|nanos| nanos.map(Duration::from_nanos))
+}
+
+/// What may be missing.
+fn option<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
+}
+
+fn optional<T: std::str::FromStr>(header: &Header, key: &str) -> anyhow::Result<Option<T>> {
+    if field(header, key)?.is_empty() {
+        return Ok(None);
+    }
+    number(header, key).map(Some)
 }
 
 fn seed_of(header: &Header) -> anyhow::Result<&Seed> {

@@ -6,18 +6,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use semfio_machine::{Service, Shard, StreamMachine};
-use semfio_trace::{End, MAX_LINE, Reader, Recorded, Replay, ReplayError};
+use semfio_machine::{DatagramMachine, Endpoint, Now, Service, Shard, StreamMachine};
+use semfio_probe::{UdpPingEvent, UdpPingServer, UdpPingServerEvent, UdpPinger};
+use semfio_trace::{CommandCodec, End, MAX_LINE, Reader, Recorded, Replay, ReplayError, Rerun};
 use serde_json::json;
 
 use crate::Common;
 use crate::failed::{Failed, NEGATIVE, USAGE};
-use crate::output::{Records, print_line};
-use crate::record::{self, Recordable};
+use crate::output::{Records, notice, print_line};
+use crate::record::{self, PingRun, Recordable, UdpPingRun, UdpPingServerRun};
+use crate::{ping, udp_ping};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A trace, written with --record
+    /// A trace, written with --record. Of a ping it prints what the ping printed
     file: PathBuf,
     /// Stop after this event
     #[arg(long, value_name = "N")]
@@ -25,6 +27,7 @@ pub(crate) struct Args {
 }
 
 /// How a replay ended that met no difference.
+#[derive(Clone, Copy)]
 struct Agreed {
     events: u64,
     whole: bool,
@@ -39,6 +42,8 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     let header = reader.header().clone();
     let limits = header.limits;
     let until = args.until;
+    // What it prints then is what the run printed: the verdict stands elsewhere.
+    let mut prints = false;
     let result = match &*header.service {
         record::HUB => {
             let hub = record::hub_of(&header).map_err(unusable)?;
@@ -81,6 +86,47 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             let check = record::tcp_check_of(&header).map_err(unusable)?;
             replay(reader, Shard::new(Recordable(check), limits), until)
         }
+        record::TALK => {
+            let talk = record::talk_of(&header).map_err(unusable)?;
+            datagrams(reader, talk, record::TALKED, until, |_, _, _| {}).0
+        }
+        record::UDP_CHECK => {
+            let check = record::udp_check_of(&header).map_err(unusable)?;
+            datagrams(reader, check, record::never(), until, |_, _, _| {}).0
+        }
+        record::PING => {
+            let run = PingRun::of(&header).map_err(unusable)?;
+            let machine = run.machine().map_err(unusable)?;
+            let mut shown = ping::shown::Shown::of(common, &run);
+            shown.begin();
+            prints = true;
+            datagrams(reader, machine, record::stop(), until, |now, event, machine| {
+                shown.event(now, &event, machine);
+            })
+            .0
+        }
+        record::UDP_PING => {
+            let run = UdpPingRun::of(&header).map_err(unusable)?;
+            let mut shown = udp_ping::Shown::of(common, &run);
+            shown.begin();
+            prints = true;
+            let tell = |_, event: UdpPingEvent<'_>, _: &UdpPinger| shown.event(&event);
+            let (result, machine) = datagrams(reader, run.machine(), record::stop(), until, tell);
+            end(&result, || shown.end(&machine));
+            result
+        }
+        record::UDP_PING_SERVER => {
+            let run = UdpPingServerRun::of(&header).map_err(unusable)?;
+            let mut shown = udp_ping::ShownServer::new(common);
+            shown.begin(&run);
+            prints = true;
+            let tell = |now, event: UdpPingServerEvent<'_>, _: &UdpPingServer| {
+                shown.event(now, &event);
+            };
+            let (result, machine) = datagrams(reader, run.machine(), record::never(), until, tell);
+            end(&result, || shown.end(&machine));
+            result
+        }
         record::ECHO => {
             let service = semfio_echo::Service::new();
             replay(reader, Shard::new(Recordable(service), limits), until)
@@ -92,12 +138,14 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     };
     match result {
         Ok(agreed) => {
-            tell(common, &agreed, until);
+            tell(common, prints, &agreed, until);
             Ok(ExitCode::SUCCESS)
         }
         Err(ReplayError::Read(error)) => Err(unusable(error.into())),
         Err(other) => {
-            if common.json {
+            if prints {
+                notice(&other.to_string());
+            } else if common.json {
                 let record = json!({ "why": other.to_string() });
                 Records::default().print("diverges", record);
             } else {
@@ -108,9 +156,9 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     }
 }
 
-fn tell(common: &Common, agreed: &Agreed, until: Option<u64>) {
+fn tell(common: &Common, prints: bool, agreed: &Agreed, until: Option<u64>) {
     let Agreed { events, whole } = agreed;
-    if common.json {
+    if common.json && !prints {
         let record = json!({ "events": events, "whole": whole });
         return Records::default().print("agrees", record);
     }
@@ -119,7 +167,19 @@ fn tell(common: &Common, agreed: &Agreed, until: Option<u64>) {
         (false, Some(until)) if *events >= until => "; stopped there",
         (false, _) => "; the recording is cut there",
     };
-    print_line(&format!("agrees: {events} events{remark}"));
+    let line = format!("agrees: {events} events{remark}");
+    match prints {
+        true if common.quiet => {}
+        true => notice(&line),
+        false => print_line(&line),
+    }
+}
+
+/// Prints what stands at the end of a run, if the trace has that.
+fn end(result: &Result<Agreed, ReplayError>, print: impl FnOnce()) {
+    if matches!(result, Ok(Agreed { whole: true, .. })) {
+        print();
+    }
 }
 
 fn replay<L, M, S>(
@@ -134,7 +194,32 @@ where
     S: Service<M>,
     S::Message: Recorded + 'static,
 {
-    let mut replay = Replay::new(reader, shard);
+    run_until(&mut Replay::new(reader, shard), until)
+}
+
+/// The same of an endpoint; `on_event` is told what the application was told.
+fn datagrams<L, M>(
+    reader: Reader<L>,
+    machine: M,
+    codec: CommandCodec<M>,
+    until: Option<u64>,
+    on_event: impl FnMut(Now, M::Event<'_>, &M),
+) -> (Result<Agreed, ReplayError>, M)
+where
+    L: Iterator,
+    L::Item: AsRef<[u8]>,
+    M: DatagramMachine,
+{
+    let mut replay = Replay::datagrams(reader, Endpoint::new(machine), codec, on_event);
+    (run_until(&mut replay, until), replay.into_machine())
+}
+
+fn run_until<L, R>(replay: &mut Replay<L, R>, until: Option<u64>) -> Result<Agreed, ReplayError>
+where
+    L: Iterator,
+    L::Item: AsRef<[u8]>,
+    R: Rerun,
+{
     if let Some(until) = until
         && replay.run_until(until)?
     {

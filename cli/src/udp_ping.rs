@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use rand_core::RngCore as _;
-use semfio_machine::{Endpoint, Interval, Seed, UnixTime};
+use semfio_machine::{Interval, Now, UnixTime};
 use semfio_probe::{
     ClientCounts, Order, Stop, UdpPingConfig, UdpPingEvent, UdpPingServer, UdpPingServerConfig,
     UdpPingServerEvent, UdpPinger,
 };
+use semfio_runtime_os::datagram::DatagramSocket;
 use semfio_runtime_os::{Clock, seed};
 use serde_json::{Value, json};
 
@@ -20,6 +21,7 @@ use crate::hosts;
 use crate::output::{Records, escape, notice, print_line};
 use crate::ping::seconds;
 use crate::ping::shown::{as_millis, clocks, four, nanos, reason};
+use crate::record::{self, UdpPingRun, UdpPingServerRun};
 use crate::runtime::{Datagrams, tell_rest};
 use crate::serve::cannot_listen;
 use crate::signals;
@@ -95,15 +97,17 @@ fn ping(common: &Common, name: &str, config: UdpPingConfig) -> Result<ExitCode, 
     let server = hosts::look_up_with_port("cannot ping", name, PORT)?;
     let cannot = |error: io::Error| Failed::because(NETWORK, format!("cannot ping {name}"), error);
     let clock = Clock::start();
-    let endpoint = Endpoint::new(UdpPinger::new(clock.now(), server, config));
+    let run = UdpPingRun { config, server, began: clock.now() };
+    let record = common.record.as_deref();
+    let (endpoint, recording) =
+        record::endpoint(run.machine(), run.header(), record::stop(), record, run.began)?;
     let any = match server {
         SocketAddr::V4(_) => IpAddr::from([0; 4]),
         SocketAddr::V6(_) => IpAddr::from([0_u16; 8]),
     };
     let host = Datagrams::bind(common.runtime, endpoint, SocketAddr::new(any, 0), clock);
     let host = host.map_err(cannot)?;
-    let (quiet, heartbeat) = (common.quiet, config.heartbeat);
-    let mut shown = Shown { server, quiet, heartbeat, records: records(common) };
+    let mut shown = Shown::of(common, &run);
     shown.begin();
     let stopper = host.stopper();
     let ended = stopper.clone();
@@ -126,6 +130,8 @@ fn ping(common: &Common, name: &str, config: UdpPingConfig) -> Result<ExitCode, 
         true => counts.sent > counts.failed,
         false => counts.answered > 0,
     };
+    drop(endpoint);
+    recording.finish()?;
     Ok(match (interrupted.is_set(), reached) {
         (true, _) => ExitCode::from(INTERRUPTED),
         (_, true) => ExitCode::SUCCESS,
@@ -138,7 +144,7 @@ fn records(common: &Common) -> Option<Records> {
 }
 
 /// What a client prints.
-struct Shown {
+pub(crate) struct Shown {
     server: SocketAddr,
     quiet: bool,
     heartbeat: bool,
@@ -146,13 +152,19 @@ struct Shown {
 }
 
 impl Shown {
-    fn begin(&mut self) {
+    /// Of a run that is, or that was recorded.
+    pub(crate) fn of(common: &Common, run: &UdpPingRun) -> Self {
+        let &UdpPingRun { server, config: UdpPingConfig { heartbeat, .. }, .. } = run;
+        Self { server, quiet: common.quiet, heartbeat, records: records(common) }
+    }
+
+    pub(crate) fn begin(&mut self) {
         if let Some(records) = &mut self.records {
             records.print("start", json!({ "server": self.server }));
         }
     }
 
-    fn event(&mut self, event: &UdpPingEvent<'_>) {
+    pub(crate) fn event(&mut self, event: &UdpPingEvent<'_>) {
         if let Some(records) = &mut self.records {
             if let Some((kind, record)) = client_record(self.server.ip(), event) {
                 records.print(kind, record);
@@ -181,7 +193,7 @@ impl Shown {
         })
     }
 
-    fn end(&mut self, machine: &UdpPinger) {
+    pub(crate) fn end(&mut self, machine: &UdpPinger) {
         let counts = machine.counts();
         let most = machine.round_trips().most();
         if let Some(records) = &mut self.records {
@@ -255,42 +267,72 @@ fn serve(common: &Common, args: &ServeArgs) -> Result<ExitCode, Failed> {
     };
     let config =
         UdpPingServerConfig { loss: args.loss, heartbeat: args.heartbeat, silence: args.silence };
-    let endpoint = Endpoint::new(UdpPingServer::new(Seed::from_u64(number), config));
-    let host = Datagrams::bind(common.runtime, endpoint, args.listen, Clock::start())
-        .map_err(|error| cannot_listen(args.listen, &error))?;
-    let address = host.address();
-    let mut records = records(common);
-    match &mut records {
-        Some(records) => records.print("listening", json!({ "address": address, "seed": number })),
-        None if common.quiet => {}
-        None => {
-            notice(&format!("listening on {address} (UDP); Ctrl-C ends it"));
-            if args.loss > 0 {
-                notice(&format!("--seed {number} has the same losses again"));
-            }
+    let cannot_listen = |error: io::Error| cannot_listen(args.listen, &error);
+    let socket = DatagramSocket::bind(args.listen).map_err(cannot_listen)?;
+    let address = socket.local_addr().map_err(cannot_listen)?;
+    let (run, clock) = (UdpPingServerRun { config, number, address }, Clock::start());
+    let record = common.record.as_deref();
+    let (endpoint, recording) =
+        record::endpoint(run.machine(), run.header(), record::never(), record, clock.now())?;
+    let host = Datagrams::over(common.runtime, endpoint, vec![socket], clock).map_err(cannot)?;
+    let mut shown = ShownServer::new(common);
+    shown.begin(&run);
+    if shown.speaks() {
+        notice(&format!("listening on {address} (UDP); Ctrl-C ends it"));
+        if args.loss > 0 {
+            notice(&format!("--seed {number} has the same losses again"));
         }
     }
     let stopper = host.stopper();
     signals::catch(move || stopper.stop()).map_err(cannot)?;
-    let quiet = common.quiet;
-    let endpoint = host
-        .run(|now, event, _| match &mut records {
-            Some(records) => {
-                let (kind, record) = as_record(now.unix, &event);
-                records.print(kind, record);
-            }
-            None if quiet => {}
-            None => print_line(&as_line(now.unix, &event)),
-        })
-        .map_err(cannot)?;
-    for (client, counts) in endpoint.machine().clients() {
-        match &mut records {
-            Some(records) => records.print("client", with_counts(client, counts)),
-            None if quiet => {}
-            None => print_line(&format!("{client}: {}", sums(counts))),
+    let endpoint = host.run(|now, event, _| shown.event(now, &event)).map_err(cannot)?;
+    shown.end(endpoint.machine());
+    drop(endpoint);
+    recording.finish()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a server prints.
+pub(crate) struct ShownServer {
+    records: Option<Records>,
+    quiet: bool,
+}
+
+impl ShownServer {
+    pub(crate) fn new(common: &Common) -> Self {
+        Self { records: records(common), quiet: common.quiet }
+    }
+
+    /// Whether people are to read it.
+    fn speaks(&self) -> bool {
+        self.records.is_none() && !self.quiet
+    }
+
+    pub(crate) fn begin(&mut self, run: &UdpPingServerRun) {
+        if let Some(records) = &mut self.records {
+            let &UdpPingServerRun { address, number, .. } = run;
+            records.print("listening", json!({ "address": address, "seed": number }));
         }
     }
-    Ok(ExitCode::SUCCESS)
+
+    pub(crate) fn event(&mut self, now: Now, event: &UdpPingServerEvent<'_>) {
+        if let Some(records) = &mut self.records {
+            let (kind, record) = as_record(now.unix, event);
+            records.print(kind, record);
+        } else if self.speaks() {
+            print_line(&as_line(now.unix, event));
+        }
+    }
+
+    pub(crate) fn end(&mut self, machine: &UdpPingServer) {
+        for (client, counts) in machine.clients() {
+            if let Some(records) = &mut self.records {
+                records.print("client", with_counts(client, counts));
+            } else if self.speaks() {
+                print_line(&format!("{client}: {}", sums(counts)));
+            }
+        }
+    }
 }
 
 /// What a server tells, as people read it.

@@ -1,6 +1,7 @@
 //! The program as its users see it: words, exit codes, records, traces, a terminal.
 
 mod chat;
+mod datagrams;
 mod file;
 mod kills;
 mod locked;

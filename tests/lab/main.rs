@@ -7,6 +7,7 @@
 
 mod netcat;
 mod ping;
+mod record;
 mod scan;
 mod trace;
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use semfio_machine::{Endpoint, Failure, QuotedError, Target};
+use semfio_machine::{Failure, QuotedError, Target};
 use semfio_netcat::{Interrupt, TcpCheck, TcpFound, UdpCheck, UdpFound, UdpVerdict};
 use semfio_runtime_os::{Clock, HostConfig};
 use serde_json::json;
@@ -56,13 +56,17 @@ pub(crate) fn tcp(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
 pub(crate) fn udp(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     let (host, ports) = args.peer()?;
     let ip = host.look_up(args.source)?;
+    let wait = args.wait.unwrap_or(UDP_WAIT);
+    let header = record::udp_check_header(ip, &ports, wait);
     let targets: Vec<_> = ports.map(|port| SocketAddr::new(ip, port)).collect();
     let mut verdicts = Verdicts::new(common, targets.len());
-    let check = UdpCheck::new(targets, args.wait.unwrap_or(UDP_WAIT));
+    let (check, clock) = (UdpCheck::new(targets, wait), Clock::start());
+    let record = common.record.as_deref();
+    let (endpoint, recording) =
+        record::endpoint(check, header, record::never(), record, clock.now())?;
     let cannot = |error| Failed::because(NETWORK, "cannot run", error);
     let source = args.source_of(ip);
-    let endpoint = Endpoint::new(check);
-    let socket = Datagrams::bind(common.runtime, endpoint, source, Clock::start());
+    let socket = Datagrams::bind(common.runtime, endpoint, source, clock);
     let socket = socket.map_err(cannot)?;
     let (stop, stopper) = (socket.stopper(), socket.stopper());
     let interrupted = signals::catch(move || stopper.stop()).map_err(cannot)?;
@@ -80,6 +84,7 @@ pub(crate) fn udp(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
         }
     });
     drop(run.map_err(cannot)?);
+    recording.finish()?;
     Ok(match interrupted.is_set() {
         true => ExitCode::from(INTERRUPTED),
         false => verdicts.code(),

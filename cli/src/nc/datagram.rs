@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::Common;
 use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK};
+use crate::record;
 use crate::runtime::Datagrams;
 use crate::serve::{cannot_listen, say_listening};
 use crate::signals;
@@ -37,8 +38,12 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
         None => args.place_to_listen()?,
     };
     let reply = args.reply.clone().map(Bytes::from);
-    let talk = Talk::new(TalkConfig { peer, many: args.keep, reply, wait: args.wait });
-    let bound = Datagrams::bind(common.runtime, Endpoint::new(talk), source, Clock::start());
+    let config = TalkConfig { peer, many: args.keep, reply, wait: args.wait };
+    let (header, clock) = (record::talk_header(&config), Clock::start());
+    let record = common.record.as_deref();
+    let (endpoint, recording) =
+        record::endpoint(Talk::new(config), header, record::TALKED, record, clock.now())?;
+    let bound = Datagrams::bind(common.runtime, endpoint, source, clock);
     let socket = bound.map_err(|error| cannot_listen(source, &error))?;
     let cannot = |error| Failed::because(NETWORK, "cannot run", error);
     let mut show = Show::new(common, args);
@@ -112,6 +117,7 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     };
     let run = socket.run_with(speak, on_event);
     drop(run.map_err(cannot)?);
+    recording.finish()?;
     match failed {
         Some(failed) => Err(failed),
         None if interrupted.is_set() => Ok(ExitCode::from(INTERRUPTED)),

@@ -1,25 +1,26 @@
 //! What `semfio ping` prints: as people know it from iputils, the last two lines as scripts do.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use semfio_machine::{Carrier, Clock, Now, QuotedError};
-use semfio_probe::{HostCounts, PingConfig, PingEvent, Pinger, Reply, RoundTrips, Statistics};
+use semfio_probe::{HostCounts, PingEvent, Pinger, Reply, RoundTrips, Statistics};
 use serde_json::{Value, json};
 
 use crate::Common;
 use crate::output::{Records, escape, print_line};
+use crate::record::PingRun;
 
 /// A host as it was asked for.
 #[derive(Debug)]
-pub(super) struct Named {
-    pub(super) name: String,
-    pub(super) address: IpAddr,
-    pub(super) carrier: Carrier,
+struct Named {
+    name: String,
+    address: IpAddr,
+    carrier: Carrier,
 }
 
 /// Prints a run.
-pub(super) struct Shown {
+pub(crate) struct Shown {
     hosts: Vec<Named>,
     records: Option<Records>,
     size: String,
@@ -32,16 +33,16 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn new(
-        common: &Common,
-        hosts: Vec<Named>,
-        config: &PingConfig,
-        timestamps: bool,
-        numeric: bool,
-    ) -> Self {
+    /// Of a run that is, or that was recorded.
+    pub(crate) fn of(common: &Common, run: &PingRun) -> Self {
+        let &PingRun { ref config, ref hosts, timestamps, numeric, .. } = run;
+        let named = |(name, address): &(String, SocketAddr)| {
+            let carrier = if address.is_ipv4() { config.carrier_v4 } else { config.carrier_v6 };
+            Named { name: name.clone(), address: address.ip(), carrier }
+        };
         let sizes = config.sizes;
         Self {
-            hosts,
+            hosts: hosts.iter().map(named).collect(),
             records: common.json.then(Records::default),
             size: match sizes.step {
                 0 => sizes.first.to_string(),
@@ -56,7 +57,7 @@ impl Shown {
     }
 
     /// Who is asked, and by which kind of socket.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         if let Some(records) = &mut self.records {
             let hosts: Vec<Value> = self.hosts.iter().map(Named::as_json).collect();
             records.print("start", json!({ "hosts": hosts, "size": self.size }));
@@ -70,7 +71,7 @@ impl Shown {
         }
     }
 
-    pub(super) fn event(&mut self, now: Now, event: &PingEvent, machine: &Pinger) {
+    pub(crate) fn event(&mut self, now: Now, event: &PingEvent, machine: &Pinger) {
         if let Some(records) = &mut self.records {
             if let Some((kind, record)) = as_record(now, event, machine, &self.hosts) {
                 records.print(kind, record);

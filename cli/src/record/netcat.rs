@@ -1,5 +1,6 @@
 //! What a trace tells of the services of netcat.
 
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -8,19 +9,41 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use semfio_machine::{NetLimits, Target};
-use semfio_netcat::{InputEnd, Interrupt, Netcat, NetcatConfig, NetcatMessage, PeerEnd, TcpCheck};
-use semfio_trace::{Header, Recorded};
+use semfio_netcat::{
+    InputEnd, Interrupt, Netcat, NetcatConfig, NetcatMessage, PeerEnd, Talk, TalkCommand,
+    TalkConfig, TcpCheck, UdpCheck,
+};
+use semfio_trace::{CommandCodec, Header, Recorded};
 
-use super::{Spoken, field, header, number, octets};
+use super::{Spoken, duration, field, header, nanos, number, octets, option, optional};
 
 /// The names of the services in a trace.
 pub(crate) const NETCAT: &str = "netcat";
 pub(crate) const TCP_CHECK: &str = "netcat.tcp_check";
+pub(crate) const TALK: &str = "netcat.talk";
+pub(crate) const UDP_CHECK: &str = "netcat.udp_check";
 
 const INPUT: &[u8] = b"input ";
 const INPUT_END: &[u8] = b"end";
 const TAKEN: &str = "taken ";
 const INTERRUPT: &[u8] = b"interrupt";
+
+/// The commands of a [`Talk`] in a trace.
+pub(crate) const TALKED: CommandCodec<Talk> = CommandCodec {
+    encode: |command, to| match command {
+        TalkCommand::Say(bytes) => to.extend([INPUT, bytes].concat()),
+        TalkCommand::End(after) => to.extend(format!("{END_AFTER}{}", after.as_nanos()).bytes()),
+    },
+    decode: |from| match from.strip_prefix(INPUT) {
+        Some(bytes) => Some(TalkCommand::Say(bytes)),
+        None => {
+            let after = std::str::from_utf8(from).ok()?.strip_prefix(END_AFTER)?;
+            Some(TalkCommand::End(Duration::from_nanos(after.parse().ok()?)))
+        }
+    },
+};
+
+const END_AFTER: &str = "end after ";
 
 /// How long a connection that was made for nothing else waits for its peer to close.
 const LINGER: Duration = Duration::from_millis(10);
@@ -58,17 +81,6 @@ impl Recorded for Spoken<Interrupt> {
     fn decode(from: &[u8]) -> Option<Self> {
         (from == INTERRUPT).then_some(Self(Interrupt))
     }
-}
-
-fn nanos(time: Option<Duration>) -> String {
-    time.map_or_else(String::new, |time| time.as_nanos().to_string())
-}
-
-fn duration(header: &Header, key: &str) -> anyhow::Result<Option<Duration>> {
-    if field(header, key)?.is_empty() {
-        return Ok(None);
-    }
-    number(header, key).map(|nanos| Some(Duration::from_nanos(nanos)))
 }
 
 /// Host and port of a target, as text; an address has no name.
@@ -164,6 +176,54 @@ pub(crate) fn tcp_check_of(header: &Header) -> anyhow::Result<TcpCheck> {
     Ok(TcpCheck::new(ports.map(at).collect(), duration(header, "wait_ns")?))
 }
 
+/// The header of a trace of datagrams.
+pub(crate) fn talk_header(config: &TalkConfig) -> Header {
+    let reply = config.reply.as_ref().map(|reply| URL_SAFE_NO_PAD.encode(reply));
+    let fields = [
+        ("peer", option(config.peer)),
+        ("many", config.many.to_string()),
+        ("replies", reply.is_some().to_string()),
+        ("reply", reply.unwrap_or_default()),
+        ("wait_ns", nanos(config.wait)),
+    ];
+    let side = if config.peer.is_some() { "client" } else { "server" };
+    header(TALK, side, fields, None)
+}
+
+/// The side of a talk that a header tells of.
+pub(crate) fn talk_of(header: &Header) -> anyhow::Result<Talk> {
+    let reply = Bytes::from(octets(header, "reply")?);
+    Ok(Talk::new(TalkConfig {
+        peer: optional(header, "peer")?,
+        many: number(header, "many")?,
+        reply: number::<bool>(header, "replies")?.then_some(reply),
+        wait: duration(header, "wait_ns")?,
+    }))
+}
+
+/// The header of a trace of questions to UDP ports.
+pub(crate) fn udp_check_header(
+    host: IpAddr,
+    ports: &RangeInclusive<u16>,
+    wait: Duration,
+) -> Header {
+    let fields = [
+        ("address", host.to_string()),
+        ("from", ports.start().to_string()),
+        ("to", ports.end().to_string()),
+        ("wait_ns", nanos(Some(wait))),
+    ];
+    header(UDP_CHECK, "client", fields, None)
+}
+
+/// The questions that a header tells of.
+pub(crate) fn udp_check_of(header: &Header) -> anyhow::Result<UdpCheck> {
+    let host: IpAddr = number(header, "address")?;
+    let ports: RangeInclusive<u16> = number(header, "from")?..=number(header, "to")?;
+    let targets = ports.map(|port| SocketAddr::new(host, port)).collect();
+    Ok(UdpCheck::new(targets, duration(header, "wait_ns")?.context("wait_ns")?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,6 +250,19 @@ mod tests {
             let again = netcat_of(&netcat_header(&config)).unwrap();
             assert_eq!(format!("{again:?}"), format!("{:?}", Netcat::new(config)));
         }
+        let reply = Some(Bytes::from_static(b"ARK!"));
+        let peer = Some("[fe80::1%2]:9".parse().unwrap());
+        for config in [
+            TalkConfig { peer, many: false, reply: None, wait: Some(Duration::from_nanos(7)) },
+            TalkConfig { peer: None, many: true, reply, wait: None },
+        ] {
+            let again = talk_of(&talk_header(&config)).unwrap();
+            assert_eq!(format!("{again:?}"), format!("{:?}", Talk::new(config)));
+        }
+        let (host, wait) = ("::1".parse().unwrap(), Duration::from_millis(7));
+        let targets = vec![SocketAddr::new(host, 8), SocketAddr::new(host, 9)];
+        let again = udp_check_of(&udp_check_header(host, &(8..=9), wait)).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{:?}", UdpCheck::new(targets, wait)));
         for host in [Target::Address("[::1]:0".parse().unwrap()), Target::Name("there".into(), 0)] {
             let header = tcp_check_header(&host, &(7..=9), None);
             let again = format!("{:?}", tcp_check_of(&header).unwrap());
@@ -213,5 +286,12 @@ mod tests {
             assert_eq!(Spoken::decode(&bytes).map(|spoken| spoken.0), Some(message));
         }
         assert!(Spoken::<NetcatMessage>::decode(b"taken x").is_none());
+        let end = TalkCommand::End(Duration::from_nanos(70));
+        for command in [TalkCommand::Say(b"end after 7"), TalkCommand::Say(b""), end] {
+            let mut bytes = Vec::new();
+            (TALKED.encode)(&command, &mut bytes);
+            assert_eq!((TALKED.decode)(&bytes), Some(command));
+        }
+        assert!((TALKED.decode)(b"end after x").is_none());
     }
 }

@@ -136,7 +136,7 @@ where
     }
 
     /// Makes all steps that are left.
-    pub fn run(mut self) -> Result<Agreement, ReplayError> {
+    pub fn run(&mut self) -> Result<Agreement, ReplayError> {
         while self.step()?.is_some() {}
         Ok(Agreement { events: self.reader.events(), end: self.reader.end().unwrap_or(End::Cut) })
     }

@@ -55,6 +55,11 @@ where
     pub fn machine(&self) -> &M {
         self.run.endpoint.machine()
     }
+
+    /// The same, once the replay is over.
+    pub fn into_machine(self) -> M {
+        self.run.endpoint.into_machine()
+    }
 }
 
 impl<M, F> Rerun for OfEndpoint<M, F>

@@ -1,0 +1,247 @@
+//! What a trace tells of pings: all that a run is made of, and what of it is not for the machine but
+//! for who prints.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use semfio_machine::{Carrier, DatagramMachine, Now, Seed};
+use semfio_probe::{
+    PingConfig, Pinger, Sizes, Stop, UdpPingConfig, UdpPingServer, UdpPingServerConfig, UdpPinger,
+};
+use semfio_trace::{CommandCodec, Header};
+
+use super::{duration, field, header, nanos, number, octets, option, optional, seed_of};
+
+/// The names of the machines in a trace.
+pub(crate) const PING: &str = "probe.ping";
+pub(crate) const UDP_PING: &str = "probe.udp_ping";
+pub(crate) const UDP_PING_SERVER: &str = "probe.udp_ping_server";
+
+const STOP: &[u8] = b"stop";
+
+/// For machines that are told to stop and nothing else.
+pub(crate) fn stop<M>() -> CommandCodec<M>
+where
+    M: for<'c> DatagramMachine<Command<'c> = Stop>,
+{
+    CommandCodec {
+        encode: |Stop, to| to.extend(STOP),
+        decode: |from| (from == STOP).then_some(Stop),
+    }
+}
+
+/// A run of `semfio ping`.
+#[derive(Clone, Debug)]
+pub(crate) struct PingRun {
+    pub(crate) config: PingConfig,
+    /// As they were asked for, and as they were found.
+    pub(crate) hosts: Vec<(String, SocketAddr)>,
+    pub(crate) seed: Seed,
+    pub(crate) began: Now,
+    /// Whether the time is printed, and no names.
+    pub(crate) timestamps: bool,
+    pub(crate) numeric: bool,
+}
+
+impl PingRun {
+    pub(crate) fn machine(&self) -> anyhow::Result<Pinger> {
+        let hosts: Vec<_> = self.hosts.iter().map(|&(_, address)| address).collect();
+        Ok(Pinger::new(self.began, &hosts, &self.seed, self.config.clone())?)
+    }
+
+    pub(crate) fn header(&self) -> Header {
+        let config = &self.config;
+        let fields = [
+            ("interval_ns", nanos(Some(config.interval))),
+            ("count", option(config.count)),
+            ("deadline_ns", nanos(config.deadline)),
+            ("wait_ns", nanos(Some(config.wait))),
+            ("preload", config.preload.to_string()),
+            ("flood", config.flood.to_string()),
+            ("size.first", config.sizes.first.to_string()),
+            ("size.last", config.sizes.last.to_string()),
+            ("size.step", config.sizes.step.to_string()),
+            ("pattern", URL_SAFE_NO_PAD.encode(&config.pattern)),
+            ("hop_limit", option(config.hop_limit)),
+            ("raw_v4", is_raw(config.carrier_v4).to_string()),
+            ("raw_v6", is_raw(config.carrier_v6).to_string()),
+            ("hosts", self.hosts.len().to_string()),
+            ("timestamps", self.timestamps.to_string()),
+            ("numeric", self.numeric.to_string()),
+        ];
+        let mut header = header(PING, "client", fields, Some(&self.seed));
+        for (n, (name, address)) in self.hosts.iter().enumerate() {
+            header.config.insert(format!("host.{n}"), name.clone());
+            header.config.insert(format!("host.{n}.address"), address.to_string());
+        }
+        header
+    }
+
+    pub(crate) fn of(header: &Header) -> anyhow::Result<Self> {
+        let carrier = |raw| if raw { Carrier::RawIcmp } else { Carrier::Icmp };
+        let host = |n: usize| {
+            let name = format!("host.{n}");
+            Ok((field(header, &name)?.into(), number(header, &format!("{name}.address"))?))
+        };
+        Ok(Self {
+            config: PingConfig {
+                interval: duration(header, "interval_ns")?.context("interval_ns")?,
+                count: optional(header, "count")?,
+                deadline: duration(header, "deadline_ns")?,
+                wait: duration(header, "wait_ns")?.context("wait_ns")?,
+                preload: number(header, "preload")?,
+                flood: number(header, "flood")?,
+                sizes: Sizes {
+                    first: number(header, "size.first")?,
+                    last: number(header, "size.last")?,
+                    step: number(header, "size.step")?,
+                },
+                pattern: octets(header, "pattern")?,
+                hop_limit: optional(header, "hop_limit")?,
+                carrier_v4: carrier(number(header, "raw_v4")?),
+                carrier_v6: carrier(number(header, "raw_v6")?),
+            },
+            hosts: (0..number(header, "hosts")?).map(host).collect::<anyhow::Result<_>>()?,
+            seed: seed_of(header)?.clone(),
+            began: header.start,
+            timestamps: number(header, "timestamps")?,
+            numeric: number(header, "numeric")?,
+        })
+    }
+}
+
+fn is_raw(carrier: Carrier) -> bool {
+    carrier == Carrier::RawIcmp
+}
+
+/// A run of `semfio udp-ping`, the client's side.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UdpPingRun {
+    pub(crate) config: UdpPingConfig,
+    pub(crate) server: SocketAddr,
+    pub(crate) began: Now,
+}
+
+impl UdpPingRun {
+    pub(crate) fn machine(&self) -> UdpPinger {
+        UdpPinger::new(self.began, self.server, self.config)
+    }
+
+    pub(crate) fn header(&self) -> Header {
+        let fields = [
+            ("server", self.server.to_string()),
+            ("count", option(self.config.count)),
+            ("timeout_ns", nanos(Some(self.config.timeout))),
+            ("interval_ns", nanos(Some(self.config.interval))),
+            ("heartbeat", self.config.heartbeat.to_string()),
+        ];
+        header(UDP_PING, "client", fields, None)
+    }
+
+    pub(crate) fn of(header: &Header) -> anyhow::Result<Self> {
+        Ok(Self {
+            config: UdpPingConfig {
+                count: optional(header, "count")?,
+                timeout: duration(header, "timeout_ns")?.context("timeout_ns")?,
+                interval: duration(header, "interval_ns")?.context("interval_ns")?,
+                heartbeat: number(header, "heartbeat")?,
+            },
+            server: number(header, "server")?,
+            began: header.start,
+        })
+    }
+}
+
+/// A run of `semfio udp-ping serve`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UdpPingServerRun {
+    pub(crate) config: UdpPingServerConfig,
+    /// What the losses come from.
+    pub(crate) number: u64,
+    pub(crate) address: SocketAddr,
+}
+
+impl UdpPingServerRun {
+    pub(crate) fn machine(&self) -> UdpPingServer {
+        UdpPingServer::new(Seed::from_u64(self.number), self.config)
+    }
+
+    pub(crate) fn header(&self) -> Header {
+        let fields = [
+            ("address", self.address.to_string()),
+            ("loss_in_a_million", self.config.loss.to_string()),
+            ("heartbeat", self.config.heartbeat.to_string()),
+            ("silence_ns", nanos(Some(self.config.silence))),
+            ("number", self.number.to_string()),
+        ];
+        header(UDP_PING_SERVER, "server", fields, None)
+    }
+
+    pub(crate) fn of(header: &Header) -> anyhow::Result<Self> {
+        Ok(Self {
+            config: UdpPingServerConfig {
+                loss: number(header, "loss_in_a_million")?,
+                heartbeat: number(header, "heartbeat")?,
+                silence: duration(header, "silence_ns")?.context("silence_ns")?,
+            },
+            number: number(header, "number")?,
+            address: number(header, "address")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use semfio_machine::{Instant, UnixTime};
+    use std::time::Duration;
+
+    #[test]
+    fn a_run_survives_its_header() {
+        let began = Now { mono: Instant::from_nanos(7), unix: UnixTime::from_nanos(8) };
+        let run = PingRun {
+            config: PingConfig::default(),
+            hosts: vec![
+                ("here, of course".into(), "[fe80::1%3]:0".parse().unwrap()),
+                ("10.0.0.1".into(), "10.0.0.1:0".parse().unwrap()),
+            ],
+            seed: Seed::from_u64(7),
+            began,
+            timestamps: false,
+            numeric: true,
+        };
+        let config = PingConfig {
+            interval: Duration::ZERO,
+            count: Some(u64::MAX),
+            deadline: Some(Duration::from_nanos(1)),
+            wait: Duration::from_secs(3),
+            preload: 9,
+            flood: true,
+            sizes: Sizes { first: 1, last: 2, step: 3 },
+            pattern: vec![0, 255],
+            hop_limit: Some(255),
+            carrier_v4: Carrier::RawIcmp,
+            carrier_v6: Carrier::Icmp,
+        };
+        let other = PingRun { config, timestamps: true, numeric: false, ..run.clone() };
+        for run in [run, other] {
+            let header = Header { start: began, ..run.header() };
+            let again = PingRun::of(&header).unwrap();
+            assert_eq!(format!("{again:?}"), format!("{run:?}"));
+            assert_eq!(again.seed.as_bytes(), run.seed.as_bytes());
+        }
+        let server = "[::1]:9".parse().unwrap();
+        let run = UdpPingRun { config: UdpPingConfig::default(), server, began };
+        let header = Header { start: began, ..run.header() };
+        assert_eq!(format!("{:?}", UdpPingRun::of(&header).unwrap()), format!("{run:?}"));
+        let silence = Duration::from_millis(7);
+        let config = UdpPingServerConfig { loss: 300_000, heartbeat: true, silence };
+        let run = UdpPingServerRun { config, number: u64::MAX, address: server };
+        assert_eq!(
+            format!("{:?}", UdpPingServerRun::of(&run.header()).unwrap()),
+            format!("{run:?}")
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! What was recorded in the lab prints the same again, anywhere.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use semfio_tests::{installed, semfio};
+
+use crate::{Lab, NOBODY, anybodys};
+
+/// Dead ends of all kinds, both families, and who answers.
+const HOSTS: &str = "10.77.11.2 fd77:0:0:b::2 10.77.250.9 10.77.252.9 10.77.253.9 fd77:0:0:fb::9";
+
+/// Runs a command in the lab, recorded, and then its trace. What both printed, and how it ended.
+fn recorded(lab: &Lab, trace: &Path, command: &str) -> (String, Option<i32>) {
+    let line = format!("{command} --record {}", trace.display());
+    let (printed, code) = lab.exec("client", &line);
+    let (again, verdict, ended) = replay(trace, command.contains("--json"));
+    assert_eq!((again.as_str(), ended), (printed.as_str(), Some(0)), "{line}: {verdict}");
+    assert!(verdict.starts_with("agrees: ") && !verdict.contains("cut"), "{line}: {verdict}");
+    (printed, code)
+}
+
+/// What a replay prints, on each output, and how it ends.
+fn replay(trace: &Path, json: bool) -> (String, String, Option<i32>) {
+    let mut command = Command::new(semfio());
+    if json {
+        command.arg("--json");
+    }
+    let output = command.arg("replay").arg(trace).output().unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    (out, err, output.status.code())
+}
+
+#[test]
+fn a_recorded_ping_prints_the_same_again() {
+    if !installed(&["timeout", "setpriv"]) {
+        return;
+    }
+    let Some(lab) = Lab::up(&[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace");
+    let program = semfio().display().to_string();
+    for (runtime, ways) in
+        [("mio", &["", "--json", "-D"][..]), ("smol", &["--json"]), ("blocking", &[""])]
+    {
+        for more in ways {
+            let ping = format!("{program} --runtime {runtime} ping -c 1 -W 0.5 {more} {HOSTS}");
+            let (printed, code) = recorded(&lab, &trace, &ping);
+            assert_eq!(code, Some(1), "{printed}");
+            let told = if *more == "--json" { "\"type\":\"summary\"" } else { " ping statistics " };
+            assert_eq!(printed.matches(told).count(), 6, "{printed}");
+        }
+        // Duplicates, losses, one behind the other; and an end that the user wants.
+        let mut wire = lab.script("wire");
+        wire.args(["delay=20", "jitter=15", "loss=20", "dup=20", "seed=3"]);
+        assert!(wire.output().unwrap().status.success());
+        let ping = format!("{program} --runtime {runtime} ping -i 0.01 10.77.71.2 localhost");
+        let (printed, code) = recorded(&lab, &trace, &format!("timeout -s INT 1 {ping}"));
+        assert_eq!(code, Some(124), "{printed}");
+        assert!(printed.contains("(DUP!)") && printed.contains("packet loss"), "{printed}");
+    }
+    let flood = format!("{program} ping -f -c 2000 -l 16 10.77.11.2 fd77:0:0:b::2");
+    let (printed, _) = recorded(&lab, &trace, &flood);
+    assert!(printed.contains("2000 packets transmitted"), "{printed}");
+
+    let whole = fs::read_to_string(&trace).unwrap();
+    // A stamp of the kernel: the round trip is another one.
+    let at = whole.rfind(",\"clock\":\"Kernel\",\"len\":").unwrap() - 4;
+    let mut changed = whole.clone().into_bytes();
+    changed[at] = if changed[at] == b'1' { b'2' } else { b'1' };
+    fs::write(&trace, changed).unwrap();
+    let (_, verdict, ended) = replay(&trace, false);
+    assert!(verdict.starts_with("diverges at event ") && ended == Some(1), "{verdict}");
+    fs::write(&trace, &whole[..at]).unwrap();
+    let (out, verdict, ended) = replay(&trace, false);
+    assert!(verdict.contains("; the recording is cut there") && ended == Some(0), "{verdict}");
+    assert!(printed.starts_with(&out) && out.len() < printed.len(), "{out}");
+}
+
+#[test]
+fn who_has_no_privileges_records_too() {
+    if !installed(&["setpriv"]) {
+        return;
+    }
+    let Some(lab) = Lab::up(&[]) else { return };
+    let (folder, program) = anybodys();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+    let ping = format!("{NOBODY} {program} ping -c 1 -W 0.5 {HOSTS}");
+    let (printed, code) = recorded(&lab, &folder.path().join("trace"), &ping);
+    assert!(code == Some(1) && printed.contains("Administratively prohibited"), "{printed}");
+}
