@@ -252,9 +252,21 @@ fn a_trace_says_of_each_way_what_the_map_says() {
     }
 }
 
+/// Ctrl-C ends it with what is known by then.
+fn interrupted(lab: &Lab) {
+    let program = semfio().display().to_string();
+    let command = format!("timeout --preserve-status -s INT 3 {program} trace -w 60 10.77.252.9");
+    let (printed, code) = lab.exec("client", &command);
+    assert_eq!(code, Some(130), "{printed}");
+    let lines: Vec<_> = printed.lines().collect();
+    assert_eq!(lines.len(), 4, "{printed}");
+    assert!(lines[3].starts_with(" 3  r3.lab (10.77.3.2)  "), "{printed}");
+}
+
 #[test]
 fn a_trace_says_where_there_is_no_way_on() {
     let Some(lab) = Lab::up(&[]) else { return };
+    interrupted(&lab);
     for v4 in [true, false] {
         dead_ends(&lab, &Tracer::root("mio"), "-U", v4);
     }

@@ -249,8 +249,9 @@ impl Shown {
         let last = tracer.hops().next_back().map_or(0, |(number, _)| number);
         if !self.asked.live || self.records.is_some() {
             while self.next <= last {
-                let is_open = tracer.hop(self.next).is_some_and(|hop| hop.counts.sent > 0);
-                if !is_open && ended == Ended::Stopped {
+                // Of what is still on its way nothing is known.
+                let is_known = tracer.hop(self.next).is_some_and(|hop| hop.counts.judged() > 0);
+                if !is_known && ended == Ended::Stopped {
                     break;
                 }
                 self.hop(tracer);
@@ -306,7 +307,11 @@ impl Shown {
             }
             Ended::TooBig { mtu } => says(&format!("lets only {mtu} bytes pass")),
             Ended::Loop => says("ends a third lap through the same routers"),
-            Ended::GapLimit | Ended::MaxHops => says("is the last that answers"),
+            Ended::GapLimit => says("is the last that answers"),
+            Ended::MaxHops => {
+                let hops = self.asked.max_hops;
+                says(&format!("is the last that answers of {hops} that were asked"))
+            }
             Ended::NotSent(failure) => format!("{address} not reached: not sent: {failure}"),
         };
         print_line(&told);

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use rand_core::RngCore as _;
+use rustix::io::Errno;
 use semfio_machine::{Carrier, Seed};
 use semfio_probe::{Method, Sockets};
 use semfio_runtime_os::datagram::{DatagramSocket, PathMtu};
@@ -58,8 +59,8 @@ pub(super) fn open(
         let failed = Failed::because(NETWORK, format!("cannot trace {}: {what}", to.ip()), error);
         match error.kind() {
             ErrorKind::AddrNotAvailable => failed.hint("-s takes an address of this machine"),
-            ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable => {
-                failed.hint("this machine has no way there")
+            _ if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => {
+                failed.hint("-i takes an interface of this machine")
             }
             _ => failed,
         }
@@ -105,7 +106,9 @@ pub(super) fn open(
         }
     };
     for socket in &mut sockets {
-        socket.expect_errors();
+        if kind == Sockets::Datagram {
+            socket.expect_errors();
+        }
         configure(socket, args, device).map_err(|error| cannot("no such socket", &error))?;
     }
     Ok(Opened { sockets, kind, source, mtu: way.mtu })
