@@ -325,6 +325,13 @@ fn a_destination_shows_itself_in_the_way_of_its_method() {
             let wrong = Echo { sequence: echo.sequence.wrapping_add(1), ..echo };
             wrong.put_reply(family, &mut reply);
             assert_eq!(table.take(&meta, &reply), None);
+            for at in 0..8 {
+                let mut guessed = echo.payload.to_vec();
+                guessed[at] ^= 0x10;
+                reply.clear();
+                Echo { payload: &guessed, ..echo }.put_reply(family, &mut reply);
+                assert_eq!(table.take(&meta, &reply), None);
+            }
             reply.clear();
             Echo { ident: echo.ident ^ 1, ..echo }.put_reply(family, &mut reply);
             assert_eq!(table.take(&meta, &reply).is_some(), sockets == Sockets::Datagram);
@@ -525,6 +532,11 @@ fn numbers_go_on_beyond_the_sequences_and_sums() {
         let last = if (method, sockets) == (Method::Udp, Sockets::Raw) { 131_080 } else { 65_540 };
         for number in 1..=last {
             let packet = table.send(1, 0, 60);
+            // It is not told by being the only one.
+            let other = number % 2 == 0;
+            if other {
+                continue;
+            }
             if (65_530..=65_540).contains(&number) || (131_060..131_080).contains(&number) {
                 let raw = sockets == Sockets::Raw;
                 let cut = if raw { 20 + 8 } else { usize::MAX };
@@ -532,6 +544,7 @@ fn numbers_go_on_beyond_the_sequences_and_sums() {
                 assert_eq!(told.map(|told| told.number), Some(number), "{method:?} {family:?}");
             }
             table.probes.give_up(number);
+            table.probes.give_up(number - 1);
             first.get_or_insert(packet);
         }
         // Forgotten.
@@ -554,6 +567,51 @@ fn as_many_wait_as_can_be_told_apart_and_no_more() {
     table.probes.give_up(77);
     assert!(matches!(put(&mut table, 32_102, &mut bytes), Err(Refused::Invalid(_))));
     assert!(put(&mut table, 32_101, &mut bytes).is_ok());
+}
+
+#[test]
+fn an_error_queue_speaks_of_one_destination() {
+    for family in [Family::V4, Family::V6] {
+        for (method, carrier, before) in
+            [(Method::Icmp, Carrier::Icmp, 0), (Method::Udp, Carrier::Udp, 8)]
+        {
+            let mut table = Table::new(config(method, Sockets::Datagram, family));
+            let packet = table.send(4, 0, 60);
+            let port = if method == Method::Udp { 33_434 } else { 0 };
+            let error = QuotedError { icmp_type: 11, ..QuotedError::default() };
+            let wrong = [
+                (router(family, 7), port, carrier),
+                (destination(family), port + 1, Carrier::Udp),
+                (destination(family), port, Carrier::RawTcp),
+            ];
+            let quote = &packet.transport()[before..];
+            for (to, port, carrier) in wrong {
+                let meta = received(SocketAddr::new(to, port), carrier, table.now);
+                let meta = Received { error: Some(error), ..meta };
+                assert_eq!(table.take(&meta, quote), None);
+            }
+            assert_eq!(table.counts().foreign, 3);
+            let meta = received(SocketAddr::new(destination(family), port), carrier, table.now);
+            let meta = Received { error: Some(error), ..meta };
+            assert!(table.take(&meta, quote).is_some());
+        }
+    }
+}
+
+#[test]
+fn what_is_waited_for_is_not_forgotten() {
+    let mut table = Table::new(config(Method::Icmp, Sockets::Datagram, Family::V4));
+    let mut bytes = Vec::new();
+    for number in 1..=32_768 {
+        assert!(table.probes.put(us(10), 1, 0, 60, &mut bytes).is_ok());
+        if number > 1 {
+            table.probes.give_up(number);
+        }
+        bytes.clear();
+    }
+    assert_eq!(table.probes.put(us(10), 1, 0, 60, &mut bytes), Err(Refused::Full));
+    assert!(table.probes.give_up(1).is_some());
+    assert!(table.probes.put(us(10), 1, 0, 60, &mut bytes).is_ok());
 }
 
 #[test]

@@ -343,7 +343,7 @@ fn the_mtu_of_the_path_is_told_hop_by_hop() {
                 if limited {
                     for place in [Place::Hop(4), Place::Thin] {
                         let errors = &mut map.node(Topology::place(place)).errors;
-                        errors.limit = Some((6, Duration::from_secs(1)));
+                        errors.limit = Some((2, Duration::from_secs(1)));
                     }
                 }
                 let queries = if limited { 1 } else { 3 };
@@ -498,6 +498,34 @@ fn a_distant_host_costs_little_more_than_its_round_trip() {
 }
 
 #[test]
+fn what_goes_beyond_the_destination_is_not_waited_for() {
+    for family in FAMILIES {
+        let mut map = Topology::lab(2);
+        // It answers for the first that arrive, which are those of its own hop.
+        map.node(Topology::place(Place::Hop(11))).errors.limit = Some((3, Duration::from_secs(1)));
+        let to = address(family, Place::Hop(11));
+        let trace = trace(map, udp(to));
+        assert_eq!((trace.ended(), trace.path()), (Ended::Reached, chain(family, 11)));
+        assert!(trace.hop(11).counts.answered == 3);
+        assert!(trace.took() < Duration::from_millis(1), "{:?}", trace.took());
+    }
+}
+
+#[test]
+fn the_nearest_that_cannot_go_on_ends_the_path_whoever_is_heard_first() {
+    for seed in 0..50 {
+        let to = of(Family::V4, Topology::addresses(254, 9));
+        let mut map = Topology::lab(2);
+        map.links_mut()[0].jitter = Duration::from_millis(5);
+        let tracer = Tracer::new(Now::default(), &Seed::from_u64(9), udp(to)).unwrap();
+        let ran = run(&mut Internet::new(map, seed), tracer, |event| told(&event));
+        let trace = Trace { ran };
+        assert_eq!(trace.ended(), Ended::Unreachable { code: 0 });
+        assert_eq!(trace.path(), chain(Family::V4, 4));
+    }
+}
+
+#[test]
 fn silence_all_the_way_costs_one_wait() {
     for first_hop in [1, 5] {
         let (mut map, nodes) = line(12, Duration::ZERO);
@@ -567,6 +595,9 @@ fn quotes_without_a_token_are_asked_for_one_by_one() {
         }
         let trace = trace(cut(&[4]), TraceConfig { live: live(5, 100), ..udp(to) });
         assert!(trace.machine().hops().all(|(_, hop)| hop.counts.answered == 5));
+        // Nothing of what was withdrawn is asked again.
+        let beyond = |told: &Told| matches!(told, Told::Hop { at: 12.., .. });
+        assert!(!trace.ran.events.iter().any(|(_, told)| beyond(told)));
     }
 }
 
@@ -757,6 +788,73 @@ fn what_cannot_be_sent_ends_the_trace_and_says_why() {
     assert_eq!(tracer.ended(), None);
     assert_eq!(tracer.hop(1).unwrap().outcomes[0], Outcome::NotSent(Failure::Exhausted));
     assert_eq!(turn(&mut tracer, at_ms(0)).len(), 16);
+    // Two, and one that leaves, are no three.
+    let mut tracer = Tracer::new(at_ms(0), &Seed::from_u64(1), udp(to)).unwrap();
+    tracer.handle_timeout(at_ms(0));
+    for number in 1.. {
+        buf.clear();
+        let Some(transmit) = tracer.poll_transmit(at_ms(0), &mut buf) else { break };
+        if number % 3 == 0 {
+            let stamp = Stamp { at: at_ms(0).mono, clock: Clock::User };
+            tracer.handle_sent(at_ms(0), transmit.id, stamp);
+        } else {
+            tracer.handle_send_error(at_ms(0), transmit.id, Failure::Exhausted);
+        }
+    }
+    assert_eq!(tracer.ended(), None);
+}
+
+#[test]
+fn a_listener_is_asked_again_when_it_has_answered() {
+    let to = address(Family::V4, Place::Hop(11));
+    let config = TraceConfig { max_hops: 4, ..config(Method::Tcp, Sockets::Raw, to) };
+    let mut tracer = Tracer::new(at_ms(0), &Seed::from_u64(1), config).unwrap();
+    let hops = |sent: Vec<(u8, u64)>| sent.iter().map(|(hop, _)| *hop).collect::<Vec<_>>();
+    assert_eq!(hops(turn(&mut tracer, at_ms(0))), [1, 2, 3, 4]);
+    assert_eq!(hops(turn(&mut tracer, at_ms(999))), []);
+    assert_eq!(hops(turn(&mut tracer, at_ms(1_000))), [1, 2, 3, 4]);
+}
+
+#[test]
+fn one_by_one_a_late_answer_is_not_taken_for_another_s() {
+    let to = address(Family::V4, Place::Hop(11));
+    let config = TraceConfig { queries: 1, max_hops: 4, ..udp(to) };
+    let mut tracer = Tracer::new(at_ms(0), &Seed::from_u64(1), config).unwrap();
+    assert_eq!(turn(&mut tracer, at_ms(0)).len(), 4);
+    // Nothing of it is quoted but its header: only the port says which it was.
+    let answer = |tracer: &mut Tracer, hop: u8, flow: u16, now: Now| {
+        let error = QuotedError {
+            offender: Some(address(Family::V4, Place::Hop(hop))),
+            icmp_type: 11,
+            ..QuotedError::default()
+        };
+        let meta = Received {
+            source: SocketAddr::new(to, 33_434 + flow),
+            destination: None,
+            hop_limit: None,
+            traffic_class: None,
+            carrier: Carrier::Udp,
+            stamp: Stamp { at: now.mono, clock: Clock::Kernel },
+            error: Some(error),
+        };
+        tracer.handle_datagram(now, meta, &mut []).map(|it| told(&it))
+    };
+    assert_eq!(answer(&mut tracer, 3, 0, at_ms(2)), None);
+    assert_eq!(tracer.probes().counts().ambiguous, 1);
+    assert_eq!(turn(&mut tracer, at_ms(2)), [(1, 5)]);
+    // Those that were withdrawn are foreign now.
+    assert_eq!(answer(&mut tracer, 2, 0, at_ms(3)), None);
+    let from = address(Family::V4, Place::Hop(1));
+    let first = Told::Hop { at: 1, from, number: 5, late: false };
+    assert_eq!(answer(&mut tracer, 1, 1, at_ms(3)), Some(first));
+    // The same flow as long as all is answered.
+    assert_eq!(turn(&mut tracer, at_ms(3)), [(2, 6)]);
+    assert_eq!(turn(&mut tracer, at_ms(1_003)), [(3, 7)]);
+    // The second answers at last; the third is not what it answers to.
+    assert_eq!(answer(&mut tracer, 2, 1, at_ms(1_004)), None);
+    let from = address(Family::V4, Place::Hop(3));
+    let third = Told::Hop { at: 3, from, number: 7, late: false };
+    assert_eq!(answer(&mut tracer, 3, 2, at_ms(1_005)), Some(third));
 }
 
 #[test]
