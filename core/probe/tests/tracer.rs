@@ -823,20 +823,8 @@ fn one_by_one_a_late_answer_is_not_taken_for_another_s() {
     assert_eq!(turn(&mut tracer, at_ms(0)).len(), 4);
     // Nothing of it is quoted but its header: only the port says which it was.
     let answer = |tracer: &mut Tracer, hop: u8, flow: u16, now: Now| {
-        let error = QuotedError {
-            offender: Some(address(Family::V4, Place::Hop(hop))),
-            icmp_type: 11,
-            ..QuotedError::default()
-        };
-        let meta = Received {
-            source: SocketAddr::new(to, 33_434 + flow),
-            destination: None,
-            hop_limit: None,
-            traffic_class: None,
-            carrier: Carrier::Udp,
-            stamp: Stamp { at: now.mono, clock: Clock::Kernel },
-            error: Some(error),
-        };
+        let mut meta = report(hop, (11, 0, 0), now);
+        meta.source.set_port(33_434 + flow);
         tracer.handle_datagram(now, meta, &mut []).map(|it| told(&it))
     };
     assert_eq!(answer(&mut tracer, 3, 0, at_ms(2)), None);
@@ -857,6 +845,85 @@ fn one_by_one_a_late_answer_is_not_taken_for_another_s() {
     assert_eq!(answer(&mut tracer, 3, 2, at_ms(1_005)), Some(third));
 }
 
+/// An error from a hop about what was sent to the destination of a trace over UDP.
+fn report(hop: u8, icmp: (u8, u8, u32), now: Now) -> Received {
+    let error = QuotedError {
+        offender: Some(address(Family::V4, Place::Hop(hop))),
+        icmp_type: icmp.0,
+        icmp_code: icmp.1,
+        info: icmp.2,
+        ..QuotedError::default()
+    };
+    Received {
+        source: SocketAddr::new(address(Family::V4, Place::Hop(11)), 33_434),
+        destination: None,
+        hop_limit: None,
+        traffic_class: None,
+        carrier: Carrier::Udp,
+        stamp: Stamp { at: now.mono, clock: Clock::Kernel },
+        error: Some(error),
+    }
+}
+
+#[test]
+fn a_path_that_was_thought_to_end_goes_on_where_it_does_not() {
+    let to = address(Family::V4, Place::Hop(11));
+    let config = TraceConfig { queries: 2, max_hops: 4, ..udp(to) };
+    let mut tracer = Tracer::new(at_ms(0), &Seed::from_u64(1), config).unwrap();
+    tracer.handle_timeout(at_ms(0));
+    let mut sent = Vec::new();
+    let mut buf = Vec::new();
+    while let Some(transmit) = tracer.poll_transmit(at_ms(0), &mut buf) {
+        tracer.handle_sent(at_ms(0), transmit.id, Stamp { at: at_ms(0).mono, clock: Clock::User });
+        sent.push(std::mem::take(&mut buf));
+    }
+    assert_eq!(sent.len(), 8);
+    let now = at_ms(1);
+    let mut hear = |number: usize, hop, icmp| {
+        tracer.handle_datagram(now, report(hop, icmp, now), &mut sent[number - 1]).is_some()
+    };
+    // The first query of hop 2 cannot go on; what is beyond does not count.
+    assert!(hear(3, 2, (3, 1, 0)));
+    assert!(!hear(5, 3, (11, 0, 0)));
+    // The second could.
+    assert!(hear(4, 2, (11, 0, 0)));
+    assert_eq!(turn(&mut tracer, now).iter().map(|sent| sent.0).collect::<Vec<_>>(), [3, 3, 4, 4]);
+    assert_eq!(tracer.ended(), None);
+    let counts = tracer.hop(3).unwrap().counts;
+    assert_eq!((counts.sent, counts.waiting()), (2, 2));
+}
+
+#[test]
+fn a_size_that_did_not_fit_is_no_loss_however_late_it_is_told() {
+    let to = address(Family::V4, Place::Hop(11));
+    let config = TraceConfig { queries: 1, max_hops: 3, mtu: Some(1_500), ..udp(to) };
+    let mut tracer = Tracer::new(at_ms(0), &Seed::from_u64(1), config).unwrap();
+    tracer.handle_timeout(at_ms(0));
+    let mut sent = Vec::new();
+    let mut buf = Vec::new();
+    while let Some(transmit) = tracer.poll_transmit(at_ms(0), &mut buf) {
+        tracer.handle_sent(at_ms(0), transmit.id, Stamp { at: at_ms(0).mono, clock: Clock::User });
+        assert_eq!(buf.len(), 1_500 - 28);
+        sent.push(std::mem::take(&mut buf));
+    }
+    let now = at_ms(1);
+    assert!(tracer.handle_datagram(now, report(3, (11, 0, 0), now), &mut sent[2]).is_some());
+    turn(&mut tracer, at_ms(100));
+    assert_eq!((tracer.hop(2).unwrap().counts.lost, tracer.ended()), (1, Some(Ended::MaxHops)));
+
+    let mut tracer = Tracer::new(at_ms(0), &Seed::from_u64(1), config).unwrap();
+    turn(&mut tracer, at_ms(0));
+    assert!(tracer.handle_datagram(now, report(2, (11, 0, 0), now), &mut sent[1]).is_some());
+    turn(&mut tracer, at_ms(100));
+    assert_eq!((tracer.hop(1).unwrap().counts.lost, tracer.ended()), (1, None));
+    let now = at_ms(101);
+    let narrow = tracer.handle_datagram(now, report(9, (3, 4, 1_400), now), &mut sent[0]);
+    assert!(matches!(narrow, Some(TraceEvent::Narrow(_))), "{narrow:?}");
+    let counts = tracer.hop(1).unwrap().counts;
+    assert_eq!((counts.lost, counts.sent), (0, 0));
+    assert_eq!(turn(&mut tracer, now).iter().map(|sent| sent.0).collect::<Vec<_>>(), [1, 3]);
+}
+
 #[test]
 fn a_late_answer_fills_its_gap_while_the_trace_lasts() {
     let to = address(Family::V4, Place::Hop(11));
@@ -870,20 +937,7 @@ fn a_late_answer_fills_its_gap_while_the_trace_lasts() {
         sent.push(std::mem::take(&mut buf));
     }
     let mut answer = |tracer: &mut Tracer, hop: u8, now: Now| {
-        let error = QuotedError {
-            offender: Some(address(Family::V4, Place::Hop(hop))),
-            icmp_type: 11,
-            ..QuotedError::default()
-        };
-        let meta = Received {
-            source: SocketAddr::new(to, 33_434),
-            destination: None,
-            hop_limit: None,
-            traffic_class: None,
-            carrier: Carrier::Udp,
-            stamp: Stamp { at: now.mono, clock: Clock::Kernel },
-            error: Some(error),
-        };
+        let meta = report(hop, (11, 0, 0), now);
         tracer.handle_datagram(now, meta, &mut sent[usize::from(hop) - 1]).map(|it| told(&it))
     };
     let hop = |hop, late| {

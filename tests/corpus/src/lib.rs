@@ -63,6 +63,7 @@ bodies! {
     splitter
     token
     trace
+    tracer
     tree
     udp_ping
 }

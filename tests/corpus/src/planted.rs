@@ -9,7 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::vec;
 
 use crate::shard::Faults;
-use crate::{agreement, carry, file_records, outbox, ping, shard, token};
+use crate::tracer::Heard;
+use crate::{agreement, carry, file_records, outbox, ping, shard, token, tracer};
 
 /// Whether any of 2,000 random inputs makes `body` panic.
 fn notices(body: impl Fn(&[u8])) -> bool {
@@ -114,6 +115,34 @@ fn a_ping_that_tells_what_was_not_so_is_noticed() {
     ];
     for wrong in wrong {
         assert!(notices(|data| ping::check(data, wrong)));
+    }
+}
+
+#[test]
+fn a_trace_that_tells_what_was_not_so_is_noticed() {
+    assert!(!notices(|data| tracer::check(data, Some)), "no fault");
+    let wrong: [fn(Heard) -> Option<Heard>; 5] = [
+        |heard| (!matches!(heard, Heard::Silent { .. })).then_some(heard),
+        |heard| (!matches!(heard, Heard::NotSent { .. })).then_some(heard),
+        |heard| match heard {
+            Heard::Silent { number } => Some(Heard::NotSent { number }),
+            other => Some(other),
+        },
+        |heard| match heard {
+            Heard::Hop { number, hop, length, from, .. } => {
+                Some(Heard::Hop { number, hop, late: false, length, from })
+            }
+            other => Some(other),
+        },
+        |heard| match heard {
+            Heard::Hop { number, hop, late, length, from } if number % 3 == 0 => {
+                Some(Heard::Hop { number: number - 1, hop, late, length, from })
+            }
+            other => Some(other),
+        },
+    ];
+    for wrong in wrong {
+        assert!(notices(|data| tracer::check(data, wrong)));
     }
 }
 

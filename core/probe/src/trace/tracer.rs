@@ -478,7 +478,9 @@ impl Tracer {
     fn go_on(&mut self, now: Now) {
         if let (State::Exploring, Some(end)) = (self.state, self.end()) {
             for number in self.waiting(|probe| probe.hop_limit > end) {
-                self.withdraw(number);
+                // Should the path turn out to be longer, it is asked again.
+                let place = self.withdraw(number);
+                self.again.extend(place);
             }
         }
         let is_idle = self.probes.waits_for() == 0;
@@ -596,11 +598,8 @@ impl Tracer {
             AnswerKind::TimeExceeded | AnswerKind::Other { .. } | AnswerKind::Reached(_) => None,
         };
         match why {
-            // Who cannot go on says so to all that goes further: the nearest tells.
-            Some(why) if self.blocked.is_none_or(|(before, _)| at < before) => {
-                self.blocked = Some((at, why));
-            }
-            Some(_) => {}
+            // Who cannot go on says so to all that goes further; that is withdrawn, so the nearest tells.
+            Some(why) => self.blocked = Some((at, why)),
             None => self.furthest = self.furthest.max(at),
         }
         match (answer.kind, self.reached) {
@@ -622,6 +621,7 @@ impl Tracer {
         let Some(size) = self.smaller(at, answer.probe.size, told) else { return false };
         if let Some(hop) = self.hop_mut(at) {
             hop.withdraw(query);
+            hop.counts.lost = hop.counts.lost.saturating_sub(answer.late.into());
         }
         self.again.push_back((at, query));
         let beyond = self.waiting(|probe| probe.hop_limit >= at && probe.size > size);
