@@ -444,7 +444,7 @@ fn a_hop_that_limits_its_answers_loses_nothing() {
 fn loss_is_called_so_from_where_it_carries_on() {
     let (mut map, _) = line(8, Duration::from_micros(50));
     // The link to the fourth router, and what comes back over it.
-    map.links_mut()[3].loss = 150_000;
+    map.links_mut().nth(3).unwrap().loss = 150_000;
     let to = of(Family::V4, Topology::addresses(8, 2));
     let config = config(Method::Icmp, Sockets::Datagram, to);
     let trace = trace(map, TraceConfig { live: live(400, 100), ..config });
@@ -491,7 +491,7 @@ fn a_distant_host_costs_little_more_than_its_round_trip() {
     assert!(trace.took() < Duration::from_millis(41), "{:?}", trace.took());
     // All of it in the first link, and more hops than leave at once.
     let (mut map, _) = line(20, Duration::ZERO);
-    map.links_mut()[0].latency = Duration::from_millis(20);
+    map.links_mut().next().unwrap().latency = Duration::from_millis(20);
     let to = of(Family::V4, Topology::addresses(20, 2));
     let trace = self::trace(map, udp(to));
     assert!(trace.took() < Duration::from_millis(121), "{:?}", trace.took());
@@ -516,7 +516,7 @@ fn the_nearest_that_cannot_go_on_ends_the_path_whoever_is_heard_first() {
     for seed in 0..50 {
         let to = of(Family::V4, Topology::addresses(254, 9));
         let mut map = Topology::lab(2);
-        map.links_mut()[0].jitter = Duration::from_millis(5);
+        map.links_mut().next().unwrap().jitter = Duration::from_millis(5);
         let tracer = Tracer::new(Now::default(), &Seed::from_u64(9), udp(to)).unwrap();
         let ran = run(&mut Internet::new(map, seed), tracer, |event| told(&event));
         let trace = Trace { ran };
