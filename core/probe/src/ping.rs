@@ -216,6 +216,8 @@ pub struct HostCounts {
     pub not_sent: u64,
     /// On their way.
     pub waiting: u64,
+    /// The most that were on their way at once.
+    pub most_waiting: u64,
     /// Times that one or several in a row were not answered.
     pub bursts: u64,
     /// The most in a row.
@@ -747,6 +749,7 @@ impl DatagramMachine for Pinger {
             });
             host.counts.sent = host.counts.sent.saturating_add(1);
             host.counts.waiting = host.counts.waiting.saturating_add(1);
+            host.counts.most_waiting = host.counts.most_waiting.max(host.counts.waiting);
             host.credit = host.credit.saturating_sub(1);
             let pause = if flood { FLOOD } else { self.config.interval };
             let planned = host.next_at.saturating_add(pause);

@@ -16,6 +16,8 @@ pub struct Statistics {
     squares: u128,
     min: u64,
     max: u64,
+    /// Eight times the moving average.
+    moving: u64,
     buckets: BTreeMap<u32, u64>,
 }
 
@@ -40,6 +42,10 @@ impl Statistics {
         let wide = u128::from(nanos);
         self.min = if self.count == 0 { nanos } else { self.min.min(nanos) };
         self.max = self.max.max(nanos);
+        self.moving = match self.count {
+            0 => nanos.saturating_mul(8),
+            _ => self.moving.saturating_sub(self.moving / 8).saturating_add(nanos),
+        };
         self.count = self.count.saturating_add(1);
         self.sum = self.sum.saturating_add(wide);
         self.squares = self.squares.saturating_add(wide.saturating_mul(wide));
@@ -65,6 +71,17 @@ impl Statistics {
     /// The mean; zero if there is none.
     pub fn avg(&self) -> Duration {
         nanos(self.sum.checked_div(u128::from(self.count)).unwrap_or(0))
+    }
+
+    /// The moving average, in which the latest weighs an eighth, as `ping` has it; zero if there is none.
+    pub fn ewma(&self) -> Duration {
+        Duration::from_nanos(self.moving / 8)
+    }
+
+    /// How many there are of which length, the shortest first; in steps of less than a hundredth.
+    pub fn by_length(&self) -> impl Iterator<Item = (Duration, u64)> {
+        let length = |place| Duration::from_nanos(middle(place).clamp(self.min, self.max));
+        self.buckets.iter().map(move |(&place, &count)| (length(place), count))
     }
 
     /// The standard deviation, which `ping` calls mdev; zero if there is none.

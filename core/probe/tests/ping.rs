@@ -652,3 +652,44 @@ proptest! {
         prop_assert_eq!(run(), (told, counts, odd));
     }
 }
+
+/// Five seconds of pings to a host 20 ms away, with the wall clock as `wall` has it by the millisecond.
+fn five_seconds(wall: fn(u64) -> u64) -> (Vec<PingEvent>, Pinger) {
+    let config = PingConfig {
+        interval: Duration::from_millis(100),
+        wait: Duration::from_millis(700),
+        deadline: Some(Duration::from_secs(5)),
+        ..PingConfig::default()
+    };
+    let mut machine = pinger(&[host(2)], config);
+    let (mut told, mut under_way) = (Vec::new(), Vec::new());
+    for at in 0..=5_000 {
+        let now = Now { unix: UnixTime::from_nanos(wall(at) * 1_000_000), ..ms(at) };
+        under_way.extend(sent(&mut machine, now).into_iter().map(|request| (at + 20, request)));
+        while under_way.first().is_some_and(|(due, _)| *due <= at) {
+            let (_, request) = under_way.remove(0);
+            // Every seventh is lost.
+            if request.0.id.0 % 7 > 0 {
+                told.extend(reply(&mut machine, now, &request));
+            }
+        }
+        told.extend(events(&mut machine));
+    }
+    (told, machine)
+}
+
+#[test]
+fn setting_the_wall_clock_changes_nothing() {
+    const DAY: u64 = 86_400_000;
+    let (told, machine) = five_seconds(|at| DAY + at);
+    assert!(told.contains(&PingEvent::Ended) && told.len() > 50, "{told:?}");
+    let hour_back = |at| if at < 2_345 { DAY + at } else { DAY + at - 3_600_000 };
+    let hour_on = |at| if at < 2_345 { DAY + at } else { DAY + at + 3_600_000 };
+    for wall in [hour_back, hour_on, |_| 0] {
+        let (again, set) = five_seconds(wall);
+        assert_eq!(again, told);
+        assert_eq!(set.host_counts(0), machine.host_counts(0));
+        assert_eq!(set.round_trips(0), machine.round_trips(0));
+        assert_eq!(set.counts(), machine.counts());
+    }
+}

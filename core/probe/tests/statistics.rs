@@ -52,6 +52,31 @@ fn what_iputils_prints_of_the_same_round_trips() {
 }
 
 #[test]
+fn the_moving_average_is_that_of_iputils() {
+    // In whole µs it keeps rtt, eight times the average: rtt += triptime - rtt / 8.
+    let lengths = [100_u64, 100, 900, 50, 50, 50, 50, 3_000];
+    let mut rtt = 8 * lengths[0];
+    for triptime in &lengths[1..] {
+        rtt = rtt + triptime - rtt / 8;
+    }
+    let nanos: Vec<u64> = lengths.iter().map(|micros| micros * 1_000).collect();
+    let ours = of(&nanos).ewma();
+    assert!(near(ours, rtt as f64 / 8.0 * 1_000.0, 0.01), "{ours:?}, {rtt}");
+    assert_eq!(of(&[7, 7]).ewma(), Duration::from_nanos(7));
+    assert!(of(&[u64::MAX, 0]).ewma() < Duration::from_nanos(u64::MAX));
+}
+
+#[test]
+fn all_are_in_the_counts_by_length_and_in_order() {
+    let all = of(&[64_000, 43_000, 50_000, 50_000, 43_000, 50_001]);
+    let by: Vec<_> = all.by_length().collect();
+    assert!(by.is_sorted_by_key(|(length, _)| *length), "{by:?}");
+    assert_eq!(by.iter().map(|(_, count)| count).collect::<Vec<_>>(), [&2, &3, &1]);
+    assert_eq!((by[0].0, by[2].0), (all.min(), all.max()));
+    assert_eq!(of(&[]).by_length().count(), 0);
+}
+
+#[test]
 fn clocks_are_never_mixed() {
     let (kernel, user) = (Clock::Kernel, Clock::User);
     let interval = |length, from, to| Interval { length: Duration::from_micros(length), from, to };
