@@ -73,6 +73,15 @@ pub(crate) fn print_line(line: &str) {
     checked(writeln!(stdout, "{line}").and_then(|()| stdout.flush()));
 }
 
+/// Draws the line that the cursor is in anew, on a terminal; without its colours if they are not wanted.
+pub(crate) fn print_status(line: &str) {
+    let line = match is_coloured() {
+        true => Cow::Borrowed(line),
+        false => anstream::adapter::strip_str(line).to_string().into(),
+    };
+    print_bytes(format!("\r\x1b[K{line}").as_bytes());
+}
+
 /// Prints bytes to stdout as they are.
 pub(crate) fn print_bytes(bytes: &[u8]) {
     let mut stdout = io::stdout().lock();

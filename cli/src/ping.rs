@@ -1,5 +1,6 @@
 //! `semfio ping`: arguments, sockets, and the run. What is printed is in `ping/shown.rs`.
 
+mod picture;
 pub(crate) mod shown;
 
 use std::io::{self, ErrorKind};
@@ -122,6 +123,10 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
         record::endpoint(machine, run.header(), record::stop(), record, run.began)?;
     let host = Datagrams::over(common.runtime, endpoint, sockets, clock).map_err(cannot)?;
     let mut shown = Shown::of(common, &run);
+    // A recorded run prints what its replay can print.
+    if record.is_none() {
+        shown.ask_names();
+    }
     shown.begin();
     let stopper = host.stopper();
     let ended = stopper.clone();

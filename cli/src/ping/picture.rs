@@ -64,7 +64,8 @@ pub(super) fn histogram(all: &Statistics) -> Vec<String> {
         ROWS => max,
         _ => min.mul_f64(factor.powf(row as f64 / ROWS as f64)),
     };
-    let row_of = |length: Duration| (0..ROWS - 1).find(|&row| length < edge(row + 1)).unwrap_or(ROWS - 1);
+    let row_of =
+        |length: Duration| (0..ROWS - 1).find(|&row| length < edge(row + 1)).unwrap_or(ROWS - 1);
     let mut counts = [0_u64; ROWS];
     for (length, count) in all.by_length() {
         counts[row_of(length)] += count;
@@ -76,7 +77,8 @@ pub(super) fn histogram(all: &Statistics) -> Vec<String> {
         let width = (count * WIDTH).div_ceil(most);
         let bar = "█".repeat(usize::try_from(width).unwrap_or(0));
         let marks = [(500, " p50"), (900, " p90"), (990, " p99")];
-        let marks = marks.into_iter().filter(|&(permille, _)| row_of(all.quantile(permille)) == row);
+        let marks =
+            marks.into_iter().filter(|&(permille, _)| row_of(all.quantile(permille)) == row);
         let marks: String = marks.map(|(_, mark)| mark).collect();
         let (from, to) = (three(edge(row)), three(edge(row + 1)));
         rows.push(format!("{from:>10} to {to:>10} ms {bar} {count}{marks}"));

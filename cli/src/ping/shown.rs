@@ -1,14 +1,17 @@
 //! What `semfio ping` prints: as people know it from iputils, the last two lines as scripts do.
 
+use std::io::{self, IsTerminal as _};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use semfio_machine::{Carrier, Clock, Now, QuotedError};
+use semfio_machine::{Carrier, Clock, Instant, Now, QuotedError};
 use semfio_probe::{HostCounts, PingEvent, Pinger, Reply, RoundTrips, Statistics};
+use semfio_runtime_os::{Name, Names};
 use serde_json::{Value, json};
 
 use crate::Common;
-use crate::output::{Records, escape, print_line};
+use crate::output::{Records, escape, print_line, print_status};
+use crate::ping::picture::{Latest, histogram};
 use crate::record::PingRun;
 
 /// A host as it was asked for.
@@ -26,11 +29,27 @@ pub(crate) struct Shown {
     size: String,
     /// Only the sums.
     sums: bool,
+    is_flood: bool,
     verbose: bool,
     timestamps: bool,
     numeric: bool,
     wait: Duration,
+    names: Option<Names>,
+    pictures: Option<Pictures>,
 }
+
+/// What only a terminal is shown.
+struct Pictures {
+    /// Of each host.
+    latest: Vec<Latest>,
+    /// The line below all others was last drawn then; nothing, if it is not there.
+    drawn: Option<Instant>,
+}
+
+/// Of more hosts no pictures are drawn.
+const PICTURES: usize = 8;
+/// In a flood the line is drawn as often.
+const REDRAWN: Duration = Duration::from_millis(100);
 
 impl Shown {
     /// Of a run that is, or that was recorded.
@@ -41,6 +60,10 @@ impl Shown {
             Named { name: name.clone(), address: address.ip(), carrier }
         };
         let sizes = config.sizes;
+        let is_flood = config.flood || config.interval.is_zero();
+        let is_seen = !common.quiet && !common.json && io::stdout().is_terminal();
+        let latest = || hosts.iter().map(|_| Latest::default()).collect();
+        let pictures = || Pictures { latest: latest(), drawn: None };
         Self {
             hosts: hosts.iter().map(named).collect(),
             records: common.json.then(Records::default),
@@ -48,11 +71,25 @@ impl Shown {
                 0 => sizes.first.to_string(),
                 _ => format!("{}-{}", sizes.first, sizes.last),
             },
-            sums: common.quiet || config.flood || config.interval.is_zero(),
+            sums: common.quiet || is_flood,
+            is_flood,
             verbose: common.verbose,
             timestamps,
             numeric,
             wait: config.wait,
+            names: None,
+            pictures: (is_seen && hosts.len() <= PICTURES).then(pictures),
+        }
+    }
+
+    /// From here on, who was asked for by name is called by what its address is called, and so are
+    /// those who tell of errors. Names that are not known in time are left out.
+    pub(crate) fn ask_names(&mut self) {
+        let by_name: Vec<_> = self.hosts.iter().filter(|host| !host.is_numeric()).collect();
+        if !self.numeric && !by_name.is_empty() {
+            let names = Names::new(|| ());
+            by_name.iter().for_each(|host| names.ask(host.address));
+            self.names = Some(names);
         }
     }
 
@@ -76,9 +113,17 @@ impl Shown {
             if let Some((kind, record)) = as_record(now, event, machine, &self.hosts) {
                 records.print(kind, record);
             }
-        } else if let PingEvent::Finished { host } = *event {
+            return;
+        }
+        self.draw(event);
+        if let PingEvent::Finished { host } = *event {
+            self.clear();
             self.finished(now, host, machine);
-        } else if let Some(line) = self.line(event).filter(|_| !self.sums) {
+            return;
+        }
+        let line = if self.sums { None } else { self.line(event) };
+        if let Some(line) = line {
+            self.clear();
             let stamp = match self.timestamps {
                 true => {
                     let micros = now.unix.as_nanos() / 1_000;
@@ -87,6 +132,41 @@ impl Shown {
                 false => String::new(),
             };
             print_line(&format!("{stamp}{line}"));
+        }
+        self.redraw(now, machine);
+    }
+
+    fn draw(&mut self, event: &PingEvent) {
+        let Some(Pictures { latest, .. }) = &mut self.pictures else { return };
+        let (host, outcome) = match *event {
+            PingEvent::Reply(reply) => (reply.host, Some(reply.round_trip.length)),
+            PingEvent::Lost { host, .. }
+            | PingEvent::Unreachable { host, .. }
+            | PingEvent::NotSent { host, .. } => (host, None),
+            _ => return,
+        };
+        if let Some(latest) = latest.get_mut(host) {
+            latest.push(outcome);
+        }
+    }
+
+    /// The line below all others, where one host is asked.
+    fn redraw(&mut self, now: Now, machine: &Pinger) {
+        let Some(Pictures { latest, drawn }) = &mut self.pictures else { return };
+        let ([latest], Some(counts)) = (&latest[..], machine.host_counts(0)) else { return };
+        if self.is_flood && drawn.is_some_and(|at| now.mono.saturating_since(at) < REDRAWN) {
+            return;
+        }
+        let (line, answered, lost) = (latest.line(), counts.answered, lost(&counts));
+        print_status(&format!("{line} {answered} answered, {lost} lost"));
+        *drawn = Some(now.mono);
+    }
+
+    /// Takes that line away.
+    fn clear(&mut self) {
+        let drawn = self.pictures.as_mut().and_then(|pictures| pictures.drawn.take());
+        if drawn.is_some() {
+            print_status("");
         }
     }
 
@@ -106,7 +186,7 @@ impl Shown {
             PingEvent::Unreachable { host, number, error } => {
                 let why = reason(self.hosts.get(host)?.address, &error);
                 let from = match error.offender {
-                    Some(offender) => offender.to_string(),
+                    Some(offender) => self.called(offender).unwrap_or(offender.to_string()),
                     None => "a router".into(),
                 };
                 Some(format!("From {from} icmp_seq={number} {why}"))
@@ -149,10 +229,24 @@ impl Shown {
     fn name(&self, host: usize) -> String {
         match self.hosts.get(host) {
             None => String::new(),
+            Some(host) if self.numeric || host.is_numeric() => host.address.to_string(),
             Some(Named { name, address, .. }) => {
-                let plain = self.numeric || name.parse::<IpAddr>().is_ok();
-                if plain { address.to_string() } else { format!("{} ({address})", escape(name)) }
+                let asked = || format!("{} ({address})", escape(name));
+                self.called(*address).unwrap_or_else(asked)
             }
+        }
+    }
+
+    /// An address by its name, where that is known. It will be, the next time.
+    fn called(&self, address: IpAddr) -> Option<String> {
+        let names = self.names.as_ref()?;
+        match names.name(address) {
+            Name::Known(name) => Some(format!("{} ({address})", escape(&name))),
+            Name::Unknown => {
+                names.ask(address);
+                None
+            }
+            Name::None => None,
         }
     }
 
@@ -165,16 +259,28 @@ impl Shown {
         print_line("");
         print_line(&format!("--- {} ping statistics ---", escape(&named.name)));
         details(&counts, trips).iter().for_each(|line| print_line(line));
+        if let Some(Pictures { latest, .. }) = &self.pictures {
+            let rows = trips.most().map(|(_, all)| histogram(all)).unwrap_or_default();
+            rows.iter().for_each(|row| print_line(row));
+            let line = latest.get(host).map(Latest::line).filter(|line| !line.is_empty());
+            line.iter().for_each(|line| print_line(line));
+        }
         // The run began at zero.
-        print_line(&sums(&counts, Duration::from_nanos(now.mono.as_nanos())));
+        let time = Duration::from_nanos(now.mono.as_nanos());
+        print_line(&sums(&counts, time));
         match trips.most() {
             None => print_line(""),
-            Some((_, all)) => print_line(&format!("rtt min/avg/max/mdev = {} ms", four(all))),
+            Some((_, all)) => print_line(&last(&counts, all, self.is_flood.then_some(time))),
         }
     }
 }
 
 impl Named {
+    /// Whether it was asked for by its address.
+    fn is_numeric(&self) -> bool {
+        self.name.parse::<IpAddr>().is_ok()
+    }
+
     fn as_json(&self) -> Value {
         json!({ "name": self.name, "address": self.address, "socket": socket(self.carrier) })
     }
@@ -280,6 +386,7 @@ fn summary(now: Now, host: usize, machine: &Pinger, hosts: &[Named]) -> Option<V
                 "avg_ns": nanos(all.avg()),
                 "max_ns": nanos(all.max()),
                 "mdev_ns": nanos(all.mdev()),
+                "ewma_ns": nanos(all.ewma()),
                 "p50_ns": nanos(all.quantile(500)),
                 "p90_ns": nanos(all.quantile(900)),
                 "p99_ns": nanos(all.quantile(990)),
@@ -293,6 +400,7 @@ fn summary(now: Now, host: usize, machine: &Pinger, hosts: &[Named]) -> Option<V
         "transmitted": counts.sent,
         "received": counts.answered,
         "in_flight": counts.waiting,
+        "most_in_flight": counts.most_waiting,
         "lost": lost(&counts),
         "late": counts.late,
         "reordered": counts.reordered,
@@ -363,6 +471,19 @@ fn sums(counts: &HostCounts, time: Duration) -> String {
     line + &format!(", {share}% packet loss, time {}ms", time.as_millis())
 }
 
+/// The last line. Of a flood that took `time`, how far apart its probes were and the moving average too.
+fn last(counts: &HostCounts, all: &Statistics, time: Option<Duration>) -> String {
+    let mut line = format!("rtt min/avg/max/mdev = {} ms", four(all));
+    if counts.most_waiting > 1 {
+        line += &format!(", pipe {}", counts.most_waiting);
+    }
+    let gaps = u32::try_from(counts.sent.saturating_sub(1)).unwrap_or(u32::MAX);
+    if let Some(apart) = time.and_then(|time| time.checked_div(gaps)) {
+        line += &format!(", ipg/ewma {}/{} ms", three(apart), three(all.ewma()));
+    }
+    line
+}
+
 /// Up to four places behind the point, as far as they say something.
 fn percent(part: u64, whole: u64) -> String {
     let share = if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 };
@@ -374,7 +495,7 @@ pub(crate) fn four(all: &Statistics) -> String {
 }
 
 /// Milliseconds to the microsecond.
-fn three(length: Duration) -> String {
+pub(super) fn three(length: Duration) -> String {
     let micros = length.as_micros();
     format!("{}.{:03}", micros / 1_000, micros % 1_000)
 }
@@ -440,6 +561,21 @@ mod tests {
         ] {
             assert_eq!(as_millis(Duration::from_micros(micros)), text);
         }
+    }
+
+    #[test]
+    fn the_last_line_is_the_one_of_iputils_too() {
+        let mut all = Statistics::default();
+        [1, 2, 3].into_iter().for_each(|micros| all.add(Duration::from_micros(micros)));
+        let mut counts = HostCounts { sent: 3, answered: 3, most_waiting: 1, ..Default::default() };
+        let plain = "rtt min/avg/max/mdev = 0.001/0.002/0.003/0.000 ms";
+        assert_eq!(last(&counts, &all, None), plain);
+        let flood = last(&counts, &all, Some(Duration::from_micros(9)));
+        assert_eq!(flood, format!("{plain}, ipg/ewma 0.004/0.001 ms"));
+        counts.most_waiting = 64;
+        assert_eq!(last(&counts, &all, None), format!("{plain}, pipe 64"));
+        counts.sent = 1;
+        assert_eq!(last(&counts, &all, Some(Duration::ZERO)), format!("{plain}, pipe 64"));
     }
 
     #[test]
