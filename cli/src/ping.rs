@@ -107,7 +107,7 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
         carrier_v4,
         carrier_v6,
     };
-    let cannot = |error: io::Error| Failed::because(NETWORK, "cannot ping", error);
+    let cannot = |error: io::Error| hinted(Failed::because(NETWORK, "cannot ping", &error), &error);
     let clock = Clock::start();
     let run = PingRun {
         config,
@@ -122,15 +122,15 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     let (endpoint, recording) =
         record::endpoint(machine, run.header(), record::stop(), record, run.began)?;
     let host = Datagrams::over(common.runtime, endpoint, sockets, clock).map_err(cannot)?;
+    let stopper = host.stopper();
+    let ended = stopper.clone();
+    let interrupted = signals::catch(move || stopper.stop()).map_err(cannot)?;
     let mut shown = Shown::of(common, &run);
     // A recorded run prints what its replay can print.
     if record.is_none() {
         shown.ask_names();
     }
     shown.begin();
-    let stopper = host.stopper();
-    let ended = stopper.clone();
-    let interrupted = signals::catch(move || stopper.stop()).map_err(cannot)?;
     let mut endpoint = host
         .run(|now, event, endpoint| {
             shown.event(now, &event, endpoint.machine());
@@ -177,7 +177,7 @@ fn open(args: &Args, hosts: &[SocketAddr]) -> Result<(Vec<DatagramSocket>, [Carr
                     "root lets everybody ping with: sysctl net.ipv4.ping_group_range=\"0 2147483647\"",
                 ),
                 ErrorKind::AddrNotAvailable => failed.hint("-I takes an address of this machine"),
-                _ => failed,
+                _ => hinted(failed, error),
             }
         };
         let socket = match DatagramSocket::icmp(Carrier::Icmp, source) {
@@ -199,6 +199,15 @@ fn open(args: &Args, hosts: &[SocketAddr]) -> Result<(Vec<DatagramSocket>, [Carr
         sockets.push(socket);
     }
     Ok((sockets, carriers))
+}
+
+/// What can be done about it, where that can be said.
+fn hinted(failed: Failed, error: &io::Error) -> Failed {
+    let no_more_files = rustix::io::Errno::MFILE.raw_os_error();
+    match error.raw_os_error() == Some(no_more_files) {
+        true => failed.hint("this process may open too few files: ulimit -n"),
+        false => failed,
+    }
 }
 
 /// Whether answers send requests. There the rate counts, and the kernel's stamps of departures would

@@ -7,6 +7,7 @@ mod kills;
 mod locked;
 mod nc;
 mod peers;
+mod ping;
 mod ports;
 mod put;
 mod sealed;

@@ -208,3 +208,20 @@ fn how_far_a_file_is_shows_and_the_line_is_clear_in_the_end() {
     let again = run(&["file", "get", &server.address, "big", "-fo", into], "");
     assert_eq!(again.err, "big: 512.00 MiB, there already\n");
 }
+
+#[test]
+fn round_trips_are_bars_and_the_line_is_clear_in_the_end() {
+    if !crate::ping::may_ping() {
+        return;
+    }
+    let mut terminal = Terminal::start(&["ping", "-c", "20", "-i", "0.01", "127.0.0.1"]);
+    assert_eq!(terminal.child.wait().unwrap().code(), Some(0));
+    terminal.shows("rtt min/avg/max/mdev = ");
+    let shown = terminal.shown();
+    assert!(shown.contains(" 19 answered, 0 lost\r\u{1b}[K64 bytes from 127.0.0.1"), "{shown:?}");
+    // All lines of the end are whole: nothing of the bars is left in them.
+    let (_, end) = shown.rsplit_once('\u{1b}').unwrap();
+    assert!(end.starts_with("[K\r\n--- 127.0.0.1 ping statistics ---\r\n"), "{end:?}");
+    let bars = |line: &&str| line.chars().filter(|bar| ('▁'..='█').contains(bar)).count() == 20;
+    assert!(end.lines().any(|line| bars(&line)), "{end:?}");
+}

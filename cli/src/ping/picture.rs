@@ -17,7 +17,7 @@ const LOST: &str = "×";
 const SLOW: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
 
 /// Rows of all round trips, and the longest bar of them.
-const ROWS: usize = 8;
+const ROWS: u128 = 8;
 const WIDTH: u64 = 40;
 /// Of fewer there is no picture.
 const ENOUGH: u64 = 5;
@@ -56,34 +56,35 @@ impl Latest {
 /// Empty where there is nothing to be told apart.
 pub(super) fn histogram(all: &Statistics) -> Vec<String> {
     let (min, max) = (all.min().max(Duration::from_nanos(1)), all.max());
-    if all.count() < ENOUGH || max <= min + min / 20 {
+    // None is narrower than the microsecond that is printed.
+    let rows = ROWS.min(max.saturating_sub(min).as_micros());
+    if all.count() < ENOUGH || rows < 2 {
         return Vec::new();
     }
-    let factor = max.as_secs_f64() / min.as_secs_f64();
-    let edge = |row: usize| match row {
-        ROWS => max,
-        _ => min.mul_f64(factor.powf(row as f64 / ROWS as f64)),
-    };
-    let row_of =
-        |length: Duration| (0..ROWS - 1).find(|&row| length < edge(row + 1)).unwrap_or(ROWS - 1);
-    let mut counts = [0_u64; ROWS];
+    let factor = (max.as_secs_f64() / min.as_secs_f64()).powf(1.0 / rows as f64);
+    let edges: Vec<Duration> =
+        (1..rows).map(|row| min.mul_f64(factor.powf(row as f64))).chain([max]).collect();
+    let row_of = |length| edges.iter().filter(|&&edge| edge <= length).count().min(edges.len() - 1);
+    let mut counts = vec![0_u64; edges.len()];
     for (length, count) in all.by_length() {
         counts[row_of(length)] += count;
     }
     let most = counts.iter().copied().max().unwrap_or(1).max(1);
-    let mut rows = Vec::new();
-    for (row, &count) in counts.iter().enumerate() {
+    let begins = [min].into_iter().chain(edges.iter().copied());
+    let rows = counts.iter().zip(begins.zip(&edges)).enumerate();
+    let row = |(row, (&count, (from, &to))): (usize, (&u64, (Duration, &Duration)))| {
         // What is there can be seen.
         let width = (count * WIDTH).div_ceil(most);
         let bar = "█".repeat(usize::try_from(width).unwrap_or(0));
-        let marks = [(500, " p50"), (900, " p90"), (990, " p99")];
-        let marks =
-            marks.into_iter().filter(|&(permille, _)| row_of(all.quantile(permille)) == row);
-        let marks: String = marks.map(|(_, mark)| mark).collect();
-        let (from, to) = (three(edge(row)), three(edge(row + 1)));
-        rows.push(format!("{from:>10} to {to:>10} ms {bar} {count}{marks}"));
-    }
-    rows
+        let mut line = format!("{:>10} to {:>10} ms {bar} {count}", three(from), three(to));
+        for (permille, mark) in [(500, " p50"), (900, " p90"), (990, " p99")] {
+            if row_of(all.quantile(permille)) == row {
+                line += mark;
+            }
+        }
+        line
+    };
+    rows.map(row).collect()
 }
 
 #[cfg(test)]
@@ -121,13 +122,15 @@ mod tests {
     #[test]
     fn rows_hold_all_and_name_the_quantiles() {
         let rows = histogram(&of(&[100, 100, 100, 110, 300, 25_600]));
-        assert_eq!(rows.len(), ROWS, "{rows:#?}");
+        assert_eq!(rows.len(), 8, "{rows:#?}");
         assert_eq!(rows[0], format!("     0.100 to      0.200 ms {} 4 p50", "█".repeat(40)));
         assert_eq!(rows[1], format!("     0.200 to      0.400 ms {} 1", "█".repeat(10)));
         assert_eq!(rows[7], format!("    12.800 to     25.600 ms {} 1 p90 p99", "█".repeat(10)));
         assert!(rows[2].ends_with("ms  0"), "{rows:#?}");
-        for too_little in [&[100, 200][..], &[100; 100], &[0; 10]] {
+        for too_little in [&[100, 200][..], &[100; 100], &[0; 10], &[7, 7, 7, 7, 8]] {
             assert_eq!(histogram(&of(too_little)), Vec::<String>::new());
         }
+        assert_eq!(histogram(&of(&[0, 1, 2, 3, 3])).len(), 2);
+        assert_eq!(histogram(&of(&[10, 11, 12, 13, 13])).len(), 3);
     }
 }

@@ -119,6 +119,9 @@ impl Shown {
         if let PingEvent::Finished { host } = *event {
             self.clear();
             self.finished(now, host, machine);
+            if self.hosts.len() == 1 {
+                self.pictures = None;
+            }
             return;
         }
         let line = if self.sums { None } else { self.line(event) };
