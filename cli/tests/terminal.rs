@@ -214,7 +214,9 @@ fn round_trips_are_bars_and_the_line_is_clear_in_the_end() {
     if !crate::ping::may_ping() {
         return;
     }
-    let mut terminal = Terminal::start(&["ping", "-c", "20", "-i", "0.01", "127.0.0.1"]);
+    // A slow one would have a colour.
+    let ping = ["--color", "never", "ping", "-c", "20", "-i", "0.01", "127.0.0.1"];
+    let mut terminal = Terminal::start(&ping);
     assert_eq!(terminal.child.wait().unwrap().code(), Some(0));
     terminal.shows("rtt min/avg/max/mdev = ");
     let shown = terminal.shown();
