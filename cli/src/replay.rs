@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use semfio_machine::{DatagramMachine, Endpoint, Now, Service, Shard, StreamMachine};
 use semfio_probe::{UdpPingEvent, UdpPingServer, UdpPingServerEvent, UdpPinger};
-use semfio_trace::{CommandCodec, End, MAX_LINE, Reader, Recorded, Replay, ReplayError, Rerun};
+use semfio_trace::{
+    CommandCodec, End, MAX_LINE, Reader, Recorded, Replay, ReplayError, Rerun, Told,
+};
 use serde_json::json;
 
 use crate::Common;
@@ -100,8 +102,10 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             let mut shown = ping::shown::Shown::of(common, &run);
             shown.begin();
             prints = true;
-            datagrams(reader, machine, record::stop(), until, |now, event, machine| {
-                shown.event(now, &event, machine);
+            datagrams(reader, machine, record::stop(), until, |now, told, machine| {
+                if let Told::Event(event) = told {
+                    shown.event(now, &event, machine);
+                }
             })
             .0
         }
@@ -110,7 +114,11 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             let mut shown = udp_ping::Shown::of(common, &run);
             shown.begin();
             prints = true;
-            let tell = |_, event: UdpPingEvent<'_>, _: &UdpPinger| shown.event(&event);
+            let tell = |_, told: Told<'_, UdpPingEvent<'_>>, _: &UdpPinger| {
+                if let Told::Event(event) = told {
+                    shown.event(&event);
+                }
+            };
             let (result, machine) = datagrams(reader, run.machine(), record::stop(), until, tell);
             end(&result, || shown.end(&machine));
             result
@@ -120,8 +128,10 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             let mut shown = udp_ping::ShownServer::new(common);
             shown.begin(&run);
             prints = true;
-            let tell = |now, event: UdpPingServerEvent<'_>, _: &UdpPingServer| {
-                shown.event(now, &event);
+            let tell = |now, told: Told<'_, UdpPingServerEvent<'_>>, _: &UdpPingServer| {
+                if let Told::Event(event) = told {
+                    shown.event(now, &event);
+                }
             };
             let (result, machine) = datagrams(reader, run.machine(), record::never(), until, tell);
             end(&result, || shown.end(&machine));
@@ -197,20 +207,20 @@ where
     run_until(&mut Replay::new(reader, shard), until)
 }
 
-/// The same of an endpoint; `on_event` is told what the application was told.
+/// The same of an endpoint; `on_told` hears what the application heard.
 fn datagrams<L, M>(
     reader: Reader<L>,
     machine: M,
     codec: CommandCodec<M>,
     until: Option<u64>,
-    on_event: impl FnMut(Now, M::Event<'_>, &M),
+    on_told: impl FnMut(Now, Told<'_, M::Event<'_>>, &M),
 ) -> (Result<Agreed, ReplayError>, M)
 where
     L: Iterator,
     L::Item: AsRef<[u8]>,
     M: DatagramMachine,
 {
-    let mut replay = Replay::datagrams(reader, Endpoint::new(machine), codec, on_event);
+    let mut replay = Replay::datagrams(reader, Endpoint::new(machine), codec, on_told);
     (run_until(&mut replay, until), replay.into_machine())
 }
 

@@ -114,6 +114,12 @@ impl<M: DatagramMachine> Endpoint<M> {
         self.machine.handle_command(now, command)
     }
 
+    /// The application goes by this from here on, in what it prints: the name of an address, that its
+    /// time has come. The machine does not hear it; a tap sees it, and a replay gives it back.
+    pub fn note(&mut self, now: Now, what: &[u8]) {
+        self.tap(now, TapEntry::Note(what));
+    }
+
     /// The socket took the next `n` bytes of the transmit. Once it has all, the machine is told,
     /// with `now` as the stamp: read the clock before sending, so that no answer seems older.
     pub fn handle_sent(&mut self, now: Now, n: usize) {

@@ -67,6 +67,8 @@ pub enum TapEntry<'a, Message> {
     Blocked,
     /// In: the socket may have room again.
     Writable,
+    /// In: the application goes by this from here on; the machine does not hear it.
+    Note(&'a [u8]),
     /// Out: asked for the next thing to do, the machine sends this.
     Transmit(&'a Transmit, &'a [u8]),
     /// Out: asked for the next thing to do, the machine has none.

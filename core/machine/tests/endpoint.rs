@@ -233,4 +233,6 @@ fn a_tap_sees_each_call_and_what_it_led_to_once() {
     assert_eq!(all[1], "1 Report(\"came\")");
     assert_eq!(all[3], "0 Refused(TransmitId(2), Reset)");
     assert_eq!(all.len(), 7);
+    endpoint.note(later, b"n");
+    assert_eq!(seen(), ["1 Note([110])"]);
 }

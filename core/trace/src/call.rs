@@ -42,6 +42,7 @@ pub(crate) enum DatagramCall {
     Writable,
     /// A command, encoded.
     Command(Vec<u8>),
+    Note(Vec<u8>),
     Timeout,
 }
 
@@ -100,6 +101,7 @@ impl DatagramCall {
             "in.blocked" => Self::Blocked,
             "in.writable" => Self::Writable,
             "in.message" => Self::Command(event.data()?),
+            "in.note" => Self::Note(event.data()?),
             "in.timeout" => Self::Timeout,
             _ => return Err(Malformed::UnknownInput),
         })
@@ -255,6 +257,7 @@ mod tests {
             "Blocked",
             "Writable",
             "Command([115, 97, 121, 32, 0, 255])",
+            "Note([110, 111, 119])",
             "Timeout",
         ] {
             assert!(all.contains(said), "{said}");

@@ -115,6 +115,9 @@ impl Encoder {
             TapEntry::Writable => {
                 line.start(now, "in.writable");
             }
+            TapEntry::Note(what) => {
+                line.start(now, "in.note").data(what);
+            }
             TapEntry::Transmit(transmit, payload) => {
                 line.start(now, "out.datagram");
                 put_transmit(line, transmit);

@@ -90,6 +90,7 @@
 //! | `in.stamp` | `id`, `stamp`, `clock`: when it left, by the kernel |
 //! | `in.refused` | `id`, `failure` |
 //! | `in.blocked`, `in.writable` | |
+//! | `in.note` | bytes: what the application went by and the machine did not hear, as the name of an address |
 //! | `in.message`, `in.timeout`, `out.report` | as above |
 //! | `out.datagram` | `id`, `to`, `segment`, `hop_limit`, `from`, `carrier`, bytes; what is left to the system is left out |
 //! | `out.nothing` | the host asked, and there was nothing to do |
@@ -135,6 +136,6 @@ pub use reader::{End, Event, MAX_LINE, Malformed, ReadError, Reader};
 pub use recorded::{Codec, CommandCodec, Recorded};
 pub use recorder::Recorder;
 pub use replay::{
-    Agreement, Divergence, OfEndpoint, OfShard, Replay, ReplayError, Rerun, replay,
+    Agreement, Divergence, OfEndpoint, OfShard, Replay, ReplayError, Rerun, Told, replay,
     replay_datagrams,
 };

@@ -16,7 +16,7 @@ use crate::line;
 pub const MAX_LINE: usize = 2 * 1024 * 1024;
 
 /// The kinds of event that replay acts on; other names under `in.` are errors.
-const INPUTS: [&str; 16] = [
+const INPUTS: [&str; 17] = [
     "in.accepted",
     "in.blocked",
     "in.bytes",
@@ -26,6 +26,7 @@ const INPUTS: [&str; 16] = [
     "in.failed",
     "in.left",
     "in.message",
+    "in.note",
     "in.refused",
     "in.reply",
     "in.sent",

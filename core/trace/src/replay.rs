@@ -16,7 +16,7 @@ use crate::encode::{Encoder, TooLarge};
 use crate::reader::{End, Event, Malformed, ReadError, Reader, parse_line, show};
 use crate::recorded::Codec;
 
-pub use endpoint::{OfEndpoint, replay_datagrams};
+pub use endpoint::{OfEndpoint, Told, replay_datagrams};
 pub use shard::{OfShard, replay};
 
 /// Feeds the inputs of a trace to what is built anew, and compares what comes of them, event by

@@ -78,7 +78,7 @@ fn record(data: &[u8], mut each: impl FnMut(u64)) -> Vec<u8> {
             error: None,
         };
         let id = TransmitId(u64::from(conn.index));
-        let entry = match choices.below(14) {
+        let entry = match choices.below(15) {
             0 => TapEntry::Accepted(Some(conn), &peer),
             1 => TapEntry::Accepted(None, &peer),
             2 => TapEntry::Eof(conn),
@@ -92,6 +92,7 @@ fn record(data: &[u8], mut each: impl FnMut(u64)) -> Vec<u8> {
             10 => TapEntry::Refused(id, Failure::TooLarge),
             11 => TapEntry::Blocked,
             12 => TapEntry::Nothing,
+            13 => TapEntry::Note(bytes),
             _ => TapEntry::Received(conn, bytes),
         };
         recorder.record(now, entry);

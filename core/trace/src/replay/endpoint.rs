@@ -13,23 +13,32 @@ use crate::recorded::{Codec, CommandCodec};
 pub struct OfEndpoint<M: DatagramMachine, F> {
     endpoint: Endpoint<M>,
     codec: CommandCodec<M>,
-    on_event: F,
+    on_told: F,
 }
 
-/// Runs a whole trace of an endpoint; `on_event` is told what the application was told.
+/// What the application was told, or went by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told<'t, Event> {
+    /// An event of the machine.
+    Event(Event),
+    /// What it had noted by [`Endpoint::note`].
+    Note(&'t [u8]),
+}
+
+/// Runs a whole trace of an endpoint; `on_told` hears what the application heard.
 pub fn replay_datagrams<L, M, F>(
     reader: Reader<L>,
     endpoint: Endpoint<M>,
     codec: CommandCodec<M>,
-    on_event: F,
+    on_told: F,
 ) -> Result<Agreement, ReplayError>
 where
     L: Iterator,
     L::Item: AsRef<[u8]>,
     M: DatagramMachine,
-    F: FnMut(Now, M::Event<'_>, &M),
+    F: FnMut(Now, Told<'_, M::Event<'_>>, &M),
 {
-    Replay::datagrams(reader, endpoint, codec, on_event).run()
+    Replay::datagrams(reader, endpoint, codec, on_told).run()
 }
 
 impl<L, M, F> Replay<L, OfEndpoint<M, F>>
@@ -37,18 +46,18 @@ where
     L: Iterator,
     L::Item: AsRef<[u8]>,
     M: DatagramMachine,
-    F: FnMut(Now, M::Event<'_>, &M),
+    F: FnMut(Now, Told<'_, M::Event<'_>>, &M),
 {
-    /// At the start. The endpoint's tap is replaced. `on_event` is told each event at its time, with
-    /// the machine as it was then, before the event is compared.
+    /// At the start. The endpoint's tap is replaced. `on_told` hears each event and note at its
+    /// time, with the machine as it was then, before it is compared.
     pub fn datagrams(
         reader: Reader<L>,
         mut endpoint: Endpoint<M>,
         codec: CommandCodec<M>,
-        on_event: F,
+        on_told: F,
     ) -> Self {
         endpoint.set_tap(Box::new(Gather::new(Codec::default())), codec.encode);
-        Self::start(reader, OfEndpoint { endpoint, codec, on_event })
+        Self::start(reader, OfEndpoint { endpoint, codec, on_told })
     }
 
     /// The machine as it is after the last step.
@@ -65,7 +74,7 @@ where
 impl<M, F> Rerun for OfEndpoint<M, F>
 where
     M: DatagramMachine,
-    F: FnMut(Now, M::Event<'_>, &M),
+    F: FnMut(Now, Told<'_, M::Event<'_>>, &M),
 {
     fn feed(&mut self, event: &Event) -> Result<(), ReplayError> {
         let (now, endpoint) = (event.now, &mut self.endpoint);
@@ -74,7 +83,7 @@ where
             DatagramCall::Datagram(meta, mut payload) => {
                 if endpoint.accepts(&meta, &payload) {
                     if let Some(event) = endpoint.handle_datagram(now, meta, &mut payload) {
-                        (self.on_event)(now, event, endpoint.machine());
+                        (self.on_told)(now, Told::Event(event), endpoint.machine());
                     }
                 }
             }
@@ -89,6 +98,10 @@ where
                 // One that was refused then is refused again.
                 let _ = endpoint.handle_command(now, command);
             }
+            DatagramCall::Note(what) => {
+                endpoint.note(now, &what);
+                (self.on_told)(now, Told::Note(&what), endpoint.machine());
+            }
             DatagramCall::Timeout => endpoint.handle_timeout(now),
         }
         Ok(())
@@ -96,7 +109,7 @@ where
 
     fn ask(&mut self, now: Now) {
         if let Some(Output::Event(event)) = self.endpoint.poll_output(now) {
-            (self.on_event)(now, event, self.endpoint.machine());
+            (self.on_told)(now, Told::Event(event), self.endpoint.machine());
         }
     }
 

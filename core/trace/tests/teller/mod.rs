@@ -262,6 +262,9 @@ pub(crate) fn everything(step: u64) -> (Vec<u8>, Vec<String>) {
         host.endpoint.handle_timeout(now);
     }
     host.drain([]);
+    let now = host.now();
+    host.endpoint.note(now, b"now");
+    host.told.lock().unwrap().push(format!("{now:?} note now"));
     let told = host.told.lock().unwrap().clone();
     drop(host);
     let trace = trace.lock().unwrap().clone();
