@@ -2,6 +2,7 @@
 
 mod lines;
 mod live;
+mod paths;
 mod shown;
 mod sockets;
 mod words;
@@ -97,6 +98,13 @@ pub(crate) struct Args {
     #[arg(short, value_name = "COUNT", requires = "live",
         value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
+    /// Find all ways, where routers share out flows, and draw them
+    #[arg(long, conflicts_with_all = ["mtu", "live", "queries"])]
+    paths: bool,
+    /// With --paths: how sure it shall be that there are no others, in percent
+    #[arg(long, value_name = "PERCENT", default_value = "95", requires = "paths",
+        value_parser = paths::misses)]
+    confidence: u32,
     #[command(flatten)]
     family: FamilyArgs,
     // Under the name of the one that is everywhere, whose -q is traceroute's here.
@@ -155,6 +163,9 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
         source: Some(opened.source),
         traffic_class: args.tos.unwrap_or(0),
     };
+    if args.paths {
+        return paths::run(common, args, probes, opened, &seed);
+    }
     let size = if to.is_ipv4() { SIZE_V4 } else { SIZE_V6 };
     let config = TraceConfig {
         first_hop: args.first,

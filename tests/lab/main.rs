@@ -6,6 +6,7 @@
 //! commands are. It wants root; elsewhere these tests are skipped, with the reason on stderr.
 
 mod netcat;
+mod paths;
 mod ping;
 mod record;
 mod scan;

@@ -15,7 +15,7 @@
 //! | seen without one before it | its flow, one hop nearer | it is linked |
 //! | the destination, or who says that it cannot be reached | nothing | |
 //!
-//! All nodes are served at once, those near the source first, with [`MultipathConfig::window`] probes on
+//! All nodes are served at once, those that were found first before others, with [`MultipathConfig::window`] probes on
 //! their way. No answer after three tries is a node too: one without an address, which stands for all
 //! silent ones of its hop.
 //!
@@ -45,7 +45,8 @@
 //! # Limits
 //!
 //! [`MOST_FLOWS`], [`MOST_PROBES`], [`MOST_NODES`], 128 next nodes of one node, and 1,000 flows in
-//! search of one that passes a node. After five hops in a row without any answer nothing further is tried.
+//! search of one that passes a node. After [`MultipathConfig::gap_limit`] hops in a row without any answer
+//! nothing further is tried.
 //!
 //! MDA-Lite (Vermeulen and others, 2018), which needs fewer probes where diamonds are regular, is left
 //! out.
@@ -83,8 +84,6 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// routers that say one thing a second are common.
 const DOUBTS: u8 = 3;
 const PAUSE: Duration = Duration::from_millis(1_100);
-/// Hops without any answer after which nothing further is tried.
-const SILENT_HOPS: u8 = 5;
 /// Flows in search of one that passes a node.
 const HUNTS: u32 = 1_000;
 /// Events for a host that does not ask.
@@ -103,6 +102,8 @@ pub struct MultipathConfig {
     pub max_hops: u8,
     /// How long an answer may take at most. Default 3 s; what is known of round trips shortens it.
     pub wait: Duration,
+    /// Hops in a row without any answer after which nothing further is tried. Default 5.
+    pub gap_limit: u8,
     /// Probes on their way at once. Default 64.
     pub window: u16,
     /// Octets of an IP packet. Default: the smallest.
@@ -260,6 +261,7 @@ impl MultipathConfig {
             first_hop: 1,
             max_hops: 30,
             wait: Duration::from_secs(3),
+            gap_limit: 5,
             window: 64,
             size: SMALLEST,
         }
@@ -271,14 +273,14 @@ impl Multipath {
     ///
     /// # Errors
     ///
-    /// `Invalid` for probes that cannot be (see [`Probes::new`]), no hop, no window, or misses of none
-    /// or of all.
+    /// `Invalid` for probes that cannot be (see [`Probes::new`]), no hop, no window, no
+    /// gap, or misses of none or of all.
     pub fn new(seed: &Seed, config: MultipathConfig) -> Result<Self, Refused> {
         if config.first_hop == 0 || config.first_hop > config.max_hops {
             return Err(Refused::Invalid("no hop to look at"));
         }
-        if config.window == 0 {
-            return Err(Refused::Invalid("a window of none"));
+        if config.window == 0 || config.gap_limit == 0 {
+            return Err(Refused::Invalid("a window or a gap of none"));
         }
         if config.misses == 0 || config.misses >= 1_000_000 {
             return Err(Refused::Invalid("a confidence that cannot be had"));
@@ -491,11 +493,6 @@ impl Multipath {
         self.forget(hop.saturating_add(1), flow);
     }
 
-    /// Whether nothing is missing past a node, as long as nothing new is known of it.
-    fn is_served(&self, place: usize) -> bool {
-        self.nodes.get(place).is_none_or(|node| node.is_served)
-    }
-
     fn is_end(&self, place: usize) -> bool {
         self.nodes.get(place).is_some_and(|node| node.end.is_some())
     }
@@ -667,32 +664,28 @@ impl Multipath {
         if let Some(flight) = place.and_then(|place| self.wanted.remove(place)) {
             return Some(flight);
         }
-        let last = self.config.max_hops;
-        for hop in self.config.first_hop.saturating_sub(1)..last {
-            let all = self.hops.get(&hop).map_or(0, |hop| hop.nodes.len());
-            for at in 0..all {
-                let node = self.hops.get(&hop).and_then(|hop| hop.nodes.get(at)).copied();
-                let Some(place) = node.filter(|&place| !self.is_served(place)) else { continue };
-                let Some(want) = self.wants(place) else { continue };
-                let next = hop.saturating_add(1);
-                let flight = match want {
-                    Want::Check(flow) if may(&self.hops, next) => {
-                        if let Some(node) = self.nodes.get_mut(place) {
-                            node.checks = node.checks.saturating_add(1);
-                        }
-                        Some(Flight { hop: next, flow, tries: 0, why: Why::Check })
+        for place in 0..self.nodes.len() {
+            let open = self.nodes.get(place).filter(|node| !node.is_served);
+            let Some(hop) = open.map(|node| node.hop) else { continue };
+            let Some(want) = self.wants(place) else { continue };
+            let next = hop.saturating_add(1);
+            let flight = match want {
+                Want::Check(flow) if may(&self.hops, next) => {
+                    if let Some(node) = self.nodes.get_mut(place) {
+                        node.checks = node.checks.saturating_add(1);
                     }
-                    Want::Pass(flow) if may(&self.hops, next) => {
-                        self.next_flow = self.next_flow.max(flow.saturating_add(1));
-                        self.ask(next, flow);
-                        Some(Flight { hop: next, flow, tries: 0, why: Why::Explore })
-                    }
-                    Want::Hunt(most) if may(&self.hops, hop) => self.hunt(hop, place, most),
-                    _ => None,
-                };
-                if flight.is_some() {
-                    return flight;
+                    Some(Flight { hop: next, flow, tries: 0, why: Why::Check })
                 }
+                Want::Pass(flow) if may(&self.hops, next) => {
+                    self.next_flow = self.next_flow.max(flow.saturating_add(1));
+                    self.ask(next, flow);
+                    Some(Flight { hop: next, flow, tries: 0, why: Why::Explore })
+                }
+                Want::Hunt(most) if may(&self.hops, hop) => self.hunt(hop, place, most),
+                _ => None,
+            };
+            if flight.is_some() {
+                return flight;
             }
         }
         None
@@ -720,7 +713,7 @@ impl Multipath {
             return None;
         }
         let is_silent = node.addresses.is_empty() && place > 0;
-        if is_silent && (node.flows == 0 || self.is_beyond(node.hop)) {
+        if is_silent && (node.flows == 0 || self.is_beyond(node.hop) || self.is_doubted(node.hop)) {
             return None;
         }
         let table = self.tables.entry(node.level).or_insert_with(|| Stopping::new(node.level));
@@ -757,10 +750,15 @@ impl Multipath {
 
     /// Whether the hops up to this one have been silent for too long.
     fn is_beyond(&self, hop: u8) -> bool {
-        let first = hop.saturating_sub(SILENT_HOPS).saturating_add(1);
-        let mut silent = first..=hop;
-        hop >= SILENT_HOPS
+        let gap = self.config.gap_limit;
+        let mut silent = hop.saturating_sub(gap).saturating_add(1)..=hop;
+        hop.saturating_sub(self.config.first_hop) >= gap.saturating_sub(1)
             && silent.all(|hop| self.hops.get(&hop).is_some_and(|hop| hop.answered == 0))
+    }
+
+    /// Whether the silent flows of a hop may be answered yet.
+    fn is_doubted(&self, hop: u8) -> bool {
+        self.hops.get(&hop).is_some_and(|hop| hop.answered > 0 && hop.doubts < DOUBTS)
     }
 
     /// A flow that passes this node and is answered behind it.

@@ -166,6 +166,16 @@ fn a_hop_that_says_one_thing_a_second_is_given_time() {
 }
 
 #[test]
+fn a_router_that_refuses_once_a_second_is_one_end() {
+    let mut map = Topology::lab(2);
+    map.node(Topology::place(Place::Hop(4))).errors.limit = Some((5, Duration::from_secs(1)));
+    let graph = search(map, 1, config("10.77.250.9", Method::Udp)).machine.graph();
+    assert_eq!(hops(&graph)[3..], [vec!["10.77.3.2"], vec!["10.77.4.2"]]);
+    assert_eq!((graph.paths(), graph.is_complete), (1, true));
+    assert!(graph.nodes[4].is_limited && graph.nodes[4].end.is_some());
+}
+
+#[test]
 fn a_silent_way_beside_others_is_told_as_one() {
     let mut map = Topology::lab(4);
     map.node(Topology::place(Place::Way(2))).errors.silent = true;
@@ -215,6 +225,7 @@ fn limits_withdraw_the_promise() {
         MultipathConfig { first_hop: 0, ..whole },
         MultipathConfig { first_hop: 9, max_hops: 8, ..whole },
         MultipathConfig { window: 0, ..whole },
+        MultipathConfig { gap_limit: 0, ..whole },
         MultipathConfig { misses: 0, ..whole },
         MultipathConfig { misses: 1_000_000, ..whole },
     ] {
