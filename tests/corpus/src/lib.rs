@@ -58,6 +58,7 @@ bodies! {
     outbox
     path
     ping
+    scan
     shard
     sockets
     splitter

@@ -4,13 +4,13 @@ use core::ops::Range;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 use semfio_machine::Carry;
-use semfio_probe::PingEvent;
+use semfio_probe::{Found, PingEvent, PortState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::vec;
 
 use crate::shard::Faults;
 use crate::tracer::Heard;
-use crate::{agreement, carry, file_records, outbox, ping, shard, token, tracer};
+use crate::{agreement, carry, file_records, outbox, ping, scan, shard, token, tracer};
 
 /// Whether any of 2,000 random inputs makes `body` panic.
 fn notices(body: impl Fn(&[u8])) -> bool {
@@ -143,6 +143,29 @@ fn a_trace_that_tells_what_was_not_so_is_noticed() {
     ];
     for wrong in wrong {
         assert!(notices(|data| tracer::check(data, wrong)));
+    }
+}
+
+#[test]
+fn a_scan_that_tells_what_was_not_answered_is_noticed() {
+    assert!(!notices(|data| scan::check(data, Some)), "no fault");
+    let wrong: [fn(Found) -> Option<Found>; 4] = [
+        |found| (found.target.port() != 1).then_some(found),
+        |found| match found.state {
+            PortState::Closed => Some(Found { state: PortState::Open, ..found }),
+            _ => Some(found),
+        },
+        |mut found| {
+            found.target.set_port(1);
+            Some(found)
+        },
+        |found| match found.state {
+            PortState::Filtered => Some(Found { state: PortState::Closed, ..found }),
+            _ => Some(found),
+        },
+    ];
+    for wrong in wrong {
+        assert!(notices(|data| scan::check(data, wrong)));
     }
 }
 
