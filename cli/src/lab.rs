@@ -495,6 +495,7 @@ impl Voice {
         rows.push(("", datagrams, try_this));
         let pinger = servers.udp_ping;
         rows.push(("UDP pinger, forgetful", pinger, format!("semfio udp-ping {pinger}")));
+        rows.push(("", pinger, format!("semfio ping {}", pinger.ip())));
         rows.push(("", pinger, format!("semfio trace {}", pinger.ip())));
         print_line(&paint(DIM, &format!("{:24} {:22} try this", "what is running", "where")));
         for (what, address, try_this) in rows {

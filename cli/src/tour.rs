@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
@@ -22,15 +22,15 @@ use semfio_file::{
 };
 use semfio_frame::Dialect;
 use semfio_keysync::Passphrase;
-use semfio_machine::{Endpoint, Interval, NetLimits, RootId, Service, Shard, Target};
+use semfio_machine::{Carrier, Endpoint, Interval, NetLimits, RootId, Service, Shard, Target};
 use semfio_netcat::sockets::{SocketState, Transport, rows};
 use semfio_netcat::{
     InputEnd, Netcat, NetcatConfig, NetcatMessage, NetcatReport, TcpCheck, UdpCheck, UdpVerdict,
 };
 use semfio_path::{Policy, SafeName};
 use semfio_probe::{
-    Method, ProbesConfig, Sockets, TraceConfig, TraceEvent, Tracer, UdpPingConfig, UdpPingEvent,
-    UdpPinger,
+    Method, PingConfig, PingEvent, Pinger, ProbesConfig, Sockets, TraceConfig, TraceEvent, Tracer,
+    UdpPingConfig, UdpPingEvent, UdpPinger,
 };
 use semfio_runtime_os::datagram::DatagramSocket;
 use semfio_runtime_os::{Clock, Handle, Roots, seed, sockets};
@@ -62,7 +62,7 @@ pub(crate) fn run(common: &Common) -> Result<ExitCode, Failed> {
         quiet: common.quiet,
         records: common.json.then(Records::default),
     };
-    let stops: [(&str, Stop); 8] = [
+    let stops: [(&str, Stop); 9] = [
         ("chat", |guide, servers| guide.chat(servers.chat)),
         ("sealed chat", |guide, servers| guide.sealed(servers.sealed)),
         ("files", |guide, servers| guide.files(servers.files)),
@@ -70,6 +70,7 @@ pub(crate) fn run(common: &Common) -> Result<ExitCode, Failed> {
         ("echo over UDP", |guide, servers| guide.datagram_echo(servers.datagram_echo)),
         ("netcat", |guide, servers| guide.netcat(servers.echo, servers.datagram_echo)),
         ("UDP pinger", |guide, servers| guide.udp_ping(servers.udp_ping)),
+        ("ping", |guide, servers| guide.ping(servers.echo.ip())),
         ("trace", |guide, servers| guide.trace(servers.udp_ping)),
     ];
     let mut wrong = 0;
@@ -391,6 +392,45 @@ impl Guide {
         self.seen(format!(
             "{answered} pings are answered in capitals, {lost} are forgotten on purpose"
         ));
+        Ok(())
+    }
+
+    /// To ourselves, where the system lets this user.
+    fn ping(&mut self, address: IpAddr) -> anyhow::Result<()> {
+        let open = |carrier| DatagramSocket::icmp(carrier, address);
+        let refused = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        let (carrier, socket) = match open(Carrier::Icmp) {
+            Err(error) if refused(&error) => (Carrier::RawIcmp, open(Carrier::RawIcmp)),
+            socket => (Carrier::Icmp, socket),
+        };
+        let socket = match socket {
+            Err(error) if refused(&error) => {
+                self.seen(
+                    "skipped: net.ipv4.ping_group_range leaves you out, and you are not root",
+                );
+                return Ok(());
+            }
+            socket => socket?,
+        };
+        let config = PingConfig {
+            count: Some(PINGS),
+            interval: Duration::from_millis(10),
+            carrier_v4: carrier,
+            ..PingConfig::default()
+        };
+        let (clock, host) = (Clock::start(), [SocketAddr::new(address, 0)]);
+        let pinger = Pinger::new(clock.now(), &host, &seed::draw()?, config)?;
+        let host = Datagrams::over(self.runtime, Endpoint::new(pinger), vec![socket], clock)?;
+        let (stopper, mut trips) = (host.stopper(), Vec::new());
+        host.run(|_, event, _| match event {
+            PingEvent::Reply(reply) => trips.push(reply.round_trip),
+            PingEvent::Ended => stopper.stop(),
+            _ => {}
+        })?;
+        ensure!(trips.len() as u64 == PINGS, "{} of {PINGS} echoes", trips.len());
+        for trip in trips {
+            self.seen(format!("an echo is back after {}", show_interval(&trip)));
+        }
         Ok(())
     }
 

@@ -1,5 +1,8 @@
 //! `semfio ping` in the lab, judged by its `--json`, for both families and each kind of socket.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use semfio_tests::{installed, semfio};
 use serde_json::Value;
 
@@ -147,4 +150,89 @@ fn close(lab: &Lab) {
     let mut closing = lab.script("exec");
     closing.args(["client", "sh", "-c", "echo 1 0 >/proc/sys/net/ipv4/ping_group_range"]);
     assert!(closing.status().unwrap().success());
+}
+
+/// The records of a run that something befalls after its third reply.
+fn befallen(lab: &Lab, arguments: &str, what: &[&str]) -> Vec<Value> {
+    let mut pinging = lab.script("exec");
+    pinging.arg("client").arg(semfio()).args(["ping", "--json"]);
+    pinging.args(arguments.split_whitespace()).stdout(Stdio::piped());
+    let mut child = pinging.spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (mut records, mut befell) = (Vec::<Value>::new(), false);
+    for line in lines {
+        records.push(serde_json::from_str(&line.unwrap()).unwrap());
+        if !befell && of(&records, "reply").len() == 3 {
+            assert!(lab.script("exec").arg("client").args(what).status().unwrap().success());
+            befell = true;
+        }
+    }
+    child.wait().unwrap();
+    assert!(befell, "{records:?}");
+    records
+}
+
+#[test]
+fn an_interface_that_goes_down_costs_what_was_on_its_way_and_no_more() {
+    let Some(lab) = Lab::up(&[]) else { return };
+    let down = ["ip", "link", "set", "l1", "down"];
+    let arguments = "-c 20 -i 0.1 -W 1 10.77.11.2 fd77:0:0:b::2";
+    let records = befallen(&lab, arguments, &down);
+    for summary in of(&records, "summary") {
+        let count = |field: &str| summary[field].as_u64().unwrap();
+        assert_eq!(count("transmitted"), 20, "{summary}");
+        assert!(count("received") >= 1 && count("received") < 20, "{summary}");
+        assert_eq!(count("received") + count("lost"), 20, "{summary}");
+        assert_eq!((count("duplicates"), count("longest_burst")), (0, count("lost")), "{summary}");
+        // One of them may have been on its way.
+        assert!(count("not_sent") + 1 >= count("lost"), "{summary}");
+    }
+    let refused = of(&records, "not_sent");
+    assert!(refused.iter().all(|record| record["reason"] == "no route to host"), "{refused:?}");
+}
+
+#[test]
+fn two_that_ping_one_host_by_raw_sockets_do_not_see_each_other() {
+    let Some(lab) = Lab::up(&[]) else { return };
+    close(&lab);
+    let lab = &lab;
+    std::thread::scope(|scope| {
+        let run = || {
+            let program = semfio().display().to_string();
+            let root = Pinger { before: "", program, runtime: "mio" };
+            root.ping(lab, "-c 40 -i 0.02 -W 5 10.77.11.2 fd77:0:0:b::2")
+        };
+        for run in [scope.spawn(run), scope.spawn(run)] {
+            let (records, code) = run.join().unwrap();
+            assert_eq!(code, Some(0), "{records:?}");
+            for summary in of(&records, "summary") {
+                assert_eq!(summary["socket"], "raw");
+                for (field, count) in
+                    [("received", 40), ("duplicates", 0), ("elsewhere", 0), ("altered", 0)]
+                {
+                    assert_eq!(summary[field], count, "{summary}");
+                }
+            }
+            // Each saw the other's echoes, and knew them for what they are.
+            assert!(of(&records, "end")[0]["foreign"].as_u64().unwrap() > 0, "{records:?}");
+        }
+    });
+}
+
+#[test]
+fn names_are_those_of_addresses_and_no_route_is_said() {
+    let Some(lab) = Lab::up(&[]) else { return };
+    let program = semfio().display().to_string();
+    let (printed, code) = lab.exec("client", &format!("{program} ping -4 -c 3 -i 0.2 server.lab"));
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(
+        printed.contains("64 bytes from server.lab (10.77.11.2): icmp_seq=3 ttl=54"),
+        "{printed}"
+    );
+    let (printed, _) = lab.exec("client", &format!("{program} ping -4 -n -c 1 server.lab"));
+    assert!(printed.contains("64 bytes from 10.77.11.2: icmp_seq=1 ttl=54"), "{printed}");
+
+    let (printed, code) = lab.exec("client", &format!("{program} ping -c 1 -W 1 192.0.2.1"));
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains("To 192.0.2.1 icmp_seq=1 not sent: no route to host"), "{printed}");
 }

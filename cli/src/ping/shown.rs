@@ -440,7 +440,8 @@ fn details(counts: &HostCounts, trips: &RoundTrips) -> Vec<String> {
     }
     if counts.longest_burst > 1 {
         let (bursts, longest) = (counts.bursts, counts.longest_burst);
-        lines.push(format!("losses: {bursts} runs, the longest of {longest}"));
+        let runs = if bursts == 1 { "run" } else { "runs" };
+        lines.push(format!("losses: {bursts} {runs}, the longest of {longest}"));
     }
     let odd = [
         (counts.late, "late"),
