@@ -593,11 +593,34 @@ fn quotes_without_a_token_are_asked_for_one_by_one() {
             assert_eq!((raw.ended(), raw.path()), (Ended::Reached, chain(family, 11)));
             assert_eq!(raw.machine().probes().counts().ambiguous, 0);
         }
-        let trace = trace(cut(&[4]), TraceConfig { live: live(5, 100), ..udp(to) });
+        // Silence at the end is not waited for one by one.
+        let dead = of(family, Topology::addresses(252, 9));
+        let trace = self::trace(cut(&[2]), udp(dead));
+        assert_eq!((trace.ended(), trace.path().len()), (Ended::GapLimit, 8));
+        assert!(trace.took() < Duration::from_millis(2_100), "{:?}", trace.took());
+        let trace = self::trace(cut(&[4]), TraceConfig { live: live(5, 100), ..udp(to) });
         assert!(trace.machine().hops().all(|(_, hop)| hop.counts.answered == 5));
         // Nothing of what was withdrawn is asked again.
         let beyond = |told: &Told| matches!(told, Told::Hop { at: 12.., .. });
         assert!(!trace.ran.events.iter().any(|(_, told)| beyond(told)));
+    }
+}
+
+#[test]
+fn quotes_without_a_token_are_told_apart_when_all_hops_are_watched() {
+    // Many are on their way at a time.
+    let (mut map, nodes) = line(8, Duration::from_millis(20));
+    for node in &nodes[1..] {
+        map.node(*node).errors.quotes = 28;
+    }
+    let to = of(Family::V4, Topology::addresses(8, 2));
+    let trace = trace(map, TraceConfig { live: live(6, 100), ..udp(to) });
+    assert_eq!(trace.ended(), Ended::Cycles);
+    for (at, hop) in trace.machine().hops() {
+        assert_eq!((hop.counts.sent, hop.counts.answered), (6, 6), "{at}");
+        let expected = Duration::from_millis(40) * u32::from(at);
+        let (_, round_trips) = hop.round_trips.most().unwrap();
+        assert_eq!((round_trips.min(), round_trips.max()), (expected, expected), "{at}");
     }
 }
 
@@ -837,12 +860,34 @@ fn one_by_one_a_late_answer_is_not_taken_for_another_s() {
     assert_eq!(answer(&mut tracer, 1, 1, at_ms(3)), Some(first));
     // The same flow as long as all is answered.
     assert_eq!(turn(&mut tracer, at_ms(3)), [(2, 6)]);
-    assert_eq!(turn(&mut tracer, at_ms(1_003)), [(3, 7)]);
-    // The second answers at last; the third is not what it answers to.
+    // Behind the last that answers each has a flow of its own.
+    assert_eq!(turn(&mut tracer, at_ms(1_003)), [(3, 7), (4, 8)]);
+    // The second answers at last; no other is what it answers to.
     assert_eq!(answer(&mut tracer, 2, 1, at_ms(1_004)), None);
-    let from = address(Family::V4, Place::Hop(3));
-    let third = Told::Hop { at: 3, from, number: 7, late: false };
-    assert_eq!(answer(&mut tracer, 3, 2, at_ms(1_005)), Some(third));
+    let hop = |hop, number| {
+        let from = address(Family::V4, Place::Hop(hop));
+        Some(Told::Hop { at: hop, from, number, late: false })
+    };
+    assert_eq!(answer(&mut tracer, 4, 4, at_ms(1_005)), hop(4, 8));
+    assert_eq!(answer(&mut tracer, 3, 3, at_ms(1_005)), hop(3, 7));
+
+    // Before it there is one at a time, and after one that stays silent another flow.
+    let mut tracer = Tracer::new(at_ms(0), &Seed::from_u64(1), config).unwrap();
+    tracer.handle_timeout(at_ms(0));
+    let mut buf = Vec::new();
+    let mut last = Vec::new();
+    while let Some(transmit) = tracer.poll_transmit(at_ms(0), &mut buf) {
+        tracer.handle_sent(at_ms(0), transmit.id, Stamp { at: at_ms(0).mono, clock: Clock::User });
+        last = std::mem::take(&mut buf);
+    }
+    let meta = report(4, (11, 0, 0), at_ms(1));
+    assert!(tracer.handle_datagram(at_ms(1), meta, &mut last).is_some());
+    assert_eq!(answer(&mut tracer, 3, 0, at_ms(2)), None);
+    assert_eq!(turn(&mut tracer, at_ms(2)), [(1, 5)]);
+    assert_eq!(turn(&mut tracer, at_ms(12)), [(2, 6)]);
+    assert_eq!(answer(&mut tracer, 1, 1, at_ms(13)), None);
+    assert_eq!(answer(&mut tracer, 2, 2, at_ms(13)), hop(2, 6));
+    assert_eq!(turn(&mut tracer, at_ms(13)), [(3, 7)]);
 }
 
 /// An error from a hop about what was sent to the destination of a trace over UDP.

@@ -29,8 +29,8 @@
 //!
 //! Once an error came that may be about any of several probes, all that are on their way are withdrawn
 //! and asked again one by one, in another flow, so that none of the old ones can be mistaken for a
-//! new one; after one that stays silent the flow changes again. When all are watched, each has a flow of
-//! its own. Answers tell their flows.
+//! new one; after one that stays silent the flow changes again. Behind the last that answers, and when all
+//! are watched, that would take too long: from there on each has a flow of its own. Answers tell their flows.
 //!
 //! # The MTU of the path
 //!
@@ -190,7 +190,7 @@ pub struct Tracer {
     again: VecDeque<(u8, u8)>,
     window: usize,
     flow: u16,
-    one_by_one: bool,
+    flows: Flows,
     longest: Duration,
     /// The furthest hop that has answered.
     furthest: u8,
@@ -204,6 +204,17 @@ pub struct Tracer {
     cycle_at: Instant,
     events: VecDeque<TraceEvent<'static>>,
     untold: u64,
+}
+
+/// How probes can be told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flows {
+    /// By what is quoted of them.
+    One,
+    /// There is one at a time.
+    OneByOne,
+    /// Each has a flow of its own.
+    Each,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,7 +295,7 @@ impl Tracer {
             again: VecDeque::new(),
             window: FIRST_WINDOW,
             flow: config.flow,
-            one_by_one: false,
+            flows: Flows::One,
             longest: Duration::ZERO,
             furthest: config.first_hop.saturating_sub(1),
             reached: None,
@@ -489,6 +500,9 @@ impl Tracer {
                 None => self.end_as(self.reason()),
                 Some(live) => {
                     self.again.clear();
+                    if self.flows == Flows::OneByOne {
+                        self.flows = Flows::Each;
+                    }
                     self.begin_cycle(now, live);
                 }
             },
@@ -547,8 +561,11 @@ impl Tracer {
             hop.lose(query);
         }
         self.tell(TraceEvent::Silent(probe));
-        if self.one_by_one {
+        if self.flows == Flows::OneByOne {
             self.change_flow();
+            if at > self.known() {
+                (self.flows, self.window) = (Flows::Each, FIRST_WINDOW);
+            }
         }
     }
 
@@ -559,10 +576,10 @@ impl Tracer {
 
     /// From now on nothing can be mistaken for anything else.
     fn begin_one_by_one(&mut self) {
-        if self.one_by_one || self.state != State::Exploring {
+        if self.flows != Flows::One || self.state != State::Exploring {
             return;
         }
-        (self.one_by_one, self.window) = (true, 1);
+        (self.flows, self.window) = (Flows::OneByOne, 1);
         let waiting = self.waiting(|_| true);
         for number in waiting.into_iter().rev() {
             if let Some(place) = self.withdraw(number) {
@@ -576,7 +593,7 @@ impl Tracer {
         // What was withdrawn has no place.
         let (at, query) = self.places.remove(&answer.probe.number)?;
         self.longest = self.longest.max(answer.round_trip.length);
-        if !self.one_by_one {
+        if self.flows != Flows::OneByOne {
             self.window = self.window.saturating_add(1).min(LARGEST_WINDOW);
         }
         if let AnswerKind::PacketTooBig { mtu } = answer.kind {
@@ -761,7 +778,7 @@ impl DatagramMachine for Tracer {
             return None;
         }
         let (at, query) = self.next()?;
-        if self.one_by_one && self.state != State::Exploring {
+        if self.flows == Flows::Each {
             self.change_flow();
         }
         let size = self.hops.get(usize::from(at.checked_sub(self.config.first_hop)?))?.size;
