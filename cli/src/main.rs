@@ -1,5 +1,6 @@
 //! The command line: arguments, printing, and the choice of a runtime. Protocols are in `core/`.
 
+mod called;
 mod chat;
 mod failed;
 mod file;
@@ -142,11 +143,12 @@ fn main() -> ExitCode {
             | Command::Lab(_)
             | Command::Nc(_)
             | Command::Ping(_)
+            | Command::Trace(_)
             | Command::UdpPing(_)
     );
     if common.record.is_some() && !runs {
         return Failed::because(USAGE, "--record cannot be used", "this command has no run")
-            .hint("`chat`, `file`, `ping`, `udp-ping`, `nc` and `lab` are recorded")
+            .hint("`chat`, `file`, `ping`, `udp-ping`, `trace`, `nc` and `lab` are recorded")
             .print();
     }
     let result = match command {

@@ -42,7 +42,7 @@ pub(crate) use netcat::{
     tcp_check_header, tcp_check_of, udp_check_header, udp_check_of,
 };
 pub(crate) use probe::{
-    PING, PingRun, UDP_PING, UDP_PING_SERVER, UdpPingRun, UdpPingServerRun, stop,
+    PING, PingRun, TRACE, TraceRun, UDP_PING, UDP_PING_SERVER, UdpPingRun, UdpPingServerRun, stop,
 };
 
 /// The names of the services in a trace.

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use semfio_machine::{DatagramMachine, Endpoint, Now, Service, Shard, StreamMachine};
-use semfio_probe::{UdpPingEvent, UdpPingServer, UdpPingServerEvent, UdpPinger};
+use semfio_probe::{
+    TraceEvent, Tracer, UdpPingEvent, UdpPingServer, UdpPingServerEvent, UdpPinger,
+};
 use semfio_trace::{
     CommandCodec, End, MAX_LINE, Reader, Recorded, Replay, ReplayError, Rerun, Told,
 };
@@ -16,12 +18,12 @@ use serde_json::json;
 use crate::Common;
 use crate::failed::{Failed, NEGATIVE, USAGE};
 use crate::output::{Records, notice, print_line};
-use crate::record::{self, PingRun, Recordable, UdpPingRun, UdpPingServerRun};
-use crate::{ping, udp_ping};
+use crate::record::{self, PingRun, Recordable, TraceRun, UdpPingRun, UdpPingServerRun};
+use crate::{ping, trace, udp_ping};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A trace, written with --record. Of a ping it prints what the ping printed
+    /// A trace, written with --record. Of a ping or a traceroute it prints what that printed
     file: PathBuf,
     /// Stop after this event
     #[arg(long, value_name = "N")]
@@ -108,6 +110,18 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
                 }
             })
             .0
+        }
+        record::TRACE => {
+            let run = TraceRun::of(&header).map_err(unusable)?;
+            let machine = run.machine().map_err(unusable)?;
+            let mut shown = trace::shown::Shown::of(common, &run, &machine);
+            shown.begin();
+            prints = true;
+            let tell = |now, told: Told<'_, TraceEvent<'_>>, machine: &Tracer| match told {
+                Told::Event(event) => shown.event(now, &event, machine),
+                Told::Note(note) => shown.note(now, note, machine),
+            };
+            datagrams(reader, machine, record::stop(), until, tell).0
         }
         record::UDP_PING => {
             let run = UdpPingRun::of(&header).map_err(unusable)?;

@@ -3,7 +3,7 @@
 mod lines;
 mod live;
 mod paths;
-mod shown;
+pub(crate) mod shown;
 mod sockets;
 mod words;
 
@@ -11,7 +11,6 @@ use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::task::Waker;
 use std::thread;
 use std::time::Duration;
@@ -24,9 +23,10 @@ use crate::Common;
 use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK, USAGE};
 use crate::hosts::{self, FamilyArgs};
 use crate::ping::{octet, seconds};
+use crate::record::{self, TraceRun};
 use crate::runtime::{Datagrams, tell_rest};
 use crate::signals;
-use crate::trace::shown::{Asked, REDRAWN, Shown};
+use crate::trace::shown::{REDRAWN, Shown};
 
 /// Octets of a probe's packet, as traceroute has them.
 const SIZE_V4: u16 = 60;
@@ -126,14 +126,6 @@ enum Method {
 }
 
 impl Args {
-    fn method_name(&self) -> &'static str {
-        match self.method() {
-            semfio_probe::Method::Icmp => "icmp",
-            semfio_probe::Method::Udp => "udp",
-            semfio_probe::Method::Tcp => "tcp",
-        }
-    }
-
     fn method(&self) -> semfio_probe::Method {
         match (self.icmp, self.udp, self.tcp, self.method) {
             (true, ..) | (_, false, false, Method::Icmp) => semfio_probe::Method::Icmp,
@@ -146,6 +138,10 @@ impl Args {
 pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     let common = &Common { quiet: common.quiet || args.quiet, ..common.clone() };
     let method = args.method();
+    if args.paths && common.record.is_some() {
+        let why = "what --paths finds is not recorded yet";
+        return Err(Failed::because(USAGE, "--record cannot be used", why));
+    }
     if args.mtu && method == semfio_probe::Method::Tcp {
         let why = "a SYN has one size; --method udp and --method icmp have any";
         return Err(Failed::because(USAGE, "--mtu cannot be used with TCP", why));
@@ -179,25 +175,19 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
         ..TraceConfig::new(probes)
     };
     let clock = Clock::start();
-    let tracer = Tracer::new(clock.now(), &seed, config)
+    let (host, numeric) = (args.host.clone(), args.numeric);
+    let run = TraceRun { host, config, seed, began: clock.now(), numeric };
+    let tracer = run
+        .machine()
         .map_err(|error| Failed::because(USAGE, format!("cannot trace {}", args.host), error))?;
-    let asked = Asked {
-        host: args.host.clone(),
-        address: to.ip(),
-        source: opened.source,
-        method: args.method_name(),
-        port: tracer.probes().config().destination.port(),
-        socket: opened.name(),
-        max_hops: args.max_hops,
-        size: config.mtu.unwrap_or(size),
-        mtu: args.mtu,
-        live: args.live,
-    };
-    let host = Datagrams::over(common.runtime, Endpoint::new(tracer), opened.sockets, clock);
-    let host = host.map_err(cannot)?;
+    let record = common.record.as_deref();
+    let (endpoint, recording) =
+        record::endpoint(tracer, run.header(), record::stop(), record, run.began)?;
+    let mut shown = Shown::of(common, &run, endpoint.machine());
+    let host = Datagrams::over(common.runtime, endpoint, opened.sockets, clock).map_err(cannot)?;
     let waker = host.waker();
-    let names = (!args.numeric).then(|| Arc::new(Names::new(move || waker.wake_by_ref())));
-    let shown = RefCell::new(Shown::new(common, asked, args.first, names));
+    shown.ask(Names::new(move || waker.wake_by_ref()));
+    let shown = RefCell::new(shown);
     shown.borrow_mut().begin();
     let (stopper, ended) = (host.stopper(), host.stopper());
     let interrupted = signals::catch(move || stopper.stop()).map_err(cannot)?;
@@ -205,7 +195,7 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
         tick(host.waker());
     }
     let speak = |now: Now, endpoint: &mut Endpoint<Tracer>| {
-        shown.borrow_mut().flush(now, endpoint.machine());
+        shown.borrow_mut().go_on(now, endpoint);
     };
     let on_event = |now: Now, event: TraceEvent<'_>, endpoint: &mut Endpoint<Tracer>| {
         shown.borrow_mut().event(now, &event, endpoint.machine());
@@ -219,10 +209,12 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     let _ = endpoint.handle_command(now, Stop);
     let mut shown = shown.into_inner();
     tell_rest(&mut endpoint, now, |event, tracer| shown.event(now, &event, tracer));
+    shown.finish(now, &mut endpoint);
     let tracer = endpoint.machine();
-    let why = tracer.ended().unwrap_or(Ended::Stopped);
-    shown.end(now, tracer, why);
-    Ok(match (interrupted.is_set(), why, tracer.reached()) {
+    let (why, reached) = (tracer.ended().unwrap_or(Ended::Stopped), tracer.reached());
+    drop(endpoint);
+    recording.finish()?;
+    Ok(match (interrupted.is_set(), why, reached) {
         (true, ..) => ExitCode::from(INTERRUPTED),
         (_, Ended::NotSent(_), _) => ExitCode::from(NETWORK),
         (_, _, Some(_)) => ExitCode::SUCCESS,

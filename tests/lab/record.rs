@@ -80,6 +80,45 @@ fn a_recorded_ping_prints_the_same_again() {
 }
 
 #[test]
+fn a_recorded_trace_prints_the_same_again() {
+    if !installed(&["timeout"]) {
+        return;
+    }
+    let Some(lab) = Lab::up(&[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace");
+    let program = semfio().display().to_string();
+    for (runtime, asked) in [
+        ("mio", "10.77.11.2"),
+        ("smol", "-I 10.77.11.2 --json"),
+        ("blocking", "-T fd77:0:0:b::2"),
+        ("mio", "-I --mtu 10.77.62.2"),
+        ("smol", "-n 10.77.250.9"),
+        ("blocking", "--json 10.77.22.2"),
+        ("mio", "-q 3 10.77.50.2"),
+        ("smol", "--live --interval 0.2 -c 3 10.77.22.2"),
+    ] {
+        let command = format!("{program} --runtime {runtime} trace {asked}");
+        let (printed, code) = recorded(&lab, &trace, &command);
+        assert!(matches!(code, Some(0 | 1)) && printed.lines().count() > 3, "{command}: {printed}");
+        // Where the replay runs, nobody knows these names.
+        let named = printed.contains("r1.lab");
+        assert_eq!(named, !asked.contains("-n"), "{command}: {printed}");
+    }
+    let live = format!("timeout -s INT 1 {program} trace --live --json --interval 0.2 10.77.11.2");
+    let (printed, code) = recorded(&lab, &trace, &live);
+    assert!(code == Some(124) && printed.contains("\"cycle\""), "{printed}");
+
+    let whole = fs::read_to_string(&trace).unwrap();
+    let at = whole.find(" r1.lab\"").unwrap();
+    let other = format!("{}{}{}", &whole[..at], " r9", &whole[at + 3..]);
+    fs::write(&trace, other).unwrap();
+    let (out, verdict, ended) = replay(&trace, true);
+    assert!(ended == Some(2) && verdict.contains("checksum"), "{verdict}");
+    assert!(out.contains("r9.lab") && !out.contains("r1.lab"), "{out}");
+}
+
+#[test]
 fn who_has_no_privileges_records_too() {
     if !installed(&["setpriv"]) {
         return;
@@ -90,4 +129,7 @@ fn who_has_no_privileges_records_too() {
     let ping = format!("{NOBODY} {program} ping -c 1 -W 0.5 {HOSTS}");
     let (printed, code) = recorded(&lab, &folder.path().join("trace"), &ping);
     assert!(code == Some(1) && printed.contains("Administratively prohibited"), "{printed}");
+    let trace = format!("{NOBODY} {program} trace 10.77.11.2");
+    let (printed, code) = recorded(&lab, &folder.path().join("trace"), &trace);
+    assert!(code == Some(0) && printed.contains("server.lab"), "{printed}");
 }

@@ -8,7 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use semfio_machine::{Carrier, DatagramMachine, Now, Seed};
 use semfio_probe::{
-    PingConfig, Pinger, Sizes, Stop, UdpPingConfig, UdpPingServer, UdpPingServerConfig, UdpPinger,
+    Live, Method, PingConfig, Pinger, ProbesConfig, Sizes, Sockets, Stop, TraceConfig, Tracer,
+    UdpPingConfig, UdpPingServer, UdpPingServerConfig, UdpPinger,
 };
 use semfio_trace::{CommandCodec, Header};
 
@@ -16,6 +17,7 @@ use super::{duration, field, header, nanos, number, octets, option, optional, se
 
 /// The names of the machines in a trace.
 pub(crate) const PING: &str = "probe.ping";
+pub(crate) const TRACE: &str = "probe.trace";
 pub(crate) const UDP_PING: &str = "probe.udp_ping";
 pub(crate) const UDP_PING_SERVER: &str = "probe.udp_ping_server";
 
@@ -114,6 +116,89 @@ impl PingRun {
 
 fn is_raw(carrier: Carrier) -> bool {
     carrier == Carrier::RawIcmp
+}
+
+/// A run of `semfio trace`.
+#[derive(Clone, Debug)]
+pub(crate) struct TraceRun {
+    /// As it was asked for.
+    pub(crate) host: String,
+    pub(crate) config: TraceConfig,
+    pub(crate) seed: Seed,
+    pub(crate) began: Now,
+    /// Whether no names are printed.
+    pub(crate) numeric: bool,
+}
+
+impl TraceRun {
+    pub(crate) fn machine(&self) -> anyhow::Result<Tracer> {
+        Ok(Tracer::new(self.began, &self.seed, self.config)?)
+    }
+
+    pub(crate) fn header(&self) -> Header {
+        let config = &self.config;
+        let ProbesConfig { method, sockets, destination, source, traffic_class } = config.probes;
+        let method = match method {
+            Method::Icmp => "icmp",
+            Method::Udp => "udp",
+            Method::Tcp => "tcp",
+        };
+        let fields = [
+            ("host", self.host.clone()),
+            ("method", method.into()),
+            ("raw", (sockets == Sockets::Raw).to_string()),
+            ("destination", destination.to_string()),
+            ("source", option(source)),
+            ("traffic_class", traffic_class.to_string()),
+            ("first_hop", config.first_hop.to_string()),
+            ("max_hops", config.max_hops.to_string()),
+            ("queries", config.queries.to_string()),
+            ("size", config.size.to_string()),
+            ("flow", config.flow.to_string()),
+            ("wait_ns", nanos(Some(config.wait))),
+            ("gap_limit", config.gap_limit.to_string()),
+            ("mtu", option(config.mtu)),
+            ("live_ns", nanos(config.live.map(|live| live.interval))),
+            ("cycles", option(config.live.and_then(|live| live.cycles))),
+            ("numeric", self.numeric.to_string()),
+        ];
+        header(TRACE, "client", fields, Some(&self.seed))
+    }
+
+    pub(crate) fn of(header: &Header) -> anyhow::Result<Self> {
+        let cycles = optional(header, "cycles")?;
+        let live = duration(header, "live_ns")?.map(|interval| Live { interval, cycles });
+        let raw: bool = number(header, "raw")?;
+        Ok(Self {
+            host: field(header, "host")?.into(),
+            config: TraceConfig {
+                probes: ProbesConfig {
+                    method: match field(header, "method")? {
+                        "icmp" => Method::Icmp,
+                        "udp" => Method::Udp,
+                        "tcp" => Method::Tcp,
+                        other => anyhow::bail!("method is {other}"),
+                    },
+                    sockets: if raw { Sockets::Raw } else { Sockets::Datagram },
+                    destination: number(header, "destination")?,
+                    source: optional(header, "source")?,
+                    traffic_class: number(header, "traffic_class")?,
+                },
+                first_hop: number(header, "first_hop")?,
+                max_hops: number(header, "max_hops")?,
+                queries: number(header, "queries")?,
+                size: number(header, "size")?,
+                flow: number(header, "flow")?,
+                wait: duration(header, "wait_ns")?.context("wait_ns")?,
+                gap_limit: number(header, "gap_limit")?,
+                mtu: optional(header, "mtu")?,
+                live,
+            },
+            seed: seed_of(header)?.clone(),
+            began: header.start,
+            numeric: number(header, "numeric")?,
+        })
+    }
 }
 
 /// A run of `semfio udp-ping`, the client's side.
@@ -232,7 +317,38 @@ mod tests {
             assert_eq!(format!("{again:?}"), format!("{run:?}"));
             assert_eq!(again.seed.as_bytes(), run.seed.as_bytes());
         }
-        let server = "[::1]:9".parse().unwrap();
+        let server: SocketAddr = "[::1]:9".parse().unwrap();
+        let probes = ProbesConfig {
+            method: Method::Tcp,
+            sockets: Sockets::Raw,
+            destination: server,
+            source: None,
+            traffic_class: 255,
+        };
+        let (host, seed) = ("there".to_owned(), Seed::from_u64(7));
+        let plain = TraceConfig::new(ProbesConfig {
+            method: Method::Udp,
+            sockets: Sockets::Datagram,
+            source: Some("[fe80::1%3]:7".parse().unwrap()),
+            ..probes
+        });
+        let full = TraceConfig {
+            first_hop: 2,
+            max_hops: 3,
+            queries: 4,
+            size: 5,
+            flow: 6,
+            wait: Duration::from_nanos(7),
+            gap_limit: 8,
+            mtu: Some(9),
+            live: Some(Live { interval: Duration::from_secs(1), cycles: Some(10) }),
+            ..TraceConfig::new(probes)
+        };
+        for (config, numeric) in [(plain, true), (full, false)] {
+            let run = TraceRun { host: host.clone(), config, seed: seed.clone(), began, numeric };
+            let header = Header { start: began, ..run.header() };
+            assert_eq!(format!("{:?}", TraceRun::of(&header).unwrap()), format!("{run:?}"));
+        }
         let run = UdpPingRun { config: UdpPingConfig::default(), server, began };
         let header = Header { start: began, ..run.header() };
         assert_eq!(format!("{:?}", UdpPingRun::of(&header).unwrap()), format!("{run:?}"));

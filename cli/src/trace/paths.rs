@@ -64,8 +64,8 @@ pub(super) fn run(
             "start",
             json!({
                 "host": args.host, "address": address, "source": opened.source.ip(),
-                "method": args.method_name(), "port": machine.config().probes.destination.port(),
-                "socket": opened.name(), "max_hops": args.max_hops, "size": config.size,
+                "method": words::method(args.method()), "port": machine.config().probes.destination.port(),
+                "socket": words::sockets(opened.kind), "max_hops": args.max_hops, "size": config.size,
                 "paths": true, "confidence": confidence(config.misses),
             }),
         );
@@ -76,7 +76,11 @@ pub(super) fn run(
         print_line(&format!("paths to {host} ({address}), {most} hops max, {size} byte packets"));
         if common.verbose {
             let source = opened.source.ip();
-            notice(&format!("by {} from {source}, {} sockets", args.method_name(), opened.name()));
+            notice(&format!(
+                "by {} from {source}, {} sockets",
+                words::method(args.method()),
+                words::sockets(opened.kind)
+            ));
         }
     }
     let clock = Clock::start();

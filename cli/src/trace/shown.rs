@@ -1,21 +1,22 @@
 //! What `semfio trace` prints: lines as traceroute has them, records, or the table of `--live`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use semfio_machine::{Instant, Now};
+use semfio_machine::{Endpoint, Instant, Now};
 use semfio_probe::{Answer, Ended, Hop, Probe, TraceEvent, Tracer, Verdict};
-use semfio_runtime_os::{Name, Names};
+use semfio_runtime_os::Names;
 use serde_json::{Map, Value, json};
 
 use super::lines::{labels, line, reason, verdict, verdict_word};
 use super::live::{Row, SPARKS, Screen, Times, table};
 use super::words;
 use crate::Common;
+use crate::called::Called;
 use crate::output::{Records, escape, notice, print_line};
 use crate::ping::shown::{clocks, nanos};
+use crate::record::TraceRun;
 
 /// How long a name is waited for, from when it is asked for or from the end on.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -24,26 +25,31 @@ pub(super) const REDRAWN: Duration = Duration::from_millis(100);
 
 /// Who is traced, and how.
 #[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) host: String,
-    pub(super) address: IpAddr,
-    pub(super) source: SocketAddr,
-    pub(super) method: &'static str,
-    pub(super) port: u16,
-    pub(super) socket: &'static str,
-    pub(super) max_hops: u8,
-    pub(super) size: u16,
-    pub(super) mtu: bool,
-    pub(super) live: bool,
+struct Asked {
+    host: String,
+    address: IpAddr,
+    source: Option<IpAddr>,
+    method: &'static str,
+    port: u16,
+    socket: &'static str,
+    max_hops: u8,
+    size: u16,
+    mtu: bool,
+    live: bool,
 }
 
+/// In a trace: what is certain was printed, and so was the end.
+const PRINTED: &[u8] = b"print";
+const ENDED: &[u8] = b"end";
+
 /// Prints a run.
-pub(super) struct Shown {
+pub(crate) struct Shown {
     asked: Asked,
     records: Option<Records>,
     quiet: bool,
     verbose: bool,
-    names: Option<Arc<Names>>,
+    /// `None`: addresses stay addresses.
+    names: Option<Called>,
     /// When a name was first waited for, by address.
     waits: BTreeMap<IpAddr, Instant>,
     /// The next hop to be printed.
@@ -60,8 +66,21 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// Without `names`, addresses stay addresses.
-    pub(super) fn new(common: &Common, asked: Asked, first: u8, names: Option<Arc<Names>>) -> Self {
+    /// Of a run that is, or that was recorded.
+    pub(crate) fn of(common: &Common, run: &TraceRun, tracer: &Tracer) -> Self {
+        let TraceRun { host, config, .. } = run;
+        let asked = Asked {
+            host: host.clone(),
+            address: config.probes.destination.ip(),
+            source: config.probes.source.map(|source| source.ip()),
+            method: words::method(config.probes.method),
+            port: tracer.probes().config().destination.port(),
+            socket: words::sockets(config.probes.sockets),
+            max_hops: config.max_hops,
+            size: config.mtu.unwrap_or(config.size),
+            mtu: config.mtu.is_some(),
+            live: config.live.is_some(),
+        };
         let records = common.json.then(Records::default);
         let screen = if asked.live && records.is_none() && !common.quiet {
             Screen::on_terminal()
@@ -73,9 +92,9 @@ impl Shown {
             records,
             quiet: common.quiet,
             verbose: common.verbose,
-            names,
+            names: (!run.numeric).then(Called::default),
             waits: BTreeMap::new(),
-            next: first,
+            next: config.first_hop,
             size: None,
             latest: BTreeMap::new(),
             screen,
@@ -85,15 +104,22 @@ impl Shown {
         }
     }
 
+    /// Names come from there, if they are wanted.
+    pub(super) fn ask(&mut self, resolver: Names) {
+        if let Some(names) = &mut self.names {
+            *names = Called::by(resolver);
+        }
+    }
+
     /// Who is traced, and by which kind of socket.
-    pub(super) fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         let title = self.title();
         let Asked { host, address, source, method, port, socket, max_hops, size, .. } = &self.asked;
         if let Some(records) = &mut self.records {
             records.print(
                 "start",
                 json!({
-                    "host": host, "address": address, "source": source.ip(), "method": method,
+                    "host": host, "address": address, "source": source, "method": method,
                     "port": port, "socket": socket, "max_hops": max_hops, "size": size,
                     "mtu": self.asked.mtu, "live": self.asked.live,
                 }),
@@ -103,7 +129,8 @@ impl Shown {
                 print_line(&title);
             }
             if self.verbose {
-                notice(&format!("by {method} from {}, {socket} sockets", source.ip()));
+                let from = source.map(|source| format!(" from {source}")).unwrap_or_default();
+                notice(&format!("by {method}{from}, {socket} sockets"));
             }
         }
     }
@@ -115,10 +142,10 @@ impl Shown {
         format!("traceroute to {host} ({address}), {max_hops} hops max, {size} byte packets")
     }
 
-    pub(super) fn event(&mut self, now: Now, event: &TraceEvent<'_>, tracer: &Tracer) {
+    pub(crate) fn event(&mut self, now: Now, event: &TraceEvent<'_>, tracer: &Tracer) {
         self.changed = true;
         if let (TraceEvent::Hop(answer) | TraceEvent::Narrow(answer), Some(names)) =
-            (event, &self.names)
+            (event, &mut self.names)
         {
             names.ask(answer.from);
             self.waits.entry(answer.from).or_insert(now.mono);
@@ -150,14 +177,51 @@ impl Shown {
         latest.push_back(time);
     }
 
+    /// What names have come, and what is printed with them.
+    pub(super) fn go_on(&mut self, now: Now, endpoint: &mut Endpoint<Tracer>) {
+        if let Some(names) = &mut self.names {
+            names.learn(now, endpoint);
+        }
+        if !self.asked.live && self.is_certain(now, endpoint.machine()) {
+            endpoint.note(now, PRINTED);
+        }
+        self.flush(now, endpoint.machine());
+    }
+
+    /// The end, once its names are known or were waited for.
+    pub(super) fn finish(&mut self, now: Now, endpoint: &mut Endpoint<Tracer>) {
+        if let Some(names) = &mut self.names {
+            names.wait(PATIENCE);
+            names.learn(now, endpoint);
+        }
+        endpoint.note(now, ENDED);
+        self.end(now, endpoint.machine());
+    }
+
+    /// What the two above have noted in a trace.
+    pub(crate) fn note(&mut self, now: Now, note: &[u8], tracer: &Tracer) {
+        match note {
+            PRINTED => self.flush(now, tracer),
+            ENDED => self.end(now, tracer),
+            _ => {
+                self.names.as_mut().into_iter().for_each(|names| names.hear(note));
+            }
+        }
+    }
+
     /// Prints what has become certain, and draws the table if its time has come.
-    pub(super) fn flush(&mut self, now: Now, tracer: &Tracer) {
+    fn flush(&mut self, now: Now, tracer: &Tracer) {
         if self.asked.live {
             return self.draw(now, tracer, false);
         }
-        while self.next <= tracer.settled() && self.has_names(now, tracer) {
+        while self.is_certain(now, tracer) {
             self.hop(tracer);
         }
+    }
+
+    /// Whether the next hop is.
+    fn is_certain(&self, now: Now, tracer: &Tracer) -> bool {
+        self.next <= tracer.settled() && self.has_names(now, tracer)
     }
 
     /// Whether names of the next hop are known, or were waited for long enough.
@@ -167,7 +231,7 @@ impl Shown {
         };
         hop.nodes.iter().all(|node| {
             let since = self.waits.get(&node.address).copied().unwrap_or(now.mono);
-            names.name(node.address) != Name::Unknown || since.saturating_add(PATIENCE) <= now.mono
+            names.is_known(node.address) || since.saturating_add(PATIENCE) <= now.mono
         })
     }
 
@@ -191,16 +255,13 @@ impl Shown {
     /// An address with its name, if it has one.
     fn called(&self, address: IpAddr) -> String {
         match self.name(address) {
-            Some(name) => format!("{} ({address})", escape(&name)),
+            Some(name) => format!("{} ({address})", escape(name)),
             None => address.to_string(),
         }
     }
 
-    fn name(&self, address: IpAddr) -> Option<Arc<str>> {
-        match self.names.as_ref()?.name(address) {
-            Name::Known(name) => Some(name),
-            Name::None | Name::Unknown => None,
-        }
+    fn name(&self, address: IpAddr) -> Option<&str> {
+        self.names.as_ref()?.name(address)
     }
 
     fn as_hop(&self, number: u8, hop: &Hop, tells: Option<u16>, verdict: Verdict) -> Value {
@@ -210,7 +271,7 @@ impl Shown {
             .map(|node| {
                 json!({
                     "address": node.address,
-                    "name": self.name(node.address).as_deref(),
+                    "name": self.name(node.address),
                     "answers": node.answers,
                     "labels": node.labels.iter().map(words::label).collect::<Vec<_>>(),
                 })
@@ -239,10 +300,8 @@ impl Shown {
     }
 
     /// The end: what is left to print, what is to be thought of it, and why it is over.
-    pub(super) fn end(&mut self, now: Now, tracer: &Tracer, ended: Ended) {
-        if let Some(names) = &self.names {
-            names.wait(PATIENCE);
-        }
+    fn end(&mut self, now: Now, tracer: &Tracer) {
+        let ended = tracer.ended().unwrap_or(Ended::Stopped);
         if self.asked.live {
             self.draw(now, tracer, true);
         }

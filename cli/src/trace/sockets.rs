@@ -33,16 +33,6 @@ pub(super) struct Opened {
     pub(super) mtu: u16,
 }
 
-impl Opened {
-    /// What it is called.
-    pub(super) fn name(&self) -> &'static str {
-        match self.kind {
-            Sockets::Raw => "raw",
-            Sockets::Datagram => "datagram",
-        }
-    }
-}
-
 /// Opens them. `port` is where TCP comes from, drawn by [`draw_port`].
 pub(super) fn open(
     args: &Args,

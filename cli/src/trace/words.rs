@@ -4,10 +4,29 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use semfio_machine::QuotedError;
-use semfio_probe::{AnswerKind, BadExtension, Extension, Label, Reached, Rewritten};
+use semfio_probe::{
+    AnswerKind, BadExtension, Extension, Label, Method, Reached, Rewritten, Sockets,
+};
 use serde_json::{Value, json};
 
 use crate::ping::shown::reason;
+
+/// What is sent.
+pub(super) fn method(method: Method) -> &'static str {
+    match method {
+        Method::Icmp => "icmp",
+        Method::Udp => "udp",
+        Method::Tcp => "tcp",
+    }
+}
+
+/// What it leaves by.
+pub(super) fn sockets(sockets: Sockets) -> &'static str {
+    match sockets {
+        Sockets::Raw => "raw",
+        Sockets::Datagram => "datagram",
+    }
+}
 
 /// The mark after a time: `!H`, or nothing for an answer that was to be expected.
 pub(super) fn mark(kind: AnswerKind, is_v4: bool) -> String {
