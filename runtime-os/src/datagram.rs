@@ -788,6 +788,28 @@ mod tests {
     }
 
     #[test]
+    fn a_wall_clock_that_is_set_meanwhile_costs_the_kernels_stamp() {
+        const HOUR: u64 = 3_600_000_000_000;
+        let later = Now {
+            mono: Instant::from_nanos(9_000_000),
+            unix: UnixTime::from_nanos(1_800_000_000_000_000_000),
+        };
+        let sent = Instant::from_nanos(8_000_000);
+        let stamp = UnixTime::from_nanos(later.unix.as_nanos() - 500_000);
+        let at = Instant::from_nanos(8_500_000);
+        let as_told = |now| kernel(stamp, sent, now).map(|stamp| stamp.at);
+        assert_eq!(as_told(later), Some(at));
+        let back = UnixTime::from_nanos(later.unix.as_nanos() - HOUR);
+        assert_eq!(as_told(Now { unix: back, ..later }), None);
+        let on = UnixTime::from_nanos(later.unix.as_nanos() + HOUR);
+        assert_eq!(as_told(Now { unix: on, ..later }), None);
+        // After hours, too.
+        let mono = Instant::from_nanos(9_000_000 + 9 * HOUR);
+        let sent = Instant::from_nanos(8_000_000 + 9 * HOUR);
+        assert_eq!(kernel(stamp, sent, Now { mono, unix: on }), None);
+    }
+
+    #[test]
     fn a_terse_socket_has_the_stamp_and_the_hops_of_what_comes_alone() {
         for loopback in ["127.0.0.1:0", "[::1]:0"] {
             let clock = Clock::start();
