@@ -10,23 +10,29 @@ use std::time::Duration;
 
 use dns_lookup::getnameinfo;
 use nix::libc;
+use semfio_machine::Instant;
 
 use crate::clock::Clock;
 
 /// Questions asked at once: one that nobody answers takes seconds, and must not hold up the others.
 const THREADS: usize = 8;
 
+/// How long nothing is answered before one more thread is worth its price: a file of hosts and a
+/// resolver nearby are faster, and so one thread does.
+const SLOW: Duration = Duration::from_millis(5);
+
 /// Names kept: some hundred times the hops of a way.
 const KEPT: usize = 4 * 1024;
 
 /// What names addresses have, by the system's resolver, in threads of its own.
 ///
-/// No call waits but [`wait`](Self::wait). An address is asked for once; of more than 4,096 the
-/// later ones have no name. Threads that wait for the resolver as this is dropped end by themselves.
+/// No call waits but [`wait`](Self::wait), and each but for the first has more threads help where the
+/// resolver is slow. An address is asked for once; of more than 4,096 the later ones have no name. Threads that wait for the resolver as this is dropped end by themselves.
 pub struct Names {
     shared: Arc<Shared>,
     work: Arc<dyn Fn(IpAddr) -> Option<String> + Send + Sync>,
     found: Arc<dyn Fn() + Send + Sync>,
+    clock: Clock,
 }
 
 /// What is known of an address's name.
@@ -53,11 +59,17 @@ struct State {
     /// Asked for and not answered.
     open: usize,
     threads: usize,
+    /// Answers so far, and how many there were when that was last looked at.
+    answered: u64,
+    seen: u64,
+    /// When it was seen that something was answered, or a thread was begun.
+    since: Instant,
     over: bool,
 }
 
 impl Names {
-    /// Ready to be asked. `found` is called from another thread after each answer.
+    /// Ready to be asked. `found` is called from another thread when something was answered and no
+    /// question waits to be asked.
     pub fn new(found: impl Fn() + Send + Sync + 'static) -> Self {
         Self::with(found, look_up)
     }
@@ -66,7 +78,9 @@ impl Names {
         found: impl Fn() + Send + Sync + 'static,
         look_up: impl Fn(IpAddr) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        Self { shared: Arc::default(), work: Arc::new(look_up), found: Arc::new(found) }
+        let shared = Arc::default();
+        let (work, found) = (Arc::new(look_up), Arc::new(found));
+        Self { shared, work, found, clock: Clock::start() }
     }
 
     /// Asks for the name of this address, unless that was done.
@@ -78,21 +92,35 @@ impl Names {
         state.names.insert(address, Name::Unknown);
         state.waiting.push_back(address);
         state.open += 1;
-        // Only as many threads as there are questions, so that a few names cost little.
-        if state.threads < THREADS.min(state.open) {
-            match self.spawn() {
-                Ok(()) => state.threads += 1,
-                // Those there are will do; without any, nothing has a name.
-                Err(_) if state.threads > 0 => {}
-                Err(_) => {
-                    state.waiting.clear();
-                    state.open = 0;
+        self.help(&mut state);
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
+    /// Begins another thread, if there is none or those there are get nowhere.
+    fn help(&self, state: &mut State) {
+        if state.waiting.is_empty() || state.threads >= THREADS {
+            return;
+        }
+        let now = self.clock.now().mono;
+        if state.answered > state.seen {
+            (state.seen, state.since) = (state.answered, now);
+        }
+        if state.threads > 0 && state.since.saturating_add(SLOW) > now {
+            return;
+        }
+        state.since = now;
+        match self.spawn() {
+            Ok(()) => state.threads += 1,
+            // Those there are will do; without any, nothing has a name.
+            Err(_) if state.threads > 0 => {}
+            Err(_) => {
+                state.open = 0;
+                while let Some(address) = state.waiting.pop_front() {
                     state.names.insert(address, Name::None);
                 }
             }
         }
-        drop(state);
-        self.shared.changed.notify_all();
     }
 
     fn spawn(&self) -> io::Result<()> {
@@ -100,8 +128,9 @@ impl Names {
         let found = Arc::clone(&self.found);
         let run = move || {
             while let Some(address) = shared.next() {
-                shared.answer(address, work(address));
-                found();
+                if shared.answer(address, work(address)) {
+                    found();
+                }
             }
         };
         thread::Builder::new().name("names".into()).spawn(run).map(drop)
@@ -109,19 +138,22 @@ impl Names {
 
     /// What is known by now.
     pub fn name(&self, address: IpAddr) -> Name {
-        self.shared.lock().names.get(&address).cloned().unwrap_or(Name::Unknown)
+        let mut state = self.shared.lock();
+        self.help(&mut state);
+        state.names.get(&address).cloned().unwrap_or(Name::Unknown)
     }
 
     /// Waits until all that was asked is answered, but no longer than this.
     pub fn wait(&self, patience: Duration) {
-        let clock = Clock::start();
+        let began = self.clock.now().mono;
         let mut state = self.shared.lock();
         while state.open > 0 {
-            let passed = Duration::from_nanos(clock.now().mono.as_nanos());
+            self.help(&mut state);
+            let passed = self.clock.now().mono.saturating_since(began);
             let Some(left) = patience.checked_sub(passed).filter(|left| !left.is_zero()) else {
                 return;
             };
-            let waited = self.shared.changed.wait_timeout(state, left);
+            let waited = self.shared.changed.wait_timeout(state, left.min(SLOW));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -159,11 +191,16 @@ impl Shared {
         }
     }
 
-    fn answer(&self, address: IpAddr, name: Option<String>) {
+    /// Whether no question waits to be asked.
+    fn answer(&self, address: IpAddr, name: Option<String>) -> bool {
         let mut state = self.lock();
+        state.answered += 1;
         state.names.insert(address, name.map_or(Name::None, |name| Name::Known(name.into())));
         state.open = state.open.saturating_sub(1);
-        self.changed.notify_all();
+        if state.open == 0 {
+            self.changed.notify_all();
+        }
+        state.waiting.is_empty()
     }
 }
 
@@ -205,9 +242,7 @@ mod tests {
         assert_eq!(names.name(address(2)), Name::None);
         assert_eq!(names.name(address(3)), Name::Unknown);
         assert_eq!(asked.load(Ordering::SeqCst), 2);
-        for _ in 0..2 {
-            told.recv_timeout(Duration::from_secs(10)).unwrap();
-        }
+        told.recv_timeout(Duration::from_secs(10)).unwrap();
     }
 
     #[test]
