@@ -399,6 +399,7 @@ impl Multipath {
             }
         }
         if let Some(before) = self.before(hop, flow) {
+            before.fresh.remove(&flow);
             before.pass(place);
         }
     }
@@ -553,8 +554,9 @@ impl Multipath {
                 if flight.is_some_and(|flight| flight.why == Why::Doubt) {
                     self.ask_again(now, hop);
                 }
-                self.seen.insert((hop, flow), Seen::At(place));
+                self.seen.remove(&(hop, flow));
                 self.note_all();
+                self.settle(hop, flow, place);
             }
             Some(Seen::At(known)) if known != place => self.by_packet(hop, flow, known, place),
             Some(Seen::At(_)) => {}

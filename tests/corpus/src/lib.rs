@@ -54,6 +54,7 @@ bodies! {
     icmp
     input
     keysync
+    multipath
     netcat
     outbox
     path

@@ -4,13 +4,13 @@ use core::ops::Range;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 use semfio_machine::Carry;
-use semfio_probe::{Found, PingEvent, PortState};
+use semfio_probe::{Found, Graph, PathLink, PingEvent, PortState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::vec;
 
 use crate::shard::Faults;
 use crate::tracer::Heard;
-use crate::{agreement, carry, file_records, outbox, ping, scan, shard, token, tracer};
+use crate::{agreement, carry, file_records, multipath, outbox, ping, scan, shard, token, tracer};
 
 /// Whether any of 2,000 random inputs makes `body` panic.
 fn notices(body: impl Fn(&[u8])) -> bool {
@@ -181,5 +181,32 @@ fn records_that_are_not_what_they_should_be_are_noticed() {
     ];
     for insider in wrong {
         assert!(notices(|data| file_records::check(data, insider)), "{insider:?}");
+    }
+}
+
+#[test]
+fn a_graph_of_paths_that_were_not_seen_is_noticed() {
+    assert!(!notices(|data| multipath::check(data, |graph| graph)), "no fault");
+    type Wrong = fn(Graph) -> Graph;
+    let wrong: [Wrong; 4] = [
+        // Promises whatever came of it.
+        |graph| Graph { is_complete: true, ..graph },
+        |graph| Graph { probes: graph.probes + 1, ..graph },
+        // Somebody who never spoke.
+        |mut graph| {
+            let last = graph.nodes.last_mut().filter(|node| node.flows > 0);
+            let strange = last.map(|node| node.addresses.push([203, 0, 113, 9].into()));
+            strange.map_or(graph.clone(), |()| graph)
+        },
+        // A link that leaves out a hop.
+        |mut graph| {
+            let far = graph.nodes.iter().position(|node| node.hop > graph.nodes[0].hop + 1);
+            graph.links.extend(far.map(|to| PathLink { from: 0, to, flows: 1 }));
+            graph.links.sort();
+            graph
+        },
+    ];
+    for wrong in wrong {
+        assert!(notices(|data| multipath::check(data, wrong)));
     }
 }
