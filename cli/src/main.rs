@@ -143,12 +143,15 @@ fn main() -> ExitCode {
             | Command::Lab(_)
             | Command::Nc(_)
             | Command::Ping(_)
+            | Command::Scan(_)
             | Command::Trace(_)
             | Command::UdpPing(_)
     );
     if common.record.is_some() && !runs {
         return Failed::because(USAGE, "--record cannot be used", "this command has no run")
-            .hint("`chat`, `file`, `ping`, `udp-ping`, `trace`, `nc` and `lab` are recorded")
+            .hint(
+                "`chat`, `file`, `ping`, `udp-ping`, `trace`, `scan`, `nc` and `lab` are recorded",
+            )
             .print();
     }
     let result = match command {

@@ -42,7 +42,8 @@ pub(crate) use netcat::{
     tcp_check_header, tcp_check_of, udp_check_header, udp_check_of,
 };
 pub(crate) use probe::{
-    PING, PingRun, TRACE, TraceRun, UDP_PING, UDP_PING_SERVER, UdpPingRun, UdpPingServerRun, stop,
+    CONNECT_SCAN, PING, PingRun, SYN_SCAN, ScanRun, TRACE, TraceRun, UDP_PING, UDP_PING_SERVER,
+    UDP_SCAN, UdpPingRun, UdpPingServerRun, quit, stop,
 };
 
 /// The names of the services in a trace.

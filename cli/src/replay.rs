@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::Common;
 use crate::failed::{Failed, NEGATIVE, USAGE};
 use crate::output::{Records, notice, print_line};
-use crate::record::{self, PingRun, Recordable, TraceRun, UdpPingRun, UdpPingServerRun};
+use crate::record::{self, PingRun, Recordable, ScanRun, TraceRun, UdpPingRun, UdpPingServerRun};
 use crate::{ping, trace, udp_ping};
 
 #[derive(Debug, clap::Args)]
@@ -110,6 +110,21 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
                 }
             })
             .0
+        }
+        record::CONNECT_SCAN => {
+            let run = ScanRun::of(&header).map_err(unusable)?;
+            let scan = run.connect().map_err(unusable)?;
+            replay(reader, Shard::new(Recordable(scan), limits), until)
+        }
+        record::UDP_SCAN => {
+            let run = ScanRun::of(&header).map_err(unusable)?;
+            let scan = run.udp().map_err(unusable)?;
+            datagrams(reader, scan, record::quit(), until, |_, _, _| {}).0
+        }
+        record::SYN_SCAN => {
+            let run = ScanRun::of(&header).map_err(unusable)?;
+            let scan = run.syn().map_err(unusable)?;
+            datagrams(reader, scan, record::quit(), until, |_, _, _| {}).0
         }
         record::TRACE => {
             let run = TraceRun::of(&header).map_err(unusable)?;

@@ -2,7 +2,7 @@
 
 mod services;
 mod shown;
-mod targets;
+pub(crate) mod targets;
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
@@ -10,19 +10,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use semfio_machine::{Carrier, DatagramMachine, Endpoint, NetLimits, Shard};
+use semfio_machine::{Carrier, DatagramMachine};
 use semfio_probe::{
-    ConnectScan, MAX_RETRIES, MAX_SCAN_WINDOW, Quit, ScanConfig, ScanCounts, ScanEvent, SynScan,
-    UdpScan,
+    MAX_RETRIES, MAX_SCAN_WINDOW, Quit, ScanConfig, ScanCounts, ScanEvent, SynScan, UdpScan,
 };
 use semfio_runtime_os::datagram::DatagramSocket;
 use semfio_runtime_os::{Clock, HostConfig, route, seed, tcp};
+use semfio_trace::Header;
 
 use crate::Common;
 use crate::failed::{Failed, NETWORK, USAGE};
 use crate::hosts::FamilyArgs;
 use crate::ping::seconds;
-use crate::record::{Recordable, Spoken};
+use crate::record::{self, Redaction, ScanRun, Spoken};
 use crate::runtime::{Datagrams, Host, Runtime};
 use crate::scan::services::Services;
 use crate::scan::shown::Shown;
@@ -107,9 +107,12 @@ fn udp(common: &Common, config: ScanConfig, shown: &mut Shown) -> Result<ExitCod
         port = socket.local_addr().map_err(cannot)?.port();
         sockets.push(socket);
     }
-    let scan = UdpScan::new(&hosts, port, config).map_err(wrong)?;
+    let hosts = hosts.into_iter().map(|host| (host, None)).collect();
+    let run = ScanRun { config, hosts, port, seed: None };
+    let scan = run.udp().map_err(wrong)?;
     shown.begin("udp", "udp");
-    datagrams(common, scan, sockets, shown, UdpScan::counts)
+    let header = run.header(record::UDP_SCAN);
+    datagrams(common, (scan, header), sockets, shown, UdpScan::counts)
 }
 
 fn syn(common: &Common, config: ScanConfig, shown: &mut Shown) -> Result<ExitCode, Failed> {
@@ -146,29 +149,33 @@ fn syn(common: &Common, config: ScanConfig, shown: &mut Shown) -> Result<ExitCod
         let source = route(host.ip(), None, None).map_err(|error| {
             Failed::because(NETWORK, format!("cannot scan {}", host.ip()), error)
         })?;
-        from.push((*host, source.source));
+        from.push((*host, Some(source.source)));
     }
-    let seed = seed::draw().map_err(cannot)?;
-    let scan = SynScan::new(&from, port, seed, config).map_err(wrong)?;
+    let seed = Some(seed::draw().map_err(cannot)?);
+    let run = ScanRun { config, hosts: from, port, seed };
+    let scan = run.syn().map_err(wrong)?;
     shown.begin("tcp", "syn");
-    datagrams(common, scan, sockets, shown, SynScan::counts)
+    let header = run.header(record::SYN_SCAN);
+    datagrams(common, (scan, header), sockets, shown, SynScan::counts)
 }
 
 /// Runs a scan by single packets.
 fn datagrams<M>(
     common: &Common,
-    scan: M,
+    (scan, header): (M, Header),
     sockets: Vec<DatagramSocket>,
     shown: &mut Shown,
     counts: impl Fn(&M) -> ScanCounts,
 ) -> Result<ExitCode, Failed>
 where
-    M: for<'i> DatagramMachine<Event<'i> = ScanEvent>,
+    M: for<'i> DatagramMachine<Event<'i> = ScanEvent, Command<'i> = Quit>,
 {
     let cannot = |error: io::Error| Failed::because(NETWORK, "cannot scan", error);
     let clock = Clock::start();
-    let host =
-        Datagrams::over(common.runtime, Endpoint::new(scan), sockets, clock).map_err(cannot)?;
+    let record = common.record.as_deref();
+    let (endpoint, recording) =
+        record::endpoint(scan, header, record::quit(), record, clock.now())?;
+    let host = Datagrams::over(common.runtime, endpoint, sockets, clock).map_err(cannot)?;
     let (stop, stopper) = (host.stopper(), host.stopper());
     let interrupted = signals::catch(move || stopper.stop()).map_err(cannot)?;
     let run = host.run(|_, event, _| match event {
@@ -177,14 +184,18 @@ where
     });
     let endpoint = run.map_err(cannot)?;
     shown.end(counts(endpoint.machine()), clock.now().mono);
+    drop(endpoint);
+    recording.finish()?;
     Ok(shown.code(interrupted.is_set()))
 }
 
 fn connect(common: &Common, config: ScanConfig, shown: &mut Shown) -> Result<ExitCode, Failed> {
     let cannot = |error: io::Error| Failed::because(NETWORK, "cannot scan", error);
-    let scan = ConnectScan::new(&shown.addresses(), config).map_err(wrong)?;
-    let clock = Clock::start();
-    let shard = Shard::new(Recordable(scan), NetLimits::default());
+    let hosts = shown.addresses().into_iter().map(|host| (host, None)).collect();
+    let run = ScanRun { config, hosts, port: 0, seed: None };
+    let (scan, clock) = (run.connect().map_err(wrong)?, Clock::start());
+    let (header, record) = (run.header(record::CONNECT_SCAN), common.record.as_deref());
+    let (shard, recording) = record::shard(scan, header, Redaction::None, record, clock)?;
     let config = HostConfig { clock, ..HostConfig::default() };
     let host = Host::with(common.runtime, shard, config).map_err(cannot)?;
     let handle = host.handle();
@@ -192,6 +203,7 @@ fn connect(common: &Common, config: ScanConfig, shown: &mut Shown) -> Result<Exi
     shown.begin("tcp", "connect");
     let scan = host.run(|found| shown.found(&found)).map_err(cannot)?;
     shown.end(scan.0.counts(), clock.now().mono);
+    recording.finish()?;
     Ok(shown.code(interrupted.is_set()))
 }
 

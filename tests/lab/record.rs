@@ -118,6 +118,41 @@ fn a_recorded_trace_prints_the_same_again() {
     assert!(out.contains("r9.lab") && !out.contains("r1.lab"), "{out}");
 }
 
+/// What a scan prints depends on what only it knows, as names of services: it is compared alone.
+#[test]
+fn a_recorded_scan_replays() {
+    let Some(lab) = Lab::up(&[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace");
+    let program = semfio().display().to_string();
+    for (runtime, way) in [
+        ("mio", ""),
+        ("smol", ""),
+        ("blocking", ""),
+        ("mio", "--syn"),
+        ("smol", "--syn"),
+        ("blocking", "--udp"),
+        ("mio", "--udp"),
+    ] {
+        let asked = "-p 7007-7011 --wait 0.5 --retries 1 10.77.11.2 fd77:0:0:b::2";
+        let scan = format!("{program} --runtime {runtime} scan {way} {asked} --record");
+        let (printed, code) = lab.exec("client", &format!("{scan} {}", trace.display()));
+        assert!(code == Some(0) && printed.contains("7007"), "{scan}: {printed}");
+        let (out, err, ended) = replay(&trace, false);
+        assert!(out.starts_with("agrees: ") && !out.contains("cut"), "{scan}: {out} {err}");
+        assert_eq!(ended, Some(0));
+        // The last that was found was another port.
+        let whole = fs::read_to_string(&trace).unwrap();
+        let at = whole.rfind("Found { host: ").unwrap();
+        let at = at + whole[at..].find(":70").unwrap() + 1;
+        let mut changed = whole.into_bytes();
+        changed[at] = b'8';
+        fs::write(&trace, changed).unwrap();
+        let (out, _, ended) = replay(&trace, false);
+        assert!(out.starts_with("diverges at event ") && ended == Some(1), "{scan}: {out}");
+    }
+}
+
 #[test]
 fn who_has_no_privileges_records_too() {
     if !installed(&["setpriv"]) {

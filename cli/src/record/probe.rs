@@ -1,23 +1,29 @@
 //! What a trace tells of pings: all that a run is made of, and what of it is not for the machine but
 //! for who prints.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use semfio_machine::{Carrier, DatagramMachine, Now, Seed};
 use semfio_probe::{
-    Live, Method, PingConfig, Pinger, ProbesConfig, Sizes, Sockets, Stop, TraceConfig, Tracer,
-    UdpPingConfig, UdpPingServer, UdpPingServerConfig, UdpPinger,
+    ConnectScan, Live, Method, PingConfig, Pinger, ProbesConfig, Quit, ScanConfig, Sizes, Sockets,
+    Stop, SynScan, TraceConfig, Tracer, UdpPingConfig, UdpPingServer, UdpPingServerConfig,
+    UdpPinger, UdpScan,
 };
-use semfio_trace::{CommandCodec, Header};
+use semfio_trace::{CommandCodec, Header, Recorded};
 
-use super::{duration, field, header, nanos, number, octets, option, optional, seed_of};
+use crate::scan::targets::{Ports, ports};
+
+use super::{Spoken, duration, field, header, nanos, number, octets, option, optional, seed_of};
 
 /// The names of the machines in a trace.
 pub(crate) const PING: &str = "probe.ping";
 pub(crate) const TRACE: &str = "probe.trace";
+pub(crate) const CONNECT_SCAN: &str = "probe.scan_connect";
+pub(crate) const SYN_SCAN: &str = "probe.scan_syn";
+pub(crate) const UDP_SCAN: &str = "probe.scan_udp";
 pub(crate) const UDP_PING: &str = "probe.udp_ping";
 pub(crate) const UDP_PING_SERVER: &str = "probe.udp_ping_server";
 
@@ -201,6 +207,123 @@ impl TraceRun {
     }
 }
 
+impl Recorded for Spoken<Quit> {
+    fn encode(&self, to: &mut Vec<u8>) {
+        to.extend(STOP);
+    }
+
+    fn decode(from: &[u8]) -> Option<Self> {
+        (from == STOP).then_some(Self(Quit))
+    }
+}
+
+/// For scans by single packets.
+pub(crate) fn quit<M>() -> CommandCodec<M>
+where
+    M: for<'c> DatagramMachine<Command<'c> = Quit>,
+{
+    CommandCodec {
+        encode: |Quit, to| to.extend(STOP),
+        decode: |from| (from == STOP).then_some(Quit),
+    }
+}
+
+/// A run of `semfio scan`.
+#[derive(Clone, Debug)]
+pub(crate) struct ScanRun {
+    pub(crate) config: ScanConfig,
+    /// And for half-open connections, from where.
+    pub(crate) hosts: Vec<(SocketAddr, Option<IpAddr>)>,
+    /// From which port, if it goes by single packets.
+    pub(crate) port: u16,
+    /// What sequence numbers come from.
+    pub(crate) seed: Option<Seed>,
+}
+
+impl ScanRun {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.hosts.iter().map(|&(address, _)| address).collect()
+    }
+
+    pub(crate) fn connect(&self) -> anyhow::Result<ConnectScan> {
+        Ok(ConnectScan::new(&self.addresses(), self.config.clone())?)
+    }
+
+    pub(crate) fn udp(&self) -> anyhow::Result<UdpScan> {
+        Ok(UdpScan::new(&self.addresses(), self.port, self.config.clone())?)
+    }
+
+    pub(crate) fn syn(&self) -> anyhow::Result<SynScan> {
+        let from = |&(to, from): &(_, Option<_>)| Some((to, from?));
+        let hosts: Option<Vec<_>> = self.hosts.iter().map(from).collect();
+        let hosts = hosts.context("it does not say from where")?;
+        let seed = self.seed.clone().context("it has no seed")?;
+        Ok(SynScan::new(&hosts, self.port, seed, self.config.clone())?)
+    }
+
+    /// `service` is one of [`CONNECT_SCAN`], [`UDP_SCAN`] and [`SYN_SCAN`].
+    pub(crate) fn header(&self, service: &str) -> Header {
+        let config = &self.config;
+        let host = |(to, from): &(SocketAddr, Option<IpAddr>)| match from {
+            Some(from) => format!("{to}<{from}"),
+            None => to.to_string(),
+        };
+        let hosts: Vec<String> = self.hosts.iter().map(host).collect();
+        let fields = [
+            ("ports", ranges(&config.ports)),
+            ("window", config.window.to_string()),
+            ("rate", option(config.rate)),
+            ("wait_ns", nanos(Some(config.wait))),
+            ("retries", config.retries.to_string()),
+            ("hosts", hosts.join(" ")),
+            ("port", self.port.to_string()),
+        ];
+        header(service, "client", fields, self.seed.as_ref())
+    }
+
+    pub(crate) fn of(header: &Header) -> anyhow::Result<Self> {
+        let host = |text: &str| {
+            let (to, from) = match text.split_once('<') {
+                Some((to, from)) => (to, Some(from.parse().context("hosts")?)),
+                None => (text, None),
+            };
+            anyhow::Ok((to.parse().context("hosts")?, from))
+        };
+        let Ports(ports) = match field(header, "ports")? {
+            "" => Ports(Vec::new()),
+            text => ports(text).map_err(anyhow::Error::msg)?,
+        };
+        Ok(Self {
+            config: ScanConfig {
+                ports,
+                window: number(header, "window")?,
+                rate: optional(header, "rate")?,
+                wait: duration(header, "wait_ns")?.context("wait_ns")?,
+                retries: number(header, "retries")?,
+            },
+            hosts: field(header, "hosts")?
+                .split_whitespace()
+                .map(host)
+                .collect::<Result<_, _>>()?,
+            port: number(header, "port")?,
+            seed: header.seed.clone(),
+        })
+    }
+}
+
+/// Ports in their order, those that follow each other as a range.
+fn ranges(ports: &[u16]) -> String {
+    let mut all: Vec<(u16, u16)> = Vec::new();
+    for &port in ports {
+        match all.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(port) => *last = port,
+            _ => all.push((port, port)),
+        }
+    }
+    let all: Vec<String> = all.iter().map(|(from, to)| format!("{from}-{to}")).collect();
+    all.join(",")
+}
+
 /// A run of `semfio udp-ping`, the client's side.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct UdpPingRun {
@@ -352,6 +475,23 @@ mod tests {
         let run = UdpPingRun { config: UdpPingConfig::default(), server, began };
         let header = Header { start: began, ..run.header() };
         assert_eq!(format!("{:?}", UdpPingRun::of(&header).unwrap()), format!("{run:?}"));
+        let config = ScanConfig {
+            ports: vec![9, 1, 2, 3, 65_535],
+            window: 7,
+            rate: Some(8),
+            wait: Duration::from_nanos(9),
+            retries: 10,
+        };
+        let other = ScanConfig { rate: None, ports: Vec::new(), ..config.clone() };
+        let here = Some("fd77::1".parse().unwrap());
+        let seed = Some(Seed::from_u64(7));
+        for run in [
+            ScanRun { config, hosts: vec![(server, here), (server, here)], port: 3, seed },
+            ScanRun { config: other, hosts: vec![(server, None)], port: 0, seed: None },
+        ] {
+            let again = ScanRun::of(&run.header(SYN_SCAN)).unwrap();
+            assert_eq!(format!("{again:?}"), format!("{run:?}"));
+        }
         let silence = Duration::from_millis(7);
         let config = UdpPingServerConfig { loss: 300_000, heartbeat: true, silence };
         let run = UdpPingServerRun { config, number: u64::MAX, address: server };

@@ -17,7 +17,7 @@ pub(crate) struct Ports(pub(crate) Vec<u16>);
 pub(super) struct Targets(pub(super) Vec<(String, SocketAddr)>);
 
 /// Ports as the argument has them.
-pub(super) fn ports(text: &str) -> Result<Ports, String> {
+pub(crate) fn ports(text: &str) -> Result<Ports, String> {
     let wrong = || "expected ports like 22,80,8000-8010, or - for all".to_owned();
     let number = |text: &str, none: u16| match text {
         "" => Ok(none),
