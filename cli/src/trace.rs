@@ -67,7 +67,7 @@ pub(crate) struct Args {
     queries: u8,
     /// Seconds to wait for an answer from as far as nobody has answered yet; of nearer hops, little
     /// longer than others take
-    #[arg(short, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    #[arg(short, value_name = "SECONDS", default_value = "1", value_parser = some_seconds)]
     wait: Duration,
     /// So many silent hops at the end are enough
     #[arg(long, value_name = "HOPS", default_value_t = 5,
@@ -232,4 +232,10 @@ fn tick(waker: Waker) {
     };
     // Without it, the table is drawn as answers come.
     let _ = thread::Builder::new().name("semfio-ticks".into()).spawn(ticks);
+}
+
+/// More than none: no answer comes at once.
+fn some_seconds(text: &str) -> Result<Duration, String> {
+    let found = seconds(text)?;
+    if found.is_zero() { Err("expected more than 0".into()) } else { Ok(found) }
 }

@@ -251,6 +251,7 @@ fn trace_refuses_what_it_cannot_do() {
         (&["-I", "-T", "127.0.0.1"], "cannot be used with"),
         (&["--live", "--mtu", "127.0.0.1"], "cannot be used with"),
         (&["-c", "3", "127.0.0.1"], "--live"),
+        (&["-w", "0", "127.0.0.1"], "expected more than 0"),
         (&["--mtu", "-T", "127.0.0.1"], "a SYN has one size"),
         (&["-f", "9", "-m", "3", "127.0.0.1"], "no hop between the first and the last"),
         (&["--live", "--interval", "0", "127.0.0.1"], "an interval of less than 100 ms"),
