@@ -8,6 +8,7 @@ use semfio_machine::{
     Received, Refused, Stamp, Transmit, TransmitId,
 };
 use semfio_runtime_mio as mio;
+use semfio_runtime_os::datagram::DatagramSocket;
 use semfio_runtime_os::{BoundEndpoint, Clock};
 use semfio_runtime_smol as smol_host;
 
@@ -209,4 +210,105 @@ fn one_that_waits_for_nothing_is_stopped_from_outside() {
 fn an_altered_datagram_is_found() {
     let _alone = crate::alone();
     assert_ne!(play(on_mio, None).log, play(on_smol, Some(9)).log);
+}
+
+/// Sends so many datagrams at once, to somebody who never answers, and waits for nothing else.
+struct Burst {
+    to: SocketAddr,
+    left: u64,
+    sent: u64,
+}
+
+impl DatagramMachine for Burst {
+    type Event<'i> = ();
+    type Command<'c> = ();
+
+    fn accepts(&self, _: &Received, _: &[u8]) -> bool {
+        false
+    }
+
+    fn handle_datagram(&mut self, _: Now, _: Received, _: &mut [u8]) -> Option<()> {
+        None
+    }
+
+    fn handle_sent(&mut self, _: Now, _: TransmitId, stamp: Stamp) {
+        self.sent += u64::from(stamp.clock == WhoseClock::User);
+    }
+
+    fn handle_send_error(&mut self, _: Now, _: TransmitId, failure: Failure) {
+        panic!("{failure}");
+    }
+
+    fn handle_command(&mut self, _: Now, (): ()) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    fn poll_transmit(&mut self, _: Now, buf: &mut Vec<u8>) -> Option<Transmit> {
+        self.left = self.left.checked_sub(1)?;
+        buf.push(0);
+        Some(Transmit {
+            id: TransmitId(self.left),
+            destination: self.to,
+            size: 1,
+            segment_size: None,
+            hop_limit: None,
+            source: None,
+            carrier: Carrier::Udp,
+        })
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        None
+    }
+
+    fn handle_timeout(&mut self, _: Now) {}
+
+    fn poll_event(&mut self) -> Option<()> {
+        let over = self.sent == MANY;
+        self.sent *= u64::from(!over);
+        over.then_some(())
+    }
+}
+
+/// More than a host sends before it looks at what came.
+const MANY: u64 = 1_000;
+
+#[test]
+fn a_host_that_stops_to_read_goes_on_to_send() {
+    let _alone = crate::alone();
+    let silent = UdpSocket::bind(ANY).unwrap();
+    let to = silent.local_addr().unwrap();
+    type Host = fn(BoundEndpoint<Burst>, std::sync::mpsc::Sender<()>);
+    let hosts: [(&str, Host); 3] = [
+        ("mio", |bound, tell| {
+            let host = mio::Datagrams::new(bound).unwrap();
+            let stopper = host.stopper();
+            drop(host.run(|_, (), _| stopper.stop()));
+            tell.send(()).unwrap();
+        }),
+        ("smol", |bound, tell| {
+            let host = smol_host::Datagrams::new(bound).unwrap();
+            let stopper = host.stopper();
+            drop(smol::block_on(host.run(|_, (), _| stopper.stop())));
+            tell.send(()).unwrap();
+        }),
+        ("blocking", |bound, tell| {
+            let host = mio::blocking::Datagrams::new(bound).unwrap();
+            let stopper = host.stopper();
+            drop(host.run(|_, (), _| stopper.stop()));
+            tell.send(()).unwrap();
+        }),
+    ];
+    for (name, host) in hosts {
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            // Without stamps, which would wake it.
+            let mut socket = DatagramSocket::bind(ANY).unwrap();
+            socket.set_terse().unwrap();
+            let endpoint = Endpoint::new(Burst { to, left: MANY, sent: 0 });
+            let bound = BoundEndpoint::over(endpoint, vec![socket], Clock::start());
+            host(bound, tell);
+        });
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(()), "{name} has stopped");
+    }
 }
