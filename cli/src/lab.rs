@@ -497,6 +497,7 @@ impl Voice {
         rows.push(("UDP pinger, forgetful", pinger, format!("semfio udp-ping {pinger}")));
         rows.push(("", pinger, format!("semfio ping {}", pinger.ip())));
         rows.push(("", pinger, format!("semfio trace {}", pinger.ip())));
+        rows.push(("", pinger, format!("semfio scan {} -p {}-", chat.ip(), chat.port())));
         print_line(&paint(DIM, &format!("{:24} {:22} try this", "what is running", "where")));
         for (what, address, try_this) in rows {
             let address = if what.is_empty() { String::new() } else { address.to_string() };

@@ -1,5 +1,6 @@
 //! `semfio lab --tour`: each server driven by our own clients, each exchange shown.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -29,11 +30,12 @@ use semfio_netcat::{
 };
 use semfio_path::{Policy, SafeName};
 use semfio_probe::{
-    Method, PingConfig, PingEvent, Pinger, ProbesConfig, Sockets, TraceConfig, TraceEvent, Tracer,
-    UdpPingConfig, UdpPingEvent, UdpPinger,
+    ConnectScan, Method, PingConfig, PingEvent, Pinger, PortState, ProbesConfig, ScanConfig,
+    ScanEvent, Sockets, TraceConfig, TraceEvent, Tracer, UdpPingConfig, UdpPingEvent, UdpPinger,
+    UdpScan,
 };
 use semfio_runtime_os::datagram::DatagramSocket;
-use semfio_runtime_os::{Clock, Handle, Roots, seed, sockets};
+use semfio_runtime_os::{Clock, Handle, Roots, seed, sockets, tcp};
 use serde_json::json;
 
 use crate::Common;
@@ -62,7 +64,7 @@ pub(crate) fn run(common: &Common) -> Result<ExitCode, Failed> {
         quiet: common.quiet,
         records: common.json.then(Records::default),
     };
-    let stops: [(&str, Stop); 9] = [
+    let stops: [(&str, Stop); 10] = [
         ("chat", |guide, servers| guide.chat(servers.chat)),
         ("sealed chat", |guide, servers| guide.sealed(servers.sealed)),
         ("files", |guide, servers| guide.files(servers.files)),
@@ -72,6 +74,7 @@ pub(crate) fn run(common: &Common) -> Result<ExitCode, Failed> {
         ("UDP pinger", |guide, servers| guide.udp_ping(servers.udp_ping)),
         ("ping", |guide, servers| guide.ping(servers.echo.ip())),
         ("trace", |guide, servers| guide.trace(servers.udp_ping)),
+        ("scan", |guide, servers| guide.scan(servers.echo, servers.datagram_echo)),
     ];
     let mut wrong = 0;
     for (what, stop) in stops {
@@ -431,6 +434,33 @@ impl Guide {
         for trip in trips {
             self.seen(format!("an echo is back after {}", show_interval(&trip)));
         }
+        Ok(())
+    }
+
+    fn scan(&mut self, echo: SocketAddr, datagrams: SocketAddr) -> anyhow::Result<()> {
+        // A port that is kept, and where nobody listens.
+        let (_kept, closed) = tcp::keep(SocketAddr::new(echo.ip(), 0))?;
+        let config = ScanConfig { ports: vec![echo.port(), closed], ..ScanConfig::default() };
+        let shard = Shard::new(ConnectScan::new(&[echo], config)?, NetLimits::default());
+        let host = Host::new(self.runtime, shard, Clock::start())?;
+        let mut states = BTreeMap::new();
+        host.run(|found| states.extend([(found.target.port(), found.state)]))?;
+        let expected = [(echo.port(), PortState::Open), (closed, PortState::Closed)];
+        ensure!(states == BTreeMap::from(expected), "{states:?}");
+        self.seen(format!("of two ports {} is open, and {closed} is closed", echo.port()));
+
+        let clock = Clock::start();
+        let socket = DatagramSocket::bind(SocketAddr::new(datagrams.ip(), 0))?;
+        let config = ScanConfig { ports: vec![datagrams.port()], ..ScanConfig::default() };
+        let scan = UdpScan::new(&[datagrams], socket.local_addr()?.port(), config)?;
+        let host = Datagrams::over(self.runtime, Endpoint::new(scan), vec![socket], clock)?;
+        let (stopper, mut state) = (host.stopper(), None);
+        host.run(|_, event, _| match event {
+            ScanEvent::Found(found) => state = Some(found.state),
+            ScanEvent::Ended => stopper.stop(),
+        })?;
+        ensure!(state == Some(PortState::Open), "{datagrams} over UDP is {state:?}");
+        self.seen(format!("{datagrams} answers over UDP: it is open"));
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod peers;
 mod ping;
 mod ports;
 mod put;
+mod scan;
 mod sealed;
 mod sparse;
 mod terminal;
