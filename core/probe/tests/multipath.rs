@@ -365,7 +365,6 @@ fn points(bound: f64, nodes: usize) -> Vec<u32> {
 /// expected. Nothing else is looked at, so that no flow too many is sent.
 fn at_one_node(nodes: u16, runs: u64, misses: u32) -> (f64, f64) {
     let mut failed = 0.0;
-    let mut bound = 0;
     for seed in 0..runs {
         let asked = MultipathConfig {
             misses,
@@ -375,9 +374,10 @@ fn at_one_node(nodes: u16, runs: u64, misses: u32) -> (f64, f64) {
         };
         let graph = search(Topology::lab(nodes), 1_000_000 + seed, asked).machine.graph();
         failed += f64::from(u8::from(graph.nodes.len() < 1 + usize::from(nodes)));
-        bound = graph.nodes[0].bound;
     }
-    let points = points(0.5_f64.powi(bound as i32), nodes.into());
+    // The first node's share is a half, rounded down to a power of two.
+    let share = (f64::from(misses) / 2e6).log2().floor().exp2();
+    let points = points(share, nodes.into());
     (failed, fails(&points, nodes.into()) * runs as f64)
 }
 
