@@ -924,14 +924,15 @@ fn a_path_that_was_thought_to_end_goes_on_where_it_does_not() {
     }
     assert_eq!(sent.len(), 8);
     let now = at_ms(1);
-    let mut hear = |number: usize, hop, icmp| {
+    let mut hear = |tracer: &mut Tracer, number: usize, hop, icmp| {
         tracer.handle_datagram(now, report(hop, icmp, now), &mut sent[number - 1]).is_some()
     };
     // The first query of hop 2 cannot go on; what is beyond does not count.
-    assert!(hear(3, 2, (3, 1, 0)));
-    assert!(!hear(5, 3, (11, 0, 0)));
+    assert!(hear(&mut tracer, 3, 2, (3, 1, 0)));
+    assert!(!hear(&mut tracer, 5, 3, (11, 0, 0)));
+    assert_eq!(turn(&mut tracer, now), []);
     // The second could.
-    assert!(hear(4, 2, (11, 0, 0)));
+    assert!(hear(&mut tracer, 4, 2, (11, 0, 0)));
     assert_eq!(turn(&mut tracer, now).iter().map(|sent| sent.0).collect::<Vec<_>>(), [3, 3, 4, 4]);
     assert_eq!(tracer.ended(), None);
     let counts = tracer.hop(3).unwrap().counts;
