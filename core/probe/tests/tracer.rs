@@ -212,9 +212,9 @@ fn line(hops: u16, latency: Duration) -> (Topology, Vec<NodeId>) {
 
 #[test]
 fn one_silent_hop_costs_two_round_trips_and_10_ms_at_most() {
-    for micros in [0, 10, 300, 2_000, 30_000] {
+    for micros in [0, 300, 30_000] {
         for queries in [1, 3] {
-            for hops in [2_u16, 5, 11, 25] {
+            for hops in [2_u16, 11, 20] {
                 let to = of(Family::V4, Topology::addresses(hops, 2));
                 let config = TraceConfig { queries, ..udp(to) };
                 let latency = Duration::from_micros(micros);
