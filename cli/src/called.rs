@@ -53,7 +53,9 @@ impl Called {
 
     /// Takes over what the resolver has answered since, and notes it in the trace.
     pub(crate) fn learn<M: DatagramMachine>(&mut self, now: Now, endpoint: &mut Endpoint<M>) {
-        let Some(resolver) = &self.resolver else { return };
+        let Some(resolver) = self.resolver.as_ref().filter(|_| !self.open.is_empty()) else {
+            return;
+        };
         let known = &mut self.known;
         self.open.retain(|&address| {
             let name = match resolver.name(address) {

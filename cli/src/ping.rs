@@ -3,15 +3,16 @@
 mod picture;
 pub(crate) mod shown;
 
+use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use semfio_machine::Carrier;
-use semfio_probe::{PingConfig, PingEvent, Sizes, Stop};
+use semfio_machine::{Carrier, Endpoint, Now};
+use semfio_probe::{PingConfig, PingEvent, Pinger, Sizes, Stop};
 use semfio_runtime_os::datagram::{DatagramSocket, PathMtu};
-use semfio_runtime_os::{Clock, seed};
+use semfio_runtime_os::{Clock, Names, seed};
 
 use crate::Common;
 use crate::failed::{Failed, INTERRUPTED, NEGATIVE, NETWORK, USAGE};
@@ -126,19 +127,19 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
     let ended = stopper.clone();
     let interrupted = signals::catch(move || stopper.stop()).map_err(cannot)?;
     let mut shown = Shown::of(common, &run);
-    // A recorded run prints what its replay can print.
-    if record.is_none() {
-        shown.ask_names();
-    }
+    let waker = host.waker();
+    shown.ask_names(Names::new(move || waker.wake_by_ref()));
     shown.begin();
-    let mut endpoint = host
-        .run(|now, event, endpoint| {
-            shown.event(now, &event, endpoint.machine());
-            if event == PingEvent::Ended {
-                ended.stop();
-            }
-        })
-        .map_err(cannot)?;
+    let shown = RefCell::new(shown);
+    let speak = |now: Now, endpoint: &mut Endpoint<Pinger>| shown.borrow_mut().learn(now, endpoint);
+    let on_event = |now: Now, event: PingEvent, endpoint: &mut Endpoint<Pinger>| {
+        shown.borrow_mut().event(now, &event, endpoint.machine());
+        if event == PingEvent::Ended {
+            ended.stop();
+        }
+    };
+    let mut endpoint = host.run_with(speak, on_event).map_err(cannot)?;
+    let mut shown = shown.into_inner();
     // What is on its way stays so; hosts that have not finished are told of now.
     let now = clock.now();
     let _ = endpoint.handle_command(now, Stop);

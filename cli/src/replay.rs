@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use semfio_machine::{DatagramMachine, Endpoint, Now, Service, Shard, StreamMachine};
 use semfio_probe::{
-    TraceEvent, Tracer, UdpPingEvent, UdpPingServer, UdpPingServerEvent, UdpPinger,
+    PingEvent, Pinger, TraceEvent, Tracer, UdpPingEvent, UdpPingServer, UdpPingServerEvent,
+    UdpPinger,
 };
 use semfio_trace::{
     CommandCodec, End, MAX_LINE, Reader, Recorded, Replay, ReplayError, Rerun, Told,
@@ -104,12 +105,11 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             let mut shown = ping::shown::Shown::of(common, &run);
             shown.begin();
             prints = true;
-            datagrams(reader, machine, record::stop(), until, |now, told, machine| {
-                if let Told::Event(event) = told {
-                    shown.event(now, &event, machine);
-                }
-            })
-            .0
+            let tell = |now, told: Told<'_, PingEvent>, machine: &Pinger| match told {
+                Told::Event(event) => shown.event(now, &event, machine),
+                Told::Note(note) => shown.note(note),
+            };
+            datagrams(reader, machine, record::stop(), until, tell).0
         }
         record::CONNECT_SCAN => {
             let run = ScanRun::of(&header).map_err(unusable)?;

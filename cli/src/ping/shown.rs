@@ -4,12 +4,13 @@ use std::io::{self, IsTerminal as _};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use semfio_machine::{Carrier, Clock, Instant, Now, QuotedError};
+use semfio_machine::{Carrier, Clock, Endpoint, Instant, Now, QuotedError};
 use semfio_probe::{HostCounts, PingEvent, Pinger, Reply, RoundTrips, Statistics};
-use semfio_runtime_os::{Name, Names};
+use semfio_runtime_os::Names;
 use serde_json::{Value, json};
 
 use crate::Common;
+use crate::called::Called;
 use crate::output::{Records, escape, print_line, print_status};
 use crate::ping::picture::{Latest, histogram};
 use crate::record::PingRun;
@@ -34,7 +35,8 @@ pub(crate) struct Shown {
     timestamps: bool,
     numeric: bool,
     wait: Duration,
-    names: Option<Names>,
+    /// `None`: addresses stay addresses.
+    names: Option<Called>,
     pictures: Option<Pictures>,
 }
 
@@ -77,20 +79,32 @@ impl Shown {
             timestamps,
             numeric,
             wait: config.wait,
-            names: None,
+            names: (!numeric && !common.json && hosts.iter().any(|host| !named(host).is_numeric()))
+                .then(Called::default),
             pictures: (is_seen && hosts.len() <= PICTURES).then(pictures),
         }
     }
 
     /// From here on, who was asked for by name is called by what its address is called, and so are
     /// those who tell of errors. Names that are not known in time are left out.
-    pub(crate) fn ask_names(&mut self) {
-        let by_name: Vec<_> = self.hosts.iter().filter(|host| !host.is_numeric()).collect();
-        if !self.numeric && !by_name.is_empty() {
-            let names = Names::new(|| ());
-            by_name.iter().for_each(|host| names.ask(host.address));
-            self.names = Some(names);
+    pub(super) fn ask_names(&mut self, resolver: Names) {
+        if let Some(names) = &mut self.names {
+            *names = Called::by(resolver);
+            let by_name = self.hosts.iter().filter(|host| !host.is_numeric());
+            by_name.for_each(|host| names.ask(host.address));
         }
+    }
+
+    /// What names have come.
+    pub(super) fn learn(&mut self, now: Now, endpoint: &mut Endpoint<Pinger>) {
+        if let Some(names) = &mut self.names {
+            names.learn(now, endpoint);
+        }
+    }
+
+    /// What [`learn`](Self::learn) has noted in a trace.
+    pub(crate) fn note(&mut self, note: &[u8]) {
+        self.names.as_mut().into_iter().for_each(|names| names.hear(note));
     }
 
     /// Who is asked, and by which kind of socket.
@@ -114,6 +128,9 @@ impl Shown {
                 records.print(kind, record);
             }
             return;
+        }
+        if let (PingEvent::Unreachable { error, .. }, Some(names)) = (event, &mut self.names) {
+            error.offender.into_iter().for_each(|offender| names.ask(offender));
         }
         self.draw(event);
         if let PingEvent::Finished { host } = *event {
@@ -240,17 +257,10 @@ impl Shown {
         }
     }
 
-    /// An address by its name, where that is known. It will be, the next time.
+    /// An address by its name, where that is known.
     fn called(&self, address: IpAddr) -> Option<String> {
-        let names = self.names.as_ref()?;
-        match names.name(address) {
-            Name::Known(name) => Some(format!("{} ({address})", escape(&name))),
-            Name::Unknown => {
-                names.ask(address);
-                None
-            }
-            Name::None => None,
-        }
+        let name = self.names.as_ref()?.name(address)?;
+        Some(format!("{} ({address})", escape(name)))
     }
 
     fn finished(&self, now: Now, host: usize, machine: &Pinger) {
