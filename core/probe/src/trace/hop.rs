@@ -184,6 +184,14 @@ impl Hop {
         self.set(query, Outcome::Unasked);
     }
 
+    /// One more query, after those it was to be asked.
+    pub(super) fn look(&mut self) -> u8 {
+        let query = self.asked;
+        self.asked = query.saturating_add(1);
+        self.outcomes.push(Outcome::Unasked);
+        query
+    }
+
     pub(super) fn lose(&mut self, query: u8) {
         self.counts.lost = self.counts.lost.saturating_add(1);
         self.set(query, Outcome::Silent);

@@ -22,6 +22,13 @@
 //! wait is spent once, for all hops that nothing is known of. The trace ends when nothing is on its way: there is
 //! no pause, and no round that would have to be filled.
 //!
+//! # A second look
+//!
+//! Who says that nothing gets further may say so once a second, as Linux does, and have just said it to
+//! somebody else. So before a trace ends at what may be such a one, the nearest hop that nothing is known
+//! of is asked one query more: a wait after it has been silent like all behind it, or one after a further
+//! hop seemed to say so. No hop has two of these looks.
+//!
 //! TCP asks a hop its next query when the last is settled: a listener does not answer a second SYN
 //! of the same ports while it waits for more of the first.
 //!
@@ -198,6 +205,9 @@ pub struct Tracer {
     /// The nearest hop from which it is said that nothing gets further.
     blocked: Option<(u8, Ended)>,
     looped: Option<u8>,
+    /// The furthest hop that had a second look, and when the next is due.
+    looked: u8,
+    look_at: Option<Instant>,
     /// How many in a row were not sent, and why.
     failure: Option<(u8, Failure)>,
     cycle: u64,
@@ -301,6 +311,8 @@ impl Tracer {
             reached: None,
             blocked: None,
             looped: None,
+            looked: 0,
+            look_at: None,
             failure: None,
             cycle: 1,
             cycle_at: now.mono,
@@ -357,7 +369,7 @@ impl Tracer {
     /// the first is.
     pub fn settled(&self) -> u8 {
         let settled = self.hops().take_while(|(at, hop)| {
-            let is_known = *at <= self.known() || matches!(self.state, State::Ended(_));
+            let is_known = *at <= self.heard() || matches!(self.state, State::Ended(_));
             is_known && hop.is_settled(self.config.queries)
         });
         settled.last().map_or(0, |(at, _)| at)
@@ -389,6 +401,19 @@ impl Tracer {
         self.end().unwrap_or(self.furthest).max(self.furthest)
     }
 
+    /// The same, but for one beyond silent ones that says nothing gets further: it may be nearer.
+    fn heard(&self) -> u8 {
+        match self.blocked() {
+            Some((at, _)) if self.is_doubtful(at) => self.furthest,
+            _ => self.known(),
+        }
+    }
+
+    /// Whether a hop that nothing gets further from may be nearer than it seemed.
+    fn is_doubtful(&self, blocked: u8) -> bool {
+        self.reached.is_none() && blocked > self.furthest.saturating_add(1)
+    }
+
     /// The last hop of the path, as far as it is known.
     fn last(&self) -> u8 {
         let gap = self.furthest.saturating_add(self.config.gap_limit);
@@ -415,7 +440,7 @@ impl Tracer {
     fn patience(&self, hop: u8) -> Duration {
         let near = self.longest.saturating_mul(2).saturating_add(GRACE);
         let least = match self.state {
-            State::Exploring if hop <= self.known() => Duration::ZERO,
+            State::Exploring if hop <= self.heard() => Duration::ZERO,
             _ => self.config.wait,
         };
         near.clamp(least, self.config.wait.saturating_mul(MOST_WAITS).max(least))
@@ -497,7 +522,11 @@ impl Tracer {
         let is_idle = self.probes.waits_for() == 0;
         match self.state {
             State::Exploring if is_idle && !self.is_asking() => match self.config.live {
-                None => self.end_as(self.reason()),
+                None => {
+                    if !self.look_again(now) {
+                        self.end_as(self.reason());
+                    }
+                }
                 Some(live) => {
                     self.again.clear();
                     if self.flows == Flows::OneByOne {
@@ -508,6 +537,32 @@ impl Tracer {
             },
             State::Draining if is_idle && self.again.is_empty() => self.end_as(Ended::Cycles),
             _ => {}
+        }
+    }
+
+    /// Has the nearest hop that nothing is known of asked once more, if that may tell something.
+    fn look_again(&mut self, now: Now) -> bool {
+        let nearest = self.furthest.saturating_add(1);
+        let after = match self.blocked() {
+            _ if self.look_at.is_some() => return true,
+            _ if nearest <= self.looked || self.failure.is_some() => return false,
+            Some((at, _)) if self.is_doubtful(at) => self.config.wait,
+            None if self.end().is_none() && nearest <= self.config.max_hops => Duration::ZERO,
+            _ => return false,
+        };
+        self.looked = nearest;
+        self.look_at = Some(now.mono.saturating_add(after));
+        if after.is_zero() {
+            self.look();
+        }
+        true
+    }
+
+    fn look(&mut self) {
+        let nearest = self.furthest.saturating_add(1);
+        self.look_at = None;
+        if let Some(query) = self.hop_mut(nearest).map(Hop::look) {
+            self.again.push_back((nearest, query));
         }
     }
 
@@ -803,6 +858,8 @@ impl DatagramMachine for Tracer {
             State::Watching { at, .. } => Some(Deadline { at, why: "turn" }),
             State::Exploring | State::Draining => None,
         };
+        let look = self.look_at.map(|at| Deadline { at, why: "look" });
+        let turn = Deadline::earlier(turn, look);
         let answer = self.probes.waiting().map(|probe| self.deadline(&probe)).min();
         Deadline::earlier(turn, answer.map(|at| Deadline { at, why: "answer" }))
     }
@@ -813,6 +870,9 @@ impl DatagramMachine for Tracer {
             State::Starting if self.cycle_at <= now.mono => self.state = State::Exploring,
             State::Watching { hop, at } if at <= now.mono => self.watch(now, hop, at),
             _ => {}
+        }
+        if self.look_at.is_some_and(|at| at <= now.mono) {
+            self.look();
         }
         for number in self.waiting(|probe| self.deadline(probe) <= now.mono) {
             self.expire(number);
