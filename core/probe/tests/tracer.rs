@@ -993,6 +993,34 @@ fn a_size_that_did_not_fit_is_no_loss_however_late_it_is_told() {
     assert_eq!(turn(&mut tracer, now).iter().map(|sent| sent.0).collect::<Vec<_>>(), [1, 3]);
 }
 
+/// Else, with answers that come together, each would have more asked beyond the destination.
+#[test]
+fn all_that_has_come_is_heard_before_more_leaves() {
+    let to = address(Family::V4, Place::Hop(11));
+    let config = TraceConfig { queries: 1, ..udp(to) };
+    let mut tracer = Tracer::new(at_ms(0), &Seed::from_u64(1), config).unwrap();
+    let mut sent = turn(&mut tracer, at_ms(0)).len();
+    assert_eq!(sent, 16);
+    let mut bytes = Vec::new();
+    let mut again = Tracer::new(at_ms(0), &Seed::from_u64(1), config).unwrap();
+    again.handle_timeout(at_ms(0));
+    let mut buf = Vec::new();
+    while again.poll_transmit(at_ms(0), &mut buf).is_some() {
+        bytes.push(std::mem::take(&mut buf));
+    }
+    let now = at_ms(5);
+    for (hop, bytes) in (1..=11).zip(&mut bytes) {
+        let what = if hop == 11 { (3, 3, 0) } else { (11, 0, 0) };
+        assert!(tracer.handle_datagram(now, report(hop, what, now), bytes).is_some());
+        assert_eq!(tracer.poll_transmit(now, &mut buf), None);
+        if hop < 11 {
+            assert_eq!(tracer.poll_timeout().unwrap().at, now.mono);
+        }
+    }
+    sent += turn(&mut tracer, now).len();
+    assert_eq!((sent, tracer.reached(), tracer.ended()), (16, Some(11), Some(Ended::Reached)));
+}
+
 #[test]
 fn a_late_answer_fills_its_gap_while_the_trace_lasts() {
     let to = address(Family::V4, Place::Hop(11));
@@ -1014,6 +1042,7 @@ fn a_late_answer_fills_its_gap_while_the_trace_lasts() {
         Some(Told::Hop { at: hop, from, number: hop.into(), late })
     };
     assert_eq!(answer(&mut tracer, 2, at_ms(5)), hop(2, false));
+    tracer.handle_timeout(at_ms(5));
     // Twice 5 ms and 8, since one behind it has answered.
     assert_eq!(tracer.poll_timeout().unwrap().at, at_ms(18).mono);
     turn(&mut tracer, at_ms(18));
@@ -1021,6 +1050,7 @@ fn a_late_answer_fills_its_gap_while_the_trace_lasts() {
     assert_eq!(tracer.verdict(1), Verdict::Silent);
     assert_eq!(answer(&mut tracer, 1, at_ms(30)), hop(1, true));
     assert_eq!((tracer.verdict(1), tracer.hop(1).unwrap().counts.late), (Verdict::Answers, 1));
+    tracer.handle_timeout(at_ms(30));
     for _ in 0..1_000 {
         assert_eq!(answer(&mut tracer, 1, at_ms(30)), None);
     }

@@ -17,6 +17,9 @@
 //! each answer. They go up to 16 hops beyond the furthest that has answered; once the destination,
 //! or who says that it cannot be reached, is known, what is beyond is withdrawn.
 //!
+//! After an answer, nothing leaves before a timeout that is due at once: whatever else has come by then
+//! is heard first, and may say that less is to be sent.
+//!
 //! A probe is given up after twice the longest round trip so far and 8 ms, if its hop or one behind it
 //! has answered; else not before [`wait`](TraceConfig::wait) is over, which starts as it leaves. So the
 //! wait is spent once, for all hops that nothing is known of. The trace ends when nothing is on its way: there is
@@ -189,6 +192,8 @@ pub struct Tracer {
     config: TraceConfig,
     probes: Probes,
     state: State,
+    /// An answer came, and the timeout that follows it did not yet.
+    heard_at: Option<Instant>,
     /// From `first_hop` on.
     hops: Vec<Hop>,
     /// Which query a probe is. What is withdrawn is not here.
@@ -300,6 +305,7 @@ impl Tracer {
         let hops = config.max_hops.saturating_sub(config.first_hop).saturating_add(1);
         Ok(Self {
             state: State::Starting,
+            heard_at: None,
             hops: alloc::vec![hop; usize::from(hops)],
             places: BTreeMap::new(),
             again: VecDeque::new(),
@@ -648,6 +654,7 @@ impl Tracer {
         // What was withdrawn has no place.
         let (at, query) = self.places.remove(&answer.probe.number)?;
         self.longest = self.longest.max(answer.round_trip.length);
+        self.heard_at = Some(now.mono);
         if self.flows != Flows::OneByOne {
             self.window = self.window.saturating_add(1).min(LARGEST_WINDOW);
         }
@@ -829,7 +836,7 @@ impl DatagramMachine for Tracer {
     }
 
     fn poll_transmit(&mut self, now: Now, buf: &mut Vec<u8>) -> Option<Transmit> {
-        if matches!(self.state, State::Starting | State::Ended(_)) {
+        if matches!(self.state, State::Starting | State::Ended(_)) || self.heard_at.is_some() {
             return None;
         }
         let (at, query) = self.next()?;
@@ -861,10 +868,12 @@ impl DatagramMachine for Tracer {
         let look = self.look_at.map(|at| Deadline { at, why: "look" });
         let turn = Deadline::earlier(turn, look);
         let answer = self.probes.waiting().map(|probe| self.deadline(&probe)).min();
+        let turn = Deadline::earlier(turn, self.heard_at.map(|at| Deadline { at, why: "heard" }));
         Deadline::earlier(turn, answer.map(|at| Deadline { at, why: "answer" }))
     }
 
     fn handle_timeout(&mut self, now: Now) {
+        self.heard_at = self.heard_at.filter(|&at| at > now.mono);
         match self.state {
             State::Ended(_) => return,
             State::Starting if self.cycle_at <= now.mono => self.state = State::Exploring,
