@@ -1,6 +1,7 @@
 //! The datagram hosts: what a machine sees, it sees on all.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use semfio_machine::{
@@ -11,6 +12,7 @@ use semfio_runtime_mio as mio;
 use semfio_runtime_os::datagram::DatagramSocket;
 use semfio_runtime_os::{BoundEndpoint, Clock};
 use semfio_runtime_smol as smol_host;
+use semfio_trace::{CommandCodec, End, Header, Reader, Recorder, Replay};
 
 /// Asks an echo server question after question, then one that is not there, then rests.
 struct Asker {
@@ -20,6 +22,32 @@ struct Asker {
     stamped: [u64; 2],
     log: Vec<String>,
     over: bool,
+    trace: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Asker {
+    fn new(server: SocketAddr, nobody: SocketAddr) -> Self {
+        Self {
+            server,
+            nobody,
+            stage: Stage::Done,
+            stamped: [0; 2],
+            log: Vec::new(),
+            over: false,
+            trace: Arc::default(),
+        }
+    }
+
+    /// Its run, from the trace alone.
+    fn again(&self) -> Self {
+        let trace = self.trace.lock().unwrap();
+        let again = Endpoint::new(Self::new(self.server, self.nobody));
+        let codec = CommandCodec { encode: |(), _| {}, decode: |_| Some(()) };
+        let mut replay =
+            Replay::datagrams(Reader::new(&trace).unwrap(), again, codec, |_, _, _| {});
+        assert_eq!(replay.run().unwrap_or_else(|error| panic!("{error}")).end, End::Whole);
+        replay.into_machine()
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -118,14 +146,7 @@ fn play(run: impl FnOnce(Asker) -> Asker, lost: Option<u64>) -> Asker {
     let server = UdpSocket::bind(loopback).unwrap();
     let nobody = UdpSocket::bind(loopback).unwrap().local_addr().unwrap();
     server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let asker = Asker {
-        server: server.local_addr().unwrap(),
-        nobody,
-        stage: Stage::Done,
-        stamped: [0; 2],
-        log: Vec::new(),
-        over: false,
-    };
+    let asker = Asker::new(server.local_addr().unwrap(), nobody);
     let serving = std::thread::spawn(move || {
         let mut question = [0; 8];
         for _ in 0..QUESTIONS {
@@ -143,9 +164,12 @@ fn play(run: impl FnOnce(Asker) -> Asker, lost: Option<u64>) -> Asker {
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// The asker on a socket, asked to begin or not.
+/// The asker on a socket, recorded, asked to begin or not.
 fn bound(asker: Asker, begins: bool) -> BoundEndpoint<Asker> {
+    let trace = Arc::clone(&asker.trace);
+    let sink = move |line: &[u8]| trace.lock().unwrap().extend_from_slice(line);
     let (clock, mut endpoint) = (Clock::start(), Endpoint::new(asker));
+    endpoint.set_tap(Box::new(Recorder::new(&Header::new("asker"), sink)), |(), _| {});
     if begins {
         endpoint.handle_command(clock.now(), ()).unwrap();
     }
@@ -178,6 +202,7 @@ fn datagrams_are_the_same_on_all_hosts() {
         let asker = play(host, None);
         // Each transmit has its stamp from the process, and by the rest's end that of the kernel.
         assert_eq!(asker.stamped, [QUESTIONS + 1; 2]);
+        assert_eq!(asker.again().log, asker.log);
         asker.log
     });
     assert_eq!(logs[0].len() as u64, QUESTIONS + 2);
@@ -190,14 +215,7 @@ fn datagrams_are_the_same_on_all_hosts() {
 
 #[test]
 fn one_that_waits_for_nothing_is_stopped_from_outside() {
-    let asker = |server| Asker {
-        server,
-        nobody: server,
-        stage: Stage::Done,
-        stamped: [0; 2],
-        log: Vec::new(),
-        over: false,
-    };
+    let asker = |server| Asker::new(server, server);
     let host = mio::blocking::Datagrams::new(bound(asker(ANY), false)).unwrap();
     let stopper = host.stopper();
     let running = std::thread::spawn(move || host.run(|_, (), _| ()).map(drop));
