@@ -15,7 +15,7 @@ use semfio_machine::{
     Action, ConnId, Deadline, Effect, Failure, Instant, Now, OwnedReply, RequestId, Service, Shard,
     StreamMachine, Target,
 };
-use semfio_runtime_os::tcp::{self, Acceptor, REST};
+use semfio_runtime_os::tcp::{self, Acceptor, Dialler, REST};
 use semfio_runtime_os::{Clock, Files, Handle, HostConfig, Worker, failure, write_outbox};
 
 use crate::wake::waker;
@@ -44,6 +44,7 @@ pub struct Host<M: StreamMachine, S: Service<M>> {
     poll: Poll,
     clock: Clock,
     source: Option<SocketAddr>,
+    dialler: Dialler,
     scratch: Vec<u8>,
     reads_per_turn: usize,
     listeners: Vec<Listener>,
@@ -133,6 +134,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             shard,
             clock: config.clock,
             source: config.source,
+            dialler: Dialler::default(),
             scratch: vec![0; config.scratch.max(1)],
             reads_per_turn: config.reads_per_turn.max(1),
             listeners: Vec::new(),
@@ -363,7 +365,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
     fn attempt(&mut self, id: ConnId, mut addresses: Vec<SocketAddr>, failed: Failure) {
         let mut why = failed;
         while let Some(address) = addresses.pop() {
-            let stream = tcp::connect(address, self.source).map(TcpStream::from_std);
+            let stream = self.dialler.connect(address, self.source).map(TcpStream::from_std);
             match stream.and_then(|stream| self.register(id, stream)) {
                 Ok(stream) => return self.place(id, Stage::Dialling(stream, addresses)),
                 Err(error) => why = failure(&error),
