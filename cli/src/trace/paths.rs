@@ -223,7 +223,7 @@ impl Shown {
             called += "  sends packets of one flow different ways";
         }
         if node.is_limited {
-            called += "  answers once a second";
+            called += "  limits its answers";
         }
         called
     }

@@ -40,7 +40,7 @@
 //!   next nodes for one.
 //! - **Limits of routers.** Where some flows are answered at a hop and others are not, the hop is left alone for
 //!   a second, and one of the silent ones is asked again, up to three times. If it answers then, the hop is taken
-//!   for limited: all its silent flows are asked anew, one a second.
+//!   for limited: all its silent flows are asked anew, one a second, and faster as long as it answers.
 //!
 //! # Limits
 //!
@@ -84,6 +84,9 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// routers that say one thing a second are common.
 const DOUBTS: u8 = 3;
 const PAUSE: Duration = Duration::from_millis(1_100);
+/// Answers in a row after which a limited hop is asked twice as fast, and the pause that is none.
+const STREAK: u8 = 3;
+const HASTE: Duration = Duration::from_millis(10);
 /// Flows in search of one that passes a node.
 const HUNTS: u32 = 1_000;
 /// Events for a host that does not ask.
@@ -192,8 +195,10 @@ struct Hop {
     answered: u32,
     /// Probes on their way to it.
     flying: u32,
-    /// It is known to say only so much: one probe a second.
-    is_limited: bool,
+    /// Between two probes: not zero once it is known to say only so much.
+    gap: Duration,
+    /// Answers in a row since the gap was changed.
+    streak: u8,
     /// Until when it is left alone.
     paused: Option<Instant>,
     /// When a silent flow is asked again, and how often it may be still.
@@ -548,6 +553,7 @@ impl Multipath {
         }
         let of_hop = self.hops.entry(hop).or_default();
         of_hop.answered = of_hop.answered.saturating_add(1);
+        of_hop.hurry();
         let silent = of_hop.silent;
         match self.seen.get(&(hop, flow)).copied() {
             Some(Seen::At(known)) if Some(known) == silent => {
@@ -594,7 +600,8 @@ impl Multipath {
     fn ask_again(&mut self, now: Now, hop: u8) {
         let Some(of_hop) = self.hops.get_mut(&hop) else { return };
         let Some(silent) = of_hop.silent else { return };
-        of_hop.is_limited = true;
+        of_hop.gap = PAUSE;
+        of_hop.streak = 0;
         of_hop.paused = Some(now.mono.saturating_add(PAUSE));
         of_hop.doubt = None;
         of_hop.doubts = DOUBTS;
@@ -643,6 +650,11 @@ impl Multipath {
         let Some(flight) = self.land(number) else { return };
         self.probes.give_up(number);
         let Flight { hop, flow, tries, why } = flight;
+        if let Some(of_hop) = self.hops.get_mut(&hop).filter(|hop| !hop.gap.is_zero()) {
+            of_hop.gap = PAUSE;
+            of_hop.paused = Some(now.mono.saturating_add(PAUSE));
+            of_hop.streak = 0;
+        }
         let tries = tries.saturating_add(1);
         if why == Why::Explore && self.seen.get(&(hop, flow)) == Some(&Seen::Asked) {
             if tries < TRIES {
@@ -846,6 +858,18 @@ enum Want {
     Hunt(u32),
 }
 
+impl Hop {
+    /// It has answered: if it goes on so, it is asked faster, and at last as fast as all others. One
+    /// that was silent for another reason costs little then.
+    fn hurry(&mut self) {
+        self.streak = self.streak.saturating_add(1);
+        if self.streak >= STREAK && !self.gap.is_zero() {
+            self.streak = 0;
+            self.gap = self.gap.checked_div(2).filter(|&gap| gap > HASTE).unwrap_or_default();
+        }
+    }
+}
+
 impl Node {
     /// A flow goes on to another node.
     fn pass(&mut self, next: usize) {
@@ -917,8 +941,10 @@ impl DatagramMachine for Multipath {
         self.deadlines.insert((due, number));
         let of_hop = self.hops.entry(hop).or_default();
         of_hop.flying = of_hop.flying.saturating_add(1);
-        if flight.why == Why::Doubt || of_hop.is_limited {
+        if flight.why == Why::Doubt {
             of_hop.paused = Some(now.mono.saturating_add(PAUSE));
+        } else if !of_hop.gap.is_zero() {
+            of_hop.paused = Some(now.mono.saturating_add(of_hop.gap));
         }
         Some(transmit)
     }

@@ -41,7 +41,7 @@ pub struct PathNode {
     pub bound: u32,
     /// It sends packets of one flow different ways.
     pub by_packet: bool,
-    /// Its hop tells only so much: it was asked once a second.
+    /// Its hop tells only so much: it was asked slowly.
     pub is_limited: bool,
     /// The shortest.
     pub round_trip: Option<Duration>,
@@ -99,7 +99,7 @@ impl Graph {
                 flows: node.flows,
                 bound: node.level,
                 by_packet: node.by_packet,
-                is_limited: hop.is_some_and(|hop| hop.is_limited),
+                is_limited: hop.is_some_and(|hop| !hop.gap.is_zero()),
                 round_trip: node.round_trip,
             });
         }
