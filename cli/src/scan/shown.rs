@@ -294,7 +294,9 @@ fn words(reason: Reason) -> String {
 
 fn why(found: &Found) -> String {
     let words = words(found.reason);
-    match found.round_trip {
+    // By connecting, it is the time of whole turns: more of our own work than of the way.
+    let is_round_trip = !matches!(found.reason, Reason::Connected | Reason::Refused);
+    match found.round_trip.filter(|_| is_round_trip) {
         Some(took) => format!("{words}, {:.3} ms", millis(took)),
         None => words,
     }

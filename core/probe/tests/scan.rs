@@ -184,7 +184,7 @@ fn each_answer_is_told_as_what_it_is() {
             (2, PortState::Closed, Reason::Refused, 1),
             (3, PortState::Filtered, Reason::Silence, 3),
             (4, PortState::Unreachable, Reason::System(Failure::Unreachable), 1),
-            (5, PortState::Unreachable, Reason::System(Failure::Denied), 1),
+            (5, PortState::Filtered, Reason::System(Failure::Denied), 1),
             (6, PortState::Unasked, Reason::System(Failure::Unsupported), 1),
             (7, PortState::Filtered, Reason::Silence, 3),
             (8, PortState::Closed, Reason::MetItself, 1),

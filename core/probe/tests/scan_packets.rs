@@ -217,7 +217,7 @@ fn each_answer_to_a_syn_is_told_as_what_it_is() {
                 (PortState::Filtered, icmp(prohibited), 1),
                 (PortState::Unreachable, icmp(no_way), 1),
                 (PortState::Filtered, Reason::Silence, 3),
-                (PortState::Unreachable, Reason::System(Failure::Denied), 1),
+                (PortState::Filtered, Reason::System(Failure::Denied), 1),
                 (PortState::Unasked, Reason::System(Failure::Other), 1),
                 (PortState::Filtered, Reason::Silence, 3),
             ];

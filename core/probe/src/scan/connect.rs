@@ -9,7 +9,8 @@
 //! | dialled | it stands, and both ends are one socket | waiting, [`MEETINGS`] times, then over | `Closed` |
 //! | dialled | it stands, and may have met another of ours | doubted | |
 //! | dialled | refused | over | `Closed` |
-//! | dialled | no way, or a prohibited one | over | `Unreachable` |
+//! | dialled | no way | over | `Unreachable` |
+//! | dialled | a way that is prohibited | over | `Filtered` |
 //! | dialled | silence, as long as round trips allow | waiting, `retries` times, then over | `Filtered` |
 //! | dialled | no descriptors, ports or memory | waiting, and the window is smaller | |
 //! | dialled | no room, [`ROOMLESS`] times with nothing on its way | over | `Unasked` |
@@ -204,8 +205,13 @@ impl ConnectScan {
                 self.tell(asking, PortState::Closed, Reason::Refused, Some(took));
             }
             Failure::TimedOut => self.silent(asking),
-            // ICMPv6 tells of what is prohibited in the first of these words.
-            Failure::Denied | Failure::Unreachable => {
+            // ICMPv6 tells of what is prohibited in these words; over IPv4 the system says of that, too,
+            // that there is no way.
+            Failure::Denied => {
+                self.window.grow();
+                self.tell(asking, PortState::Filtered, Reason::System(failure), None);
+            }
+            Failure::Unreachable => {
                 self.window.grow();
                 self.tell(asking, PortState::Unreachable, Reason::System(failure), None);
             }

@@ -157,7 +157,8 @@ impl Desk {
                 self.held_until = Some(now.mono.saturating_add(REST));
                 self.waiting.push_front(asked.question);
             }
-            Failure::Denied | Failure::Unreachable => {
+            Failure::Denied => self.tell(asked.question, PortState::Filtered, reason, None),
+            Failure::Unreachable => {
                 self.tell(asked.question, PortState::Unreachable, reason, None);
             }
             _ => self.tell(asked.question, PortState::Unasked, reason, None),
