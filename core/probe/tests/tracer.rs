@@ -933,10 +933,8 @@ fn report(hop: u8, icmp: (u8, u8, u32), now: Now) -> Received {
     }
 }
 
-#[test]
-fn a_path_that_was_thought_to_end_goes_on_where_it_does_not() {
-    let to = address(Family::V4, Place::Hop(11));
-    let config = TraceConfig { queries: 2, max_hops: 4, ..udp(to) };
+/// A trace whose first burst has left, and what that was.
+fn begun(config: TraceConfig) -> (Tracer, Vec<Vec<u8>>) {
     let mut tracer = Tracer::new(at_ms(0), &Seed::from_u64(1), config).unwrap();
     tracer.handle_timeout(at_ms(0));
     let mut sent = Vec::new();
@@ -945,6 +943,14 @@ fn a_path_that_was_thought_to_end_goes_on_where_it_does_not() {
         tracer.handle_sent(at_ms(0), transmit.id, Stamp { at: at_ms(0).mono, clock: Clock::User });
         sent.push(std::mem::take(&mut buf));
     }
+    (tracer, sent)
+}
+
+#[test]
+fn a_path_that_was_thought_to_end_goes_on_where_it_does_not() {
+    let to = address(Family::V4, Place::Hop(11));
+    let config = TraceConfig { queries: 2, max_hops: 4, ..udp(to) };
+    let (mut tracer, mut sent) = begun(config);
     assert_eq!(sent.len(), 8);
     let now = at_ms(1);
     let mut hear = |tracer: &mut Tracer, number: usize, hop, icmp| {
@@ -1025,14 +1031,7 @@ fn all_that_has_come_is_heard_before_more_leaves() {
 fn a_late_answer_fills_its_gap_while_the_trace_lasts() {
     let to = address(Family::V4, Place::Hop(11));
     let config = TraceConfig { queries: 1, max_hops: 3, ..udp(to) };
-    let mut tracer = Tracer::new(at_ms(0), &Seed::from_u64(1), config).unwrap();
-    tracer.handle_timeout(at_ms(0));
-    let mut buf = Vec::new();
-    let mut sent = Vec::new();
-    while let Some(transmit) = tracer.poll_transmit(at_ms(0), &mut buf) {
-        tracer.handle_sent(at_ms(0), transmit.id, Stamp { at: at_ms(0).mono, clock: Clock::User });
-        sent.push(std::mem::take(&mut buf));
-    }
+    let (mut tracer, mut sent) = begun(config);
     let mut answer = |tracer: &mut Tracer, hop: u8, now: Now| {
         let meta = report(hop, (11, 0, 0), now);
         tracer.handle_datagram(now, meta, &mut sent[usize::from(hop) - 1]).map(|it| told(&it))

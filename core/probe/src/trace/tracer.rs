@@ -22,7 +22,7 @@
 //!
 //! A probe is given up after twice the longest round trip so far and 8 ms, if its hop or one behind it
 //! has answered; else not before [`wait`](TraceConfig::wait) is over, which starts as it leaves. So the
-//! wait is spent once, for all hops that nothing is known of. The trace ends when nothing is on its way: there is
+//! wait is spent once, for all hops that nothing is known of, and once more for a second look. The trace ends when nothing is on its way: there is
 //! no pause, and no round that would have to be filled.
 //!
 //! # A second look
@@ -113,7 +113,7 @@ pub struct TraceConfig {
     pub flow: u16,
     /// How long an answer may take where nothing has answered from as far; longer, and up to four
     /// times as long, where others took that long. Default 1 s: few paths are longer, and all that is
-    /// silent at the end is waited for at once.
+    /// silent at the end is waited for at once, and asked once more.
     pub wait: Duration,
     /// So many silent hops at the end are enough. Default 5.
     pub gap_limit: u8,
