@@ -15,6 +15,7 @@ use semfio_echo as _;
 use semfio_file as _;
 use semfio_frame as _;
 use semfio_machine as _;
+use semfio_http as _;
 use semfio_netcat as _;
 use semfio_path as _;
 use semfio_sim as _;

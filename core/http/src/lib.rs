@@ -1,0 +1,29 @@
+//! HTTP/1.1 without I/O (RFC 9110, RFC 9112): both roles of a connection.
+//!
+//! What is read is judged by one strict set of [`Rule`]s; what is sent is written from parts, never
+//! copied from what a peer sent.
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
+#![deny(clippy::expect_used, clippy::panic)]
+#![warn(clippy::alloc_instead_of_core, clippy::std_instead_of_core, clippy::std_instead_of_alloc)]
+
+extern crate alloc;
+
+mod client;
+mod error;
+mod field;
+mod limits;
+mod message;
+mod method;
+mod server;
+mod status;
+
+pub use client::{ClientCommand, ClientEvent};
+pub use error::{HttpError, Rule};
+pub use field::{Field, FieldRefused, Fields, FieldsBuf};
+pub use limits::{Leniency, Limits};
+pub use message::{Body, BodyLength, Request, Response, Target, Version};
+pub use method::Method;
+pub use server::{ServerCommand, ServerEvent};
+pub use status::Status;
