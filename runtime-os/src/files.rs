@@ -253,6 +253,8 @@ fn attempt(effect: &Effect, roots: &Roots, files: &Files) -> Result<OwnedReply, 
             let removed = fs::unlinkat(folder, name, AtFlags::empty());
             removed.map(|()| OwnedReply::Done).map_err(refused)
         }
+        // What is answered later, a [`Worker`](crate::Worker) keeps.
+        Effect::Watch { .. } => Err(Failure::Unsupported),
         Effect::Resolve { name, port } => resolve(name, *port),
     }
 }

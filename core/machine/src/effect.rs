@@ -142,6 +142,24 @@ pub enum Effect {
         /// Relative.
         path: String,
     },
+    /// Say when what `path` leads to may be another, or may have another content: once, with
+    /// [`Reply::Done`]. It was written, truncated, touched, renamed, removed or replaced, or a folder
+    /// above it was; something came where nothing was; or the host has lost track.
+    ///
+    /// For whoever keeps a file in memory. It stands from its place among the effects on: of what
+    /// is opened and read after it, no change goes untold. And a change is told before anything that
+    /// a peer sends after it, so that nobody who has written a file is then given the old one. Of a
+    /// folder, the content is the names in it. What a process writes
+    /// through a mapping (`mmap`) and a file system that is mounted over a folder are not seen.
+    ///
+    /// It fails with [`Failure::Unsupported`] where the host cannot tell, as on a network's file
+    /// system, and with [`Failure::Exhausted`] if more than [`WATCHES`](Self::WATCHES) stand.
+    Watch {
+        /// Beneath this folder.
+        root: RootId,
+        /// Relative, `/` between parts.
+        path: String,
+    },
     /// Look up a name: [`Reply::Resolved`].
     Resolve {
         /// A host name or an address.
@@ -149,6 +167,12 @@ pub enum Effect {
         /// Put into each address of the answer.
         port: u16,
     },
+}
+
+impl Effect {
+    /// How many [`Watch`](Self::Watch) may stand at once in a shard: as many small files as are worth
+    /// keeping, and an eighth of what Linux used to allow a user.
+    pub const WATCHES: usize = 1_024;
 }
 
 /// What is known of a path.

@@ -356,6 +356,8 @@ impl Disk {
                 self.changes = self.changes.saturating_add(1);
                 Ok(OwnedReply::Done)
             }
+            // What is answered later, a host has to ask for with `watch`.
+            Effect::Watch { .. } => Err(Failure::Unsupported),
             Effect::Resolve { name, port } => self.resolve(name, *port),
         }
     }

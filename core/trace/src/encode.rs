@@ -370,6 +370,7 @@ fn put_effect(line: &mut Line, effect: &Effect) {
             line.text("to", to).flag("replace", *replace);
         }
         Effect::Remove { root, path } => put_path(line, "Remove", root.0, path),
+        Effect::Watch { root, path } => put_path(line, "Watch", root.0, path),
         Effect::Resolve { name, port } => {
             line.text("do", "Resolve").text("host", name);
             line.number("port", u64::from(*port));

@@ -239,6 +239,7 @@ impl Service<Pipe> for Relay {
                 net.request(Effect::CreateFolder { root, path: path() });
                 net.request(Effect::SyncFolder { root, path: path() });
                 net.request(Effect::Rename { root, from: path(), to: "c".into(), replace: true });
+                net.request(Effect::Watch { root, path: path() });
                 let gone = net.request(Effect::Remove { root, path: path() });
                 net.cancel(gone);
             }
