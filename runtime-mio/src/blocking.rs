@@ -11,7 +11,8 @@ mod datagram;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Wake;
@@ -86,6 +87,8 @@ struct State<M: StreamMachine, S: Service<M>> {
     /// What went wrong inside a call; told by the thread of `run`, so that a service that dials
     /// again and again does not keep the lock.
     failed: Vec<(ConnId, Failure)>,
+    /// While this stands, a thread waits for changes of what is watched.
+    watching: Option<UnixStream>,
     /// When the thread of `run` wakes by itself.
     wakes_at: Option<Instant>,
     stopped: bool,
@@ -106,7 +109,7 @@ struct Socket {
 }
 
 /// A name to look up, and for whom.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Lookup {
     Request(RequestId),
     Dial(ConnId),
@@ -143,6 +146,7 @@ where
             effects: Worker::new(Arc::clone(&roots), Arc::clone(&files), config.queue, notify()),
             names: Worker::new(roots, Arc::clone(&files), config.queue, notify()),
             failed: Vec::new(),
+            watching: None,
             wakes_at: None,
             stopped: false,
             broken: false,
@@ -222,6 +226,7 @@ impl<M: StreamMachine, S: Service<M>> Drop for EndAll<'_, M, S> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.stop_listening();
+        state.watching = None;
         for conn in state.conns.iter_mut().filter_map(Option::take) {
             conn.end(false);
         }
@@ -345,6 +350,41 @@ where
         });
     }
 
+    fn tell_changes<'s>(&'s self, scope: &'s Scope<'s, '_>, state: &mut State<M, S>) {
+        let mut changed = Vec::new();
+        state.effects.changed(&mut changed);
+        for id in changed {
+            self.reply(scope, state, id, &OwnedReply::Done);
+        }
+    }
+
+    /// The work of the thread that waits for changes.
+    fn watch<'s>(&'s self, scope: &'s Scope<'s, '_>, watches: &OwnedFd, end: &UnixStream) {
+        loop {
+            let both = &mut [PollFd::new(watches, PollFlags::IN), PollFd::new(end, PollFlags::IN)];
+            let _ = rustix::event::poll(both, None);
+            let mut state = self.state();
+            if state.watching.is_none() {
+                return;
+            }
+            self.tell_changes(scope, &mut state);
+        }
+    }
+
+    /// Starts that thread once there is something to wait for.
+    fn start_watching<'s>(&'s self, scope: &'s Scope<'s, '_>, state: &mut State<M, S>) {
+        let Some(watches) = state.effects.watches().filter(|_| state.watching.is_none()) else {
+            return;
+        };
+        let started = watches.try_clone_to_owned().and_then(|watches| {
+            let (ours, theirs) = UnixStream::pair()?;
+            self.spawn(scope, move || self.watch(scope, &watches, &theirs))?;
+            Ok(ours)
+        });
+        // Without it, changes are told as something is read.
+        state.watching = started.ok();
+    }
+
     /// The work of a listener's thread.
     fn accept<'s>(&'s self, scope: &'s Scope<'s, '_>, listener: &TcpListener) {
         let mut acceptor = Acceptor::new();
@@ -398,9 +438,13 @@ where
             let mut scratch = std::mem::take(&mut state.scratch);
             match (&socket.stream).read(&mut scratch) {
                 Ok(0) => self.call(scope, &mut state, |shard, now| shard.handle_eof(now, id)),
-                Ok(n) => self.call(scope, &mut state, |shard, now| {
-                    shard.handle_received(now, id, &mut scratch[..n]);
-                }),
+                Ok(n) => {
+                    // Before what was sent after the change.
+                    self.tell_changes(scope, &mut state);
+                    self.call(scope, &mut state, |shard, now| {
+                        shard.handle_received(now, id, &mut scratch[..n]);
+                    });
+                }
                 Err(error) if is_passing(&error) => {}
                 Err(error) => self.fail(scope, &mut state, id, failure(&error)),
             }
@@ -563,7 +607,10 @@ where
                 Action::Request(id, effect @ Effect::Resolve { .. }) => {
                     state.names.submit(Lookup::Request(id), effect);
                 }
-                Action::Request(id, effect) => state.effects.submit(id, effect),
+                Action::Request(id, effect) => {
+                    state.effects.submit(id, effect);
+                    self.start_watching(scope, state);
+                }
                 Action::Cancel(id) => {
                     state.effects.cancel(id);
                     state.names.cancel(Lookup::Request(id));

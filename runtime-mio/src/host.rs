@@ -4,16 +4,19 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
 use std::mem;
 use std::net::{Shutdown, SocketAddr};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use semfio_machine::{
-    Action, ConnId, Deadline, Effect, Failure, Instant, Now, OwnedReply, RequestId, Service, Shard,
-    StreamMachine, Target,
+    Action, ConnId, Deadline, Effect, Failure, Instant, Now, OwnedReply, Reply, RequestId, Service,
+    Shard, StreamMachine, Target,
 };
 use semfio_runtime_os::tcp::{self, Acceptor, Dialler, REST};
 use semfio_runtime_os::{Clock, Files, Handle, HostConfig, Worker, failure, write_outbox};
@@ -26,7 +29,8 @@ use crate::wake::waker;
 /// in this order, which other hosts keep too:
 ///
 /// 1. `handle_accepted`; then, one read for each connection that has bytes, `handle_received`
-///    and `handle_eof`; as sockets turn out so, `handle_connected` and `handle_failed`.
+///    and `handle_eof`; as sockets turn out so, `handle_connected` and `handle_failed`. Between a
+///    read and what is told of it, `handle_reply` for each [`Effect::Watch`] whose path has changed.
 /// 2. `handle_timeout`, if it is due.
 /// 3. `handle_message`, for what the [`Handle`]s sent.
 /// 4. `handle_reply`, for what the worker has done.
@@ -64,6 +68,11 @@ pub struct Host<M: StreamMachine, S: Service<M>> {
     effects: Worker<RequestId>,
     /// Apart, since a slow name server must not hold up files.
     names: Worker<ConnId>,
+    /// The poll knows of the watches.
+    watching: bool,
+    changed: Vec<RequestId>,
+    /// What was read from whom and is not handed over yet; the bytes lie in `scratch`.
+    heard: Vec<(ConnId, io::Result<Range<usize>>)>,
     /// Whether the shard was called since its last `handle_turn`.
     busy: bool,
 }
@@ -108,7 +117,13 @@ struct Open {
 const WAKER: Token = Token(usize::MAX);
 
 /// The first listener's; the next ones' go down from here.
-const LISTENER: usize = usize::MAX - 1;
+const LISTENER: usize = usize::MAX - 2;
+
+const WATCHES: Token = Token(usize::MAX - 1);
+
+/// While paths are watched, connections are read from one after the other as long as so much of the
+/// scratch is left, and then looked whether anything has changed: one system call for all of them.
+const ROOM: usize = 16 * 1024;
 
 /// Peers accepted from one listener in a turn.
 const ACCEPTS: usize = 64;
@@ -148,6 +163,9 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             woken: false,
             effects: Worker::new(Arc::clone(&roots), Arc::clone(&files), config.queue, notify()),
             names: Worker::new(roots, Arc::clone(&files), config.queue, notify()),
+            watching: false,
+            changed: Vec::new(),
+            heard: Vec::new(),
             files,
             handle,
             busy: false,
@@ -233,6 +251,8 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
         for event in events {
             match event.token() {
                 WAKER => self.woken = true,
+                // Looked for in each turn.
+                WATCHES => {}
                 Token(token) => match self.listeners.get_mut(LISTENER - token) {
                     Some(listener) => listener.ready = true,
                     None => self.notice(now, token, event),
@@ -250,9 +270,13 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
         for listener in 0..self.listeners.len() {
             self.accept(now, listener);
         }
-        for _ in 0..self.to_read.len().min(self.reads_per_turn) {
-            if let Some(id) = self.to_read.pop_front() {
-                self.read(now, id);
+        let mut left = self.to_read.len().min(self.reads_per_turn);
+        loop {
+            left -= self.read_some(left);
+            self.tell_changes(now);
+            self.hand_over(now);
+            if left == 0 {
+                break;
             }
         }
         let due = |deadline: Deadline| deadline.at <= now.mono;
@@ -397,40 +421,88 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
         }
     }
 
-    fn read(&mut self, now: Now, id: ConnId) {
+    /// Reads from the next connection, or from several; gives how many of `most` it has looked at.
+    fn read_some(&mut self, most: usize) -> usize {
+        let several = self.effects.is_watching();
+        let (mut looked, mut filled) = (0, 0);
+        while looked < most
+            && (filled == 0 || self.scratch.len() - filled >= ROOM)
+            && (looked == 0 || several)
+            && let Some(id) = self.to_read.pop_front()
+        {
+            looked += 1;
+            if let Some(read) = self.read(id, filled) {
+                filled = read.as_ref().map_or(filled, |bytes| bytes.end);
+                self.heard.push((id, read));
+            }
+        }
+        looked
+    }
+
+    /// One read, to the end of the scratch; none where there is nothing to tell.
+    fn read(&mut self, id: ConnId, filled: usize) -> Option<io::Result<Range<usize>>> {
         let wanted = self.shard.wants_read(id);
-        let Some(open) = open(&mut self.conns, id) else {
-            return;
-        };
+        let open = open(&mut self.conns, id)?;
         open.reading = false;
         if !wanted {
-            if mem::take(&mut open.error)
-                && let Ok(Some(error)) = open.stream.take_error()
-            {
-                self.fail(now, id, &error);
-            }
-            return;
+            let error = mem::take(&mut open.error).then(|| open.stream.take_error())?;
+            return error.ok().flatten().map(Err);
         }
-        match open.stream.read(&mut self.scratch) {
-            Ok(0) => {
-                open.readable = false;
-                self.shard.handle_eof(now, id);
-                self.called();
-            }
+        let room = self.scratch.get_mut(filled..).unwrap_or_default();
+        match open.stream.read(room) {
             Ok(n) => {
                 // A short read has emptied it, unless an end follows, for which no edge comes.
-                open.readable = n == self.scratch.len() || open.read_closed || open.error;
-                let bytes = self.scratch.get_mut(..n).unwrap_or_default();
-                self.shard.handle_received(now, id, bytes);
-                self.called();
-                self.want_read(id);
+                let more = n == room.len() || open.read_closed || open.error;
+                open.readable = n > 0 && more;
+                Some(Ok(filled..filled + n))
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 open.readable = false;
                 open.error = false;
+                None
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.want_read(id),
-            Err(error) => self.fail(now, id, &error),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                self.want_read(id);
+                None
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Tells the shard what was read.
+    fn hand_over(&mut self, now: Now) {
+        let mut heard = mem::take(&mut self.heard);
+        for (id, read) in heard.drain(..) {
+            // One that was read before it may have closed this one.
+            if open(&mut self.conns, id).is_none() {
+                continue;
+            }
+            match read {
+                Ok(bytes) if bytes.is_empty() => {
+                    self.shard.handle_eof(now, id);
+                    self.called();
+                }
+                Ok(bytes) => {
+                    let bytes = self.scratch.get_mut(bytes).unwrap_or_default();
+                    self.shard.handle_received(now, id, bytes);
+                    self.called();
+                    self.want_read(id);
+                }
+                Err(error) => self.fail(now, id, &error),
+            }
+        }
+        self.heard = heard;
+    }
+
+    /// What was watched and has changed: before anything that was sent after the change.
+    fn tell_changes(&mut self, now: Now) {
+        if !self.effects.is_watching() {
+            return;
+        }
+        self.effects.changed(&mut self.changed);
+        for id in mem::take(&mut self.changed) {
+            self.shard.handle_reply(now, id, Reply::Done);
+            self.called();
         }
     }
 
@@ -507,11 +579,26 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
                 }
                 Action::Read(id) => self.want_read(id),
                 Action::Close { conn, reset } => self.close(conn, reset),
-                Action::Request(id, effect) => self.effects.submit(id, effect),
+                Action::Request(id, effect) => {
+                    self.effects.submit(id, effect);
+                    self.watch();
+                }
                 Action::Cancel(id) => self.effects.cancel(id),
                 Action::Release(file) => self.files.release(file),
                 Action::Stop => self.listeners.clear(),
             }
+        }
+    }
+
+    /// Has the poll end when something that is watched has changed.
+    fn watch(&mut self) {
+        if !self.watching
+            && let Some(watches) = self.effects.watches()
+        {
+            let registry = self.poll.registry();
+            let source = &mut SourceFd(&watches.as_raw_fd());
+            // Without it, changes are told when something else ends the wait.
+            self.watching = registry.register(source, WATCHES, Interest::READABLE).is_ok();
         }
     }
 

@@ -120,6 +120,20 @@ impl Roots {
         }
     }
 
+    /// The root itself, or what `name` is in the folder `at` beneath it: to look at, not to read. A link
+    /// is what it is, and leads nowhere.
+    pub(crate) fn step(
+        &self,
+        root: RootId,
+        at: Option<(BorrowedFd<'_>, &str)>,
+    ) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match at {
+            None => self.beneath(root, "", flags, Mode::empty()),
+            Some((at, name)) => fs::openat(at, name, flags, Mode::empty()),
+        }
+    }
+
     /// The folder that holds the last part of `path`, and that part.
     fn parent<'p>(&self, root: RootId, path: &'p str) -> Result<(OwnedFd, &'p str), Errno> {
         judge(path)?;
@@ -290,7 +304,7 @@ fn open(
 }
 
 /// Refuses what is not parts with `/` between them, beneath the folder it starts from.
-fn judge(path: &str) -> Result<(), Errno> {
+pub(crate) fn judge(path: &str) -> Result<(), Errno> {
     let fine = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
     if path.split('/').all(fine) { Ok(()) } else { Err(Errno::ACCESS) }
 }

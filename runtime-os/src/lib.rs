@@ -11,7 +11,7 @@
 //! - [`datagram`]: UDP and ICMP, raw or not, with addresses, hop limits, kernel stamps both ways,
 //!   and ICMP errors. [`BoundEndpoint`]: a machine on such sockets, all but the waiting.
 //! - [`Roots`], [`Files`], [`perform`]: the effects of the contract, so that no path leads out of
-//!   its folder. [`Worker`]: the same off the loop.
+//!   its folder. [`Worker`]: the same off the loop, with [`Watches`], which tell what changes.
 //! - [`HostConfig`], [`Handle`], [`Stopper`]: what those who use a host see of it.
 //! - [`route`]: the address that a datagram would leave from, and what the first link takes.
 //! - [`Names`]: the names of addresses, while the loop goes on.
@@ -74,6 +74,7 @@ mod route;
 pub mod seed;
 pub mod sockets;
 pub mod tcp;
+mod watch;
 pub mod worker;
 pub mod write;
 
@@ -84,5 +85,6 @@ pub use files::{Files, Roots, perform};
 pub use host::{Handle, HostConfig, Stopper};
 pub use names::{Name, Names};
 pub use route::{Route, route};
+pub use watch::Watches;
 pub use worker::Worker;
 pub use write::{Content, write_outbox, write_read};

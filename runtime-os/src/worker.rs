@@ -1,12 +1,14 @@
 //! A thread for what would block an event loop.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use semfio_machine::{Effect, Failure, OwnedReply};
 
 use crate::files::{Files, Roots, perform};
+use crate::watch::Watches;
 
 /// Results that may wait to be fetched; beyond them the thread rests.
 const RESULTS: usize = 16;
@@ -17,8 +19,11 @@ const RESULTS: usize = 16;
 /// own. The thread starts with the first effect. Each effect has one result, unless it was
 /// cancelled. Names take long to look up: give them a worker of their own.
 ///
+/// A [`Watch`](Effect::Watch) has its result once there is a change: those come from
+/// [`changed`](Self::changed), and a host is woken for them by [`watches`](Self::watches).
+///
 /// When dropped, what was not begun is not done, and the file effect at work is awaited.
-pub struct Worker<K: Copy + Eq + Send + 'static> {
+pub struct Worker<K: Copy + Ord + Send + 'static> {
     shared: Arc<Shared<K>>,
     queue: usize,
     thread: Option<JoinHandle<()>>,
@@ -27,6 +32,8 @@ pub struct Worker<K: Copy + Eq + Send + 'static> {
 struct Shared<K> {
     roots: Arc<Roots>,
     files: Arc<Files>,
+    /// Made with the first effect that needs it.
+    watches: OnceLock<Watches<K>>,
     notify: Box<dyn Fn() + Send + Sync>,
     state: Mutex<State<K>>,
     changed: Condvar,
@@ -47,7 +54,7 @@ struct AtWork<K> {
     resolves: bool,
 }
 
-impl<K: Copy + Eq + Send + 'static> Worker<K> {
+impl<K: Copy + Ord + Send + 'static> Worker<K> {
     /// A worker that lets at most `queue` effects wait, and calls `notify` when there is a result
     /// where there was none: whoever is told fetches all of them, or comes back by itself.
     pub fn new(
@@ -60,6 +67,7 @@ impl<K: Copy + Eq + Send + 'static> Worker<K> {
             shared: Arc::new(Shared {
                 roots,
                 files,
+                watches: OnceLock::new(),
                 notify: Box::new(notify),
                 state: Mutex::new(State {
                     jobs: VecDeque::new(),
@@ -78,6 +86,16 @@ impl<K: Copy + Eq + Send + 'static> Worker<K> {
     /// Has `effect` performed. If too many wait, its result is [`Failure::Exhausted`].
     pub fn submit(&mut self, key: K, effect: Effect) {
         let ready = self.start();
+        // Made here, so that the host finds it after the call.
+        if let (Effect::Watch { .. }, None) = (&effect, self.shared.watches.get()) {
+            match Watches::new() {
+                Ok(watches) => drop(self.shared.watches.set(watches)),
+                Err(failure) => {
+                    let state = self.shared.state();
+                    return self.shared.put(state, key, OwnedReply::Failed(failure));
+                }
+            }
+        }
         let mut state = self.shared.state();
         if ready && state.jobs.len() < self.queue {
             state.jobs.push_back((key, effect));
@@ -98,7 +116,27 @@ impl<K: Copy + Eq + Send + 'static> Worker<K> {
         if let Some((_, reply)) = place.and_then(|place| state.results.remove(place)) {
             self.shared.discard(&reply);
         }
+        self.shared.forget(key);
         self.shared.wake(&mut state);
+    }
+
+    /// Adds to `to` whose [`Watch`](Effect::Watch) has to be answered with [`OwnedReply::Done`]: see
+    /// [`Watches::changed`] for when a host calls it.
+    pub fn changed(&mut self, to: &mut Vec<K>) {
+        if let Some(watches) = self.shared.watches.get() {
+            watches.changed(to);
+        }
+    }
+
+    /// Whether anything is watched.
+    pub fn is_watching(&self) -> bool {
+        self.shared.watches.get().is_some_and(|watches| !watches.is_empty())
+    }
+
+    /// What is readable when something may have [changed](Self::changed); there from the first
+    /// [`Watch`](Effect::Watch) on that was submitted.
+    pub fn watches(&self) -> Option<BorrowedFd<'_>> {
+        self.shared.watches.get().map(AsFd::as_fd)
     }
 
     /// The next result, if there is one.
@@ -121,7 +159,7 @@ impl<K: Copy + Eq + Send + 'static> Worker<K> {
     }
 }
 
-impl<K: Copy + Eq + Send + 'static> Drop for Worker<K> {
+impl<K: Copy + Ord + Send + 'static> Drop for Worker<K> {
     fn drop(&mut self) {
         let mut state = self.shared.state();
         state.stop = true;
@@ -136,7 +174,7 @@ impl<K: Copy + Eq + Send + 'static> Drop for Worker<K> {
     }
 }
 
-impl<K: Copy + Eq + Send> Shared<K> {
+impl<K: Copy + Ord + Send> Shared<K> {
     fn work(&self) {
         let mut state = self.state();
         loop {
@@ -156,16 +194,37 @@ impl<K: Copy + Eq + Send> Shared<K> {
                 resolves: matches!(effect, Effect::Resolve { .. }),
             });
             drop(state);
-            let reply = perform(&effect, &self.roots, &self.files);
+            let reply = self.perform(key, &effect);
             // Who is told that something is written may use its memory again.
             drop(effect);
             state = self.state();
-            if state.at_work.take().is_some_and(|at| at.wanted) {
-                self.put(state, key, reply);
-                state = self.state();
-            } else {
-                self.discard(&reply);
+            let wanted = state.at_work.take().is_some_and(|at| at.wanted);
+            match reply {
+                Some(reply) if wanted => {
+                    self.put(state, key, reply);
+                    state = self.state();
+                }
+                Some(reply) => self.discard(&reply),
+                None if wanted => {}
+                None => self.forget(key),
             }
+        }
+    }
+
+    /// No reply: it comes with a change.
+    fn perform(&self, key: K, effect: &Effect) -> Option<OwnedReply> {
+        match (effect, self.watches.get()) {
+            (Effect::Watch { root, path }, Some(watches)) => {
+                let added = watches.add(key, &self.roots, *root, path);
+                added.err().map(OwnedReply::Failed)
+            }
+            _ => Some(perform(effect, &self.roots, &self.files)),
+        }
+    }
+
+    fn forget(&self, key: K) {
+        if let Some(watches) = self.watches.get() {
+            watches.remove(key);
         }
     }
 

@@ -5,6 +5,8 @@ use std::future::poll_fn;
 use std::io::{self, Read};
 use std::mem;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::task::{Context, Poll, Waker};
@@ -31,6 +33,10 @@ const WRITES: usize = 16;
 /// Peers accepted by one listener in a turn, for the same reason.
 const ACCEPTS: usize = 64;
 
+/// While paths are watched, connections are read from one after the other as long as so much of the
+/// scratch is left, and then looked whether anything has changed: one system call for all of them.
+const ROOM: usize = 16 * 1024;
+
 /// How often connections that are not read are asked whether they still stand. The reactor
 /// cannot wait for errors alone.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
@@ -38,7 +44,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// Drives a shard over TCP, in one future.
 ///
 /// [`listen`](Self::listen) as often as needed, then await [`run`](Self::run). A turn reads each
-/// ready connection once, then does what is due, hands over messages and replies, calls
+/// ready connection once, tells what was watched and has changed before what was sent later, then does what is due, hands over messages and replies, calls
 /// `handle_turn` once, and then writes: at once, waiting for the socket only if it is full. What is
 /// to be sent of files is read by the threads of `blocking` first, eight at once. After each call
 /// the shard's actions are carried out, only writes wait for their time.
@@ -74,6 +80,11 @@ pub struct Host<M: StreamMachine, S: Service<M>> {
     spans: Spans,
     file_worker: Worker<RequestId>,
     name_worker: Worker<Lookup>,
+    /// What to wait for once something is watched, and whether it was woken.
+    watches: Option<Async<OwnedFd>>,
+    watches_ready: bool,
+    /// What was read from whom and is not handed over yet; the bytes lie in `scratch`.
+    heard: Vec<(ConnId, Range<usize>)>,
     handle: Handle<S::Message>,
     messages: Receiver<S::Message>,
     /// As many messages as this are handed over in a turn.
@@ -99,7 +110,7 @@ struct Socket {
 }
 
 /// A name to look up, and for whom.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Lookup {
     Request(RequestId),
     Dial(ConnId),
@@ -123,6 +134,9 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
                 notify(),
             ),
             name_worker: Worker::new(roots, Arc::clone(&files), config.queue, notify()),
+            watches: None,
+            watches_ready: false,
+            heard: Vec::new(),
             handle,
             messages,
             queue: config.queue,
@@ -221,6 +235,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
                 }
                 Source::Read(id) => self.reads.push_back(id),
                 Source::Write(id) => self.writes.push_back(id),
+                Source::Watches => self.watches_ready = true,
                 Source::Outside => {}
             }
         }
@@ -321,39 +336,103 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
     }
 
     fn read(&mut self) {
-        for _ in 0..self.reads.len().min(self.reads_per_turn) {
-            if let Some(id) = self.reads.pop_front() {
-                self.read_one(id);
+        let mut left = self.reads.len().min(self.reads_per_turn);
+        loop {
+            left -= self.read_some(left);
+            self.tell_changes();
+            self.hand_heard();
+            if left == 0 {
+                break;
             }
         }
     }
 
-    fn read_one(&mut self, id: ConnId) {
+    /// Reads from the next connection, or, while paths are watched, from several; gives how many of
+    /// `most` it has looked at.
+    fn read_some(&mut self, most: usize) -> usize {
+        let several = self.file_worker.is_watching();
+        let (mut looked, mut filled) = (0, 0);
+        while looked < most
+            && (filled == 0 || self.scratch.len() - filled >= ROOM)
+            && (looked == 0 || several)
+            && let Some(id) = self.reads.pop_front()
+        {
+            looked += 1;
+            if let Some(bytes) = self.read_one(id, filled) {
+                filled = bytes.end;
+                self.heard.push((id, bytes));
+            }
+        }
+        looked
+    }
+
+    /// One read, to the end of the scratch.
+    fn read_one(&mut self, id: ConnId, filled: usize) -> Option<Range<usize>> {
         if !self.shard.wants_read(id) {
             self.park(id);
-            return;
+            return None;
         }
-        let Some(socket) = slot(&mut self.sockets, id) else {
-            return;
-        };
-        match socket.stream.get_ref().read(&mut self.scratch) {
-            Ok(0) => {
-                self.touched = true;
+        let socket = slot(&mut self.sockets, id)?;
+        let room = self.scratch.get_mut(filled..).unwrap_or_default();
+        match socket.stream.get_ref().read(room) {
+            Ok(n) => return Some(filled..filled + n),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_to_read(id),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.reads.push_back(id),
+            Err(error) => self.fail(id, failure(&error)),
+        }
+        None
+    }
+
+    /// Tells the shard what was read.
+    fn hand_heard(&mut self) {
+        let mut heard = mem::take(&mut self.heard);
+        for (id, bytes) in heard.drain(..) {
+            // One that was read before it may have closed this one.
+            if slot(&mut self.sockets, id).is_none() {
+                continue;
+            }
+            self.touched = true;
+            if bytes.is_empty() {
                 self.shard.handle_eof(self.now, id);
                 self.carry_out();
                 self.park(id);
-            }
-            Ok(n) => {
-                self.touched = true;
-                let bytes = self.scratch.get_mut(..n).unwrap_or_default();
+            } else {
+                let bytes = self.scratch.get_mut(bytes).unwrap_or_default();
                 self.shard.handle_received(self.now, id, bytes);
                 // Before the reactor is asked: while this turn writes, more may come.
                 self.reads.push_back(id);
                 self.carry_out();
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_to_read(id),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.reads.push_back(id),
-            Err(error) => self.fail(id, failure(&error)),
+        }
+        self.heard = heard;
+    }
+
+    /// What was watched and has changed: before anything that was sent after the change.
+    fn tell_changes(&mut self) {
+        let woken = mem::take(&mut self.watches_ready);
+        if !woken && !self.file_worker.is_watching() {
+            return;
+        }
+        let mut changed = Vec::new();
+        self.file_worker.changed(&mut changed);
+        if woken {
+            self.wait_for_changes();
+        }
+        for id in changed {
+            self.reply(id, &OwnedReply::Done);
+        }
+    }
+
+    /// Wakes the future when something that is watched has changed.
+    fn wait_for_changes(&mut self) {
+        if self.watches.is_none() {
+            let watches = self.file_worker.watches().map(|fd| fd.try_clone_to_owned());
+            self.watches = watches.and_then(|fd| fd.and_then(Async::new).ok());
+        }
+        if let Some(watches) = &self.watches {
+            let waker = self.ready.waker(Source::Watches);
+            // Should it fail, changes are told when something else is read.
+            let _ = arm(|| watches.poll_readable(&mut Context::from_waker(&waker)));
         }
     }
 
@@ -486,7 +565,12 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
                 Action::Request(id, effect @ Effect::Resolve { .. }) => {
                     self.name_worker.submit(Lookup::Request(id), effect);
                 }
-                Action::Request(id, effect) => self.file_worker.submit(id, effect),
+                Action::Request(id, effect) => {
+                    self.file_worker.submit(id, effect);
+                    if self.watches.is_none() {
+                        self.wait_for_changes();
+                    }
+                }
                 Action::Cancel(id) => {
                     self.file_worker.cancel(id);
                     self.name_worker.cancel(Lookup::Request(id));

@@ -28,6 +28,8 @@ pub(crate) enum Source {
     Listener(usize),
     Read(ConnId),
     Write(ConnId),
+    /// What is watched.
+    Watches,
     /// Messages and replies, which are looked for in every turn.
     Outside,
 }

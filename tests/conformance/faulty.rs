@@ -77,6 +77,30 @@ impl Stage for Faulty {
         self.stage.close(peer);
     }
 
+    fn put(&mut self, path: &str, content: &[u8]) {
+        self.stage.put(path, content);
+    }
+
+    fn folder(&mut self, path: &str) {
+        self.stage.folder(path);
+    }
+
+    fn rename(&mut self, from: &str, to: &str) {
+        self.stage.rename(from, to);
+    }
+
+    fn remove(&mut self, path: &str) {
+        self.stage.remove(path);
+    }
+
+    fn held(&mut self) -> Result<(), String> {
+        self.stage.held()
+    }
+
+    fn let_go(&mut self) {
+        self.stage.let_go();
+    }
+
     fn tell(&mut self, message: Message) {
         if self.fault != Fault::LoseAMessage || message == Message::Stop {
             self.stage.tell(message);

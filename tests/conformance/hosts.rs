@@ -3,18 +3,20 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use semfio_machine::{Failure, NetLimits, RootId, Shard};
+use semfio_machine::{Effect, Failure, NetLimits, OwnedReply, RootId, Shard};
 use semfio_runtime_mio::{self as mio, HostConfig as MioConfig};
 use semfio_runtime_os::Roots;
 use semfio_runtime_smol::{self as smol_host, HostConfig as SmolConfig};
 use semfio_sim::{LinkConfig, Network, PeerId, PeerState, ShardId, SplitPlan};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::protocol::{Lines, Message, Scripted, pattern};
+use crate::protocol::{Gate, Lines, Message, Scripted, pattern};
 use crate::script::{Heard, Stage};
 
 /// Which host.
@@ -33,6 +35,11 @@ pub(crate) fn files() -> [(&'static str, Vec<u8>); 2] {
 
 /// Puts a host on stage.
 pub(crate) fn stage(kind: Kind, service: Scripted, folder: &std::path::Path) -> Box<dyn Stage> {
+    let gate = Arc::new(Gate::default());
+    let service = match kind {
+        Kind::Sim => service,
+        _ => service.with_gate(Arc::clone(&gate)),
+    };
     let shard = Shard::new(service, limits());
     let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     macro_rules! real {
@@ -45,11 +52,12 @@ pub(crate) fn stage(kind: Kind, service: Scripted, folder: &std::path::Path) -> 
             let address = host.listen(loopback).expect("loopback is there");
             let handle = host.handle();
             let tell = move |message| handle.send(message).expect("the host runs");
-            Box::new(Real::new(address, tell, move |reports| {
+            let run = move |reports: mpsc::Sender<String>| {
                 let $running = host;
                 let $told = |report| reports.send(report).unwrap_or(());
                 $run.map(drop)
-            }))
+            };
+            Box::new(Real::new(address, folder.into(), gate, tell, run))
         }};
     }
     match kind {
@@ -74,11 +82,13 @@ fn limits() -> NetLimits {
 }
 
 /// How long anything may take before it counts as never.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A host in a thread, and peers with sockets of the standard library.
 struct Real {
     address: SocketAddr,
+    folder: PathBuf,
+    gate: Arc<Gate>,
     tell: Box<dyn Fn(Message)>,
     reports: mpsc::Receiver<String>,
     thread: Option<JoinHandle<io::Result<()>>>,
@@ -90,12 +100,16 @@ struct Real {
 impl Real {
     fn new(
         address: SocketAddr,
+        folder: PathBuf,
+        gate: Arc<Gate>,
         tell: impl Fn(Message) + 'static,
         run: impl FnOnce(mpsc::Sender<String>) -> io::Result<()> + Send + 'static,
     ) -> Self {
         let (sender, reports) = mpsc::channel();
         Self {
             address,
+            folder,
+            gate,
             tell: Box::new(tell),
             reports,
             thread: Some(std::thread::spawn(move || run(sender))),
@@ -185,6 +199,31 @@ impl Stage for Real {
         self.peers.remove(&peer);
     }
 
+    fn put(&mut self, path: &str, content: &[u8]) {
+        std::fs::write(self.folder.join(path), content).expect("the folder takes files");
+    }
+
+    fn folder(&mut self, path: &str) {
+        std::fs::create_dir(self.folder.join(path)).expect("the folder takes folders");
+    }
+
+    fn rename(&mut self, from: &str, to: &str) {
+        let path = |name| self.folder.join(name);
+        std::fs::rename(path(from), path(to)).expect("it is there");
+    }
+
+    fn remove(&mut self, path: &str) {
+        std::fs::remove_file(self.folder.join(path)).expect("it is there");
+    }
+
+    fn held(&mut self) -> Result<(), String> {
+        self.gate.held()
+    }
+
+    fn let_go(&mut self) {
+        self.gate.let_go();
+    }
+
     fn tell(&mut self, message: Message) {
         (self.tell)(message);
     }
@@ -250,6 +289,12 @@ impl Simulated {
         self.network.set_reading(id, false);
         let unread = Vec::new();
         self.peers.insert(peer, SimPeer { id, unread });
+    }
+
+    fn perform(&mut self, effect: &Effect) {
+        let now = self.network.now();
+        let done = self.network.disk_mut(self.shard).perform(now, effect);
+        assert_eq!(done, OwnedReply::Done);
     }
 
     fn step(&mut self, waiting_for: &str) -> Result<(), String> {
@@ -345,6 +390,34 @@ impl Stage for Simulated {
             self.network.close(peer.id);
         }
     }
+
+    fn put(&mut self, path: &str, content: &[u8]) {
+        let now = self.network.now();
+        let disk = self.network.disk_mut(self.shard);
+        if !disk.rewrite(now, RootId(0), path, content) {
+            disk.put_file(RootId(0), path, content);
+        }
+    }
+
+    fn folder(&mut self, path: &str) {
+        self.network.disk_mut(self.shard).put_folder(RootId(0), path);
+    }
+
+    fn rename(&mut self, from: &str, to: &str) {
+        let (from, to) = (from.into(), to.into());
+        self.perform(&Effect::Rename { root: RootId(0), from, to, replace: true });
+    }
+
+    fn remove(&mut self, path: &str) {
+        self.perform(&Effect::Remove { root: RootId(0), path: path.into() });
+    }
+
+    /// Nothing is held up here: what was to come to one turn has come.
+    fn held(&mut self) -> Result<(), String> {
+        self.network.run_for(Duration::from_millis(1)).map_err(|stuck| stuck.to_string())
+    }
+
+    fn let_go(&mut self) {}
 
     fn tell(&mut self, message: Message) {
         self.network.send_message(self.shard, message);

@@ -15,18 +15,24 @@
 //! | `CLOSE` `ABORT` | the connection is closed, or cut                                        |
 //! | `DIAL a`        | a connection to `a`, which is told `HELLO`                              |
 //! | `DIALCUT a`     | the same, closed before it can stand                                    |
+//! | `WATCH p`       | `CHANGED p` once the path may lead to something else                    |
+//! | `UNWATCH p`     | the same no more                                                        |
+//! | `HOLD`          | the service waits within its call, until it is let go                   |
 //! | `FILE p`        | `SIZE n` and the file as a span, or `FAILED`                            |
 //! | `READ p`        | `READ n` and the bytes by an effect                                     |
 //! | `CANCEL p`      | a request that is cancelled at once                                     |
 //! | `NAME n`        | `KNOWN` or `FAILED`                                                     |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use semfio_machine::{
     Closed, ConnId, Deadline, Effect, FileId, FileSpan, Input, Instant, Net, Now, OpenMode, Outbox,
     Peer, Refused, Reply, RequestId, RootId, Service, Step, StreamMachine, Target,
 };
+
+use crate::hosts::PATIENCE;
 
 /// The longest line, its end included.
 pub(crate) const MAX_LINE: usize = 256;
@@ -207,6 +213,48 @@ pub(crate) struct Scripted {
     naps: BTreeMap<(Instant, ConnId), ()>,
     quiet: bool,
     reports: VecDeque<String>,
+    /// Where `HOLD` waits, on a host that may.
+    gate: Option<Arc<Gate>>,
+}
+
+/// Holds a service up within a call, until it is let go: whatever comes meanwhile, comes to one turn.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    /// How often the service was held up, and how often it was let go.
+    counts: Mutex<(u32, u32)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    /// The service waits to be let go.
+    fn hold(&self) {
+        let mut counts = self.counts.lock().unwrap();
+        counts.0 += 1;
+        let mine = counts.0;
+        self.changed.notify_all();
+        drop(self.wait(counts, |counts| counts.1 >= mine));
+    }
+
+    /// Waits until it is held up.
+    pub(crate) fn held(&self) -> Result<(), String> {
+        let counts = self.counts.lock().unwrap();
+        let counts = self.wait(counts, |counts| counts.0 > counts.1);
+        if counts.0 > counts.1 { Ok(()) } else { Err("it is not held up".into()) }
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.counts.lock().unwrap().1 += 1;
+        self.changed.notify_all();
+    }
+
+    fn wait<'g>(
+        &'g self,
+        counts: MutexGuard<'g, (u32, u32)>,
+        until: impl Fn(&(u32, u32)) -> bool,
+    ) -> MutexGuard<'g, (u32, u32)> {
+        let wait = self.changed.wait_timeout_while(counts, PATIENCE, |counts| !until(counts));
+        wait.unwrap().0
+    }
 }
 
 #[derive(Debug)]
@@ -233,6 +281,7 @@ enum Request {
     Read(ConnId),
     Piece(ConnId, FileId),
     Name(ConnId),
+    Watch(ConnId, String),
 }
 
 impl Service<Lines> for Scripted {
@@ -331,8 +380,13 @@ impl Service<Lines> for Scripted {
                 self.note(conn, &format!("known {}", !addresses.is_empty()));
                 self.say(conn, b"KNOWN", net);
             }
+            (Request::Watch(conn, path), Reply::Done) => {
+                self.note(conn, &format!("changed {path}"));
+                self.say(conn, format!("CHANGED {path}").as_bytes(), net);
+            }
             (
                 Request::File(conn)
+                | Request::Watch(conn, _)
                 | Request::Read(conn)
                 | Request::Piece(conn, _)
                 | Request::Name(conn),
@@ -412,6 +466,11 @@ impl Scripted {
         Self { deaf_to: Some(n), ..Self::default() }
     }
 
+    /// The same, held up at `gate`.
+    pub(crate) fn with_gate(self, gate: Arc<Gate>) -> Self {
+        Self { gate: Some(gate), ..self }
+    }
+
     fn obey(&mut self, now: Now, from: ConnId, line: &str, net: &mut Net<Lines>) {
         let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
         let number = |text: &str| text.parse::<u64>().unwrap_or(0);
@@ -464,6 +523,24 @@ impl Scripted {
             "READ" => {
                 let id = net.request(open());
                 self.requests.insert(id, Request::Read(from));
+            }
+            "WATCH" => {
+                let id = net.request(Effect::Watch { root: RootId(0), path: rest.into() });
+                self.requests.insert(id, Request::Watch(from, rest.into()));
+            }
+            "UNWATCH" => {
+                let watches =
+                    |request: &Request| matches!(request, Request::Watch(_, path) if path == rest);
+                let found = self.requests.iter().find(|(_, request)| watches(request));
+                if let Some((&id, _)) = found {
+                    self.requests.remove(&id);
+                    net.cancel(id);
+                }
+            }
+            "HOLD" => {
+                if let Some(gate) = &self.gate {
+                    gate.hold();
+                }
             }
             "CANCEL" => {
                 let id = net.request(open());

@@ -18,6 +18,12 @@
 //! | `listen a`         | peers listen at an address named a                                   |
 //! | `n accept a`       | peer n is whom the host dialled at a                                 |
 //! | `dead a`           | a names an address where nobody listens                              |
+//! | `put f text`       | somebody makes a file, or writes it anew in place                      |
+//! | `folder f`         | somebody makes a folder                                              |
+//! | `rename f g`       | somebody renames a file or a folder; one that was there is replaced  |
+//! | `remove f`         | somebody removes a file                                              |
+//! | `held` `let-go`    | the service is within `HOLD`, and leaves it: what is done between    |
+//! |                    | comes to one turn of the host                                        |
 //! | `await text`       | the service reports this, sooner or later                            |
 //! | `resume n` `quiet` | a message to the service                                             |
 //! | `say n text`       | a message to the service                                             |
@@ -72,6 +78,12 @@ pub(crate) trait Stage {
     fn finish(&mut self, peer: u32);
     fn reset(&mut self, peer: u32);
     fn close(&mut self, peer: u32);
+    fn put(&mut self, path: &str, content: &[u8]);
+    fn folder(&mut self, path: &str);
+    fn rename(&mut self, from: &str, to: &str);
+    fn remove(&mut self, path: &str);
+    fn held(&mut self) -> Result<(), String>;
+    fn let_go(&mut self);
     fn tell(&mut self, message: Message);
     /// The next report; `None` once the host has ended.
     fn report(&mut self) -> Result<Option<String>, String>;
@@ -142,6 +154,18 @@ impl Player<'_> {
         match first {
             "listen" => self.stage.listen(rest),
             "dead" => self.stage.dead(rest),
+            "put" => {
+                let (path, text) = rest.split_once(' ').unwrap_or((rest, ""));
+                self.stage.put(path, text.as_bytes());
+            }
+            "folder" => self.stage.folder(rest),
+            "rename" => {
+                let (from, to) = rest.split_once(' ').ok_or("two names")?;
+                self.stage.rename(from, to);
+            }
+            "remove" => self.stage.remove(rest),
+            "held" => self.stage.held()?,
+            "let-go" => self.stage.let_go(),
             "await" => {
                 while self.log[self.seen..].iter().all(|report| report != rest) {
                     let Some(report) = self.stage.report()? else {

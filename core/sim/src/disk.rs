@@ -9,7 +9,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use semfio_machine::{
     Effect, Entry, Failure, FileId, FileKind, FileSpan, Metadata, Now, OpenMode, OwnedReply,
-    RootId, Seed, UnixTime,
+    RequestId, RootId, Seed, UnixTime,
 };
 
 use crate::dice::Dice;
@@ -48,6 +48,7 @@ pub struct Disk {
     faults: BTreeMap<u64, Failure>,
     operations: u64,
     changes: u64,
+    watches: BTreeMap<RequestId, Watch>,
 }
 
 /// How a [`Disk`] behaves. The default answers at once, is never full and reads all that is asked.
@@ -64,6 +65,9 @@ pub struct DiskConfig {
     pub capacity: Option<u64>,
     /// Files open at once. Default 1,024, a usual limit on descriptors.
     pub open_files: usize,
+    /// Paths watched at once, by default [`Effect::WATCHES`]; with none, the disk is of a kind that
+    /// cannot tell.
+    pub watches: usize,
 }
 
 impl Default for DiskConfig {
@@ -74,6 +78,7 @@ impl Default for DiskConfig {
             read_max: usize::MAX,
             capacity: None,
             open_files: 1024,
+            watches: Effect::WATCHES,
         }
     }
 }
@@ -94,6 +99,7 @@ impl Disk {
             faults: BTreeMap::new(),
             operations: 0,
             changes: 0,
+            watches: BTreeMap::new(),
         }
     }
 
@@ -136,16 +142,17 @@ impl Disk {
         path: &str,
         content: impl Into<Vec<u8>>,
     ) -> bool {
-        let inode = self.find(root, path).ok();
-        match inode.and_then(|inode| self.inodes.get_mut(inode)) {
-            Some(Inode::File(file)) => {
-                file.content = content.into();
-                file.modified = now.unix;
-                file.stamp = file.stamp.saturating_add(1);
-                true
-            }
-            _ => false,
-        }
+        let Ok(inode) = self.find(root, path) else {
+            return false;
+        };
+        let Some(Inode::File(file)) = self.inodes.get_mut(inode) else {
+            return false;
+        };
+        file.content = content.into();
+        file.modified = now.unix;
+        file.stamp = file.stamp.saturating_add(1);
+        self.touch(inode, None);
+        true
     }
 
     /// Makes something that is neither file nor folder: a device, a link.
@@ -210,19 +217,66 @@ impl Disk {
         }
     }
 
+    /// Watches a path for `request`: from here on [`take_changed`](Self::take_changed) gives it, once,
+    /// if what the path leads to may be another or have another content. It is none of the
+    /// operations that [`fail_nth`](Self::fail_nth) counts.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Effect::Watch`].
+    pub fn watch(&mut self, request: RequestId, root: RootId, path: &str) -> Result<(), Failure> {
+        if self.config.watches == 0 {
+            return Err(Failure::Unsupported);
+        }
+        if self.watches.len() >= self.config.watches {
+            return Err(Failure::Exhausted);
+        }
+        let mut at = *self.roots.get(&root).ok_or(Failure::NotFound)?;
+        let mut names = Vec::new();
+        let mut parts = parts(path)?.peekable();
+        while let (Some(part), Some(Inode::Folder(folder))) = (parts.peek(), self.inodes.get(at)) {
+            names.push((at, String::from(*part)));
+            let Some(&next) = folder.names.get(*part) else { break };
+            at = next;
+            parts.next();
+        }
+        let inode = if parts.peek().is_none() { Some(at) } else { None };
+        self.watches.insert(request, Watch { names, inode, changed: false });
+        Ok(())
+    }
+
+    /// Watches no more for `request`.
+    pub fn unwatch(&mut self, request: RequestId) {
+        self.watches.remove(&request);
+    }
+
+    /// Whether [`take_changed`](Self::take_changed) has something to give.
+    pub fn has_changed(&self) -> bool {
+        self.watches.values().any(|watch| watch.changed)
+    }
+
+    /// For whom what is watched has changed, and is watched no more.
+    pub fn take_changed(&mut self) -> Vec<RequestId> {
+        let changed = self.watches.iter().filter(|(_, watch)| watch.changed);
+        let changed: Vec<_> = changed.map(|(&request, _)| request).collect();
+        self.watches.retain(|_, watch| !watch.changed);
+        changed
+    }
+
     /// Closes a file.
     pub fn release(&mut self, file: FileId) {
         self.open.remove(&file);
     }
 
-    /// The process is gone: its files are closed, nothing else happens.
+    /// The process is gone: its files are closed, nothing is watched for it, nothing else happens.
     pub fn close_all(&mut self) {
         self.open.clear();
+        self.watches.clear();
     }
 
     /// The power fails: only what was made durable is left, and no file is open.
     pub fn crash(&mut self) {
-        self.open.clear();
+        self.close_all();
         for inode in &mut self.inodes {
             match inode {
                 Inode::File(file) => file.content.clone_from(&file.durable),
@@ -319,6 +373,7 @@ impl Disk {
                 }
                 file.modified = *modified;
                 file.stamp = file.stamp.saturating_add(1);
+                self.touch(inode, None);
                 Ok(OwnedReply::Done)
             }
             Effect::Sync { file } => {
@@ -356,7 +411,7 @@ impl Disk {
                 self.changes = self.changes.saturating_add(1);
                 Ok(OwnedReply::Done)
             }
-            // What is answered later, a host has to ask for with `watch`.
+            // It has no answer yet: a host asks with `watch`.
             Effect::Watch { .. } => Err(Failure::Unsupported),
             Effect::Resolve { name, port } => self.resolve(name, *port),
         }
@@ -432,6 +487,7 @@ impl Disk {
             }
             file.modified = now.unix;
             file.stamp = file.stamp.saturating_add(1);
+            self.touch(handle.inode, None);
         }
         if bytes_fit.len() < bytes.len() {
             return Err(Failure::Full);
@@ -569,9 +625,20 @@ impl Disk {
     /// A change of a name that is not durable yet.
     fn change(&mut self, folder: usize, name: String, inode: Option<usize>) {
         let change = self.changes;
+        self.touch(folder, Some(&name));
         if let Ok(folder) = self.folder_mut(folder) {
             set(&mut folder.names, name.clone(), inode);
             folder.changes.push((change, name, inode));
+        }
+    }
+
+    /// Has those told who watch a file, or a folder and the name in it that was changed.
+    fn touch(&mut self, inode: usize, name: Option<&str>) {
+        for watch in self.watches.values_mut() {
+            let named = |(folder, own): &(usize, String)| {
+                *folder == inode && name.is_some_and(|name| name == own)
+            };
+            watch.changed |= watch.inode == Some(inode) || watch.names.iter().any(named);
         }
     }
 
@@ -609,6 +676,7 @@ impl Disk {
     }
 
     fn link(&mut self, folder: usize, name: &str, inode: usize) {
+        self.touch(folder, Some(name));
         if let Ok(folder) = self.folder_mut(folder) {
             folder.names.insert(name.to_owned(), inode);
             folder.durable.insert(name.to_owned(), inode);
@@ -626,6 +694,16 @@ const PAGES: u64 = 1;
 const CHANGES: u64 = 2;
 /// What a system writes at once.
 const PAGE: usize = 4096;
+
+/// What is watched for one request.
+#[derive(Clone, Debug)]
+struct Watch {
+    /// Each name on the way, and the folder that it is in.
+    names: Vec<(usize, String)>,
+    /// Where the way ends, if it does.
+    inode: Option<usize>,
+    changed: bool,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Handle {

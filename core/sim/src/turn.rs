@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::mem;
 use core::net::{IpAddr, SocketAddr};
 use semfio_machine::{
-    Action, ConnId, Effect, Failure, Instant, OwnedReply, Peer, RequestId, Target,
+    Action, ConnId, Effect, Failure, Instant, OwnedReply, Peer, Reply, RequestId, Target,
 };
 
 use crate::dice::Dice;
@@ -23,7 +23,13 @@ impl Network {
         let Some(mut node) = self.host_mut(index).node.take() else {
             return;
         };
-        let mut called = self.accept(index, &mut *node);
+        let mut called = false;
+        // First: whoever sees the change must not be given what was before it.
+        for request in self.host_mut(index).disk.take_changed() {
+            node.handle_reply(now, request, Reply::Done);
+            called = true;
+        }
+        called |= self.accept(index, &mut *node);
         for (conn, answer) in mem::take(&mut self.host_mut(index).dialled) {
             called |= self.dialled(index, &mut *node, conn, answer);
         }
@@ -44,7 +50,13 @@ impl Network {
         for request in mem::take(&mut self.host_mut(index).replies) {
             let host = self.host_mut(index);
             if let Some(effect) = host.requests.remove(&request) {
-                let answer = host.disk.perform(now, &effect);
+                let answer = match &effect {
+                    Effect::Watch { root, path } => match host.disk.watch(request, *root, path) {
+                        Ok(()) => continue,
+                        Err(failure) => OwnedReply::Failed(failure),
+                    },
+                    effect => host.disk.perform(now, effect),
+                };
                 node.handle_reply(now, request, answer.as_reply());
                 called = true;
             }
@@ -277,6 +289,12 @@ impl Network {
             }
             Action::Request(id, effect) => {
                 let host = self.host_mut(index);
+                // At once, since what follows it may overtake it; that it fails is told in its time.
+                if let Effect::Watch { root, path } = &effect {
+                    if host.disk.watch(id, *root, path).is_ok() {
+                        return false;
+                    }
+                }
                 let at = host.answer_at(now.mono);
                 host.requests.insert(id, effect);
                 self.push(at, Due::Request(index, id));
@@ -292,6 +310,7 @@ impl Network {
     fn cancel(&mut self, index: usize, id: RequestId) {
         let now = self.now();
         let host = self.host_mut(index);
+        host.disk.unwatch(id);
         if let Some(effect) = host.requests.remove(&id) {
             if host.dice.below(2) == 0 {
                 if let OwnedReply::Opened { file, .. } = host.disk.perform(now, &effect) {
@@ -386,7 +405,8 @@ impl Host {
             || !self.unresolved.is_empty()
             || !self.io.is_empty()
             || !self.replies.is_empty()
-            || !self.writing.is_empty();
+            || !self.writing.is_empty()
+            || self.disk.has_changed();
         if ready { Some(now) } else { node.next_due() }
     }
 
