@@ -257,3 +257,166 @@ fn refused(errno: Errno) -> Failure {
         other => failure(&other.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+    use std::time::{Duration, SystemTime};
+
+    const ROOT: RootId = RootId(0);
+
+    struct Folder {
+        dir: tempfile::TempDir,
+        roots: Roots,
+        watches: Watches<u32>,
+    }
+
+    impl Folder {
+        /// With the files `a/b/hot` and `a/b/cold`.
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+            let roots = Roots::open([dir.path()]).unwrap();
+            let it = Self { dir, roots, watches: Watches::new().unwrap() };
+            std::fs::write(it.path("a/b/hot"), "hot").unwrap();
+            std::fs::write(it.path("a/b/cold"), "cold").unwrap();
+            it
+        }
+
+        fn path(&self, path: &str) -> PathBuf {
+            self.dir.path().join(path)
+        }
+
+        fn add(&self, key: u32, path: &str) -> Result<(), Failure> {
+            self.watches.add(key, &self.roots, ROOT, path)
+        }
+
+        fn changed(&self) -> Vec<u32> {
+            let mut changed = Vec::new();
+            self.watches.changed(&mut changed);
+            changed
+        }
+    }
+
+    #[test]
+    fn each_change_of_a_file_is_told_and_once() {
+        let it = Folder::new();
+        std::fs::hard_link(it.path("a/b/hot"), it.path("link")).unwrap();
+        let opened = || std::fs::File::options().write(true).open(it.path("a/b/hot")).unwrap();
+        let yesterday = SystemTime::now() - Duration::from_secs(86_400);
+        let rename = |from, to| std::fs::rename(it.path(from), it.path(to)).unwrap();
+        let changes: [(&str, &dyn Fn()); 13] = [
+            ("written", &|| std::fs::write(it.path("a/b/hot"), "new").unwrap()),
+            ("written by another name", &|| std::fs::write(it.path("link"), "new").unwrap()),
+            ("truncated", &|| opened().set_len(1).unwrap()),
+            ("emptied", &|| opened().set_len(0).unwrap()),
+            ("touched", &|| opened().set_modified(yesterday).unwrap()),
+            ("replaced", &|| rename("a/b/cold", "a/b/hot")),
+            ("renamed", &|| rename("a/b/hot", "a/b/warm")),
+            ("back", &|| rename("a/b/warm", "a/b/hot")),
+            ("its folder renamed", &|| rename("a/b", "a/c")),
+            ("its folder back", &|| rename("a/c", "a/b")),
+            ("the folder above renamed", &|| rename("a", "z")),
+            ("the folder above back", &|| rename("z", "a")),
+            ("removed", &|| std::fs::remove_file(it.path("a/b/hot")).unwrap()),
+        ];
+        for (what, change) in changes {
+            it.add(1, "a/b/hot").unwrap();
+            assert_eq!(it.changed(), [], "before it was {what}");
+            change();
+            assert_eq!(it.changed(), [1], "{what}");
+            change_nothing_else(&it);
+            assert!(it.watches.is_empty() && it.changed().is_empty(), "once, {what}");
+        }
+    }
+
+    fn change_nothing_else(it: &Folder) {
+        std::fs::write(it.path("elsewhere"), "new").unwrap();
+    }
+
+    #[test]
+    fn what_is_beside_a_file_is_not_told() {
+        let it = Folder::new();
+        it.add(1, "a/b/hot").unwrap();
+        std::fs::write(it.path("a/b/cold"), "new").unwrap();
+        std::fs::write(it.path("hot"), "new").unwrap();
+        std::fs::create_dir(it.path("a/hot")).unwrap();
+        std::fs::read(it.path("a/b/hot")).unwrap();
+        assert_eq!(it.changed(), []);
+        it.watches.remove(1);
+        std::fs::write(it.path("a/b/hot"), "new").unwrap();
+        assert_eq!(it.changed(), []);
+        assert!(it.watches.table().marks.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_there_and_what_is_in_a_folder_is_told_too() {
+        let it = Folder::new();
+        it.add(1, "a/b/none").unwrap();
+        it.add(2, "a/none/none").unwrap();
+        it.add(3, "a").unwrap();
+        it.add(4, "a/b/hot/none").unwrap();
+        it.add(5, "").unwrap();
+        std::fs::write(it.path("a/b/none"), "").unwrap();
+        assert_eq!(it.changed(), [1]);
+        std::fs::create_dir(it.path("a/none")).unwrap();
+        assert_eq!(it.changed(), [2, 3]);
+        std::fs::remove_file(it.path("a/b/hot")).unwrap();
+        assert_eq!(it.changed(), [4]);
+        std::fs::write(it.path("any"), "").unwrap();
+        assert_eq!(it.changed(), [5]);
+    }
+
+    #[test]
+    fn no_link_is_followed() {
+        let it = Folder::new();
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("secret"), "").unwrap();
+        symlink(outside.path(), it.path("out")).unwrap();
+        symlink("a/b/hot", it.path("link")).unwrap();
+        it.add(1, "out/secret").unwrap();
+        it.add(2, "link").unwrap();
+        std::fs::write(outside.path().join("secret"), "new").unwrap();
+        std::fs::write(it.path("a/b/hot"), "new").unwrap();
+        assert_eq!(it.changed(), []);
+        std::fs::rename(outside.path(), it.path("out")).unwrap_err();
+        std::fs::remove_file(it.path("out")).unwrap();
+        std::fs::remove_file(it.path("link")).unwrap();
+        assert_eq!(it.changed(), [1, 2]);
+        for path in ["..", "../x", "a/../a", "/etc", "a//b", "a\0b"] {
+            assert_eq!(it.add(3, path), Err(Failure::Denied), "{path:?}");
+        }
+        assert!(it.watches.is_empty());
+    }
+
+    #[test]
+    fn they_are_limited_and_only_of_local_files() {
+        let it = Folder::new();
+        for key in 0..Effect::WATCHES as u32 {
+            it.add(key, "a/b/hot").unwrap();
+        }
+        assert_eq!(it.add(u32::MAX, "a/b/cold"), Err(Failure::Exhausted));
+        std::fs::write(it.path("a/b/hot"), "new").unwrap();
+        assert_eq!(it.changed().len(), Effect::WATCHES);
+        let roots = Roots::open(["/proc/self"]).unwrap();
+        let unsupported = it.watches.add(1, &roots, ROOT, "stat");
+        assert_eq!(unsupported, Err(Failure::Unsupported));
+        assert!(it.watches.is_empty() && it.watches.table().marks.is_empty());
+    }
+
+    #[test]
+    fn whoever_lost_track_says_so() {
+        let it = Folder::new();
+        it.add(1, "a/b/hot").unwrap();
+        let most = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        let most: usize = most.trim().parse().unwrap();
+        // A change of another name, each unlike the one before it: those would be told as one.
+        for _ in 0..most / 2 + 1 {
+            std::fs::write(it.path("x"), "").unwrap();
+            std::fs::remove_file(it.path("x")).unwrap();
+        }
+        assert_eq!(it.changed(), [1]);
+    }
+}

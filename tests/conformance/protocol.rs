@@ -17,7 +17,8 @@
 //! | `DIALCUT a`     | the same, closed before it can stand                                    |
 //! | `WATCH p`       | `CHANGED p` once the path may lead to something else                    |
 //! | `UNWATCH p`     | the same no more                                                        |
-//! | `HOLD`          | the service waits within its call, until it is let go                   |
+//! | `HOLD`          | the service waits within this call, until it is let go                  |
+//! | `HOLDTURN`      | the same within `handle_turn`                                           |
 //! | `FILE p`        | `SIZE n` and the file as a span, or `FAILED`                            |
 //! | `READ p`        | `READ n` and the bytes by an effect                                     |
 //! | `CANCEL p`      | a request that is cancelled at once                                     |
@@ -215,6 +216,7 @@ pub(crate) struct Scripted {
     reports: VecDeque<String>,
     /// Where `HOLD` waits, on a host that may.
     gate: Option<Arc<Gate>>,
+    holds_turn: bool,
 }
 
 /// Holds a service up within a call, until it is let go: whatever comes meanwhile, comes to one turn.
@@ -428,6 +430,9 @@ impl Service<Lines> for Scripted {
     }
 
     fn handle_turn(&mut self, _: Now, net: &mut Net<Lines>) {
+        if let (true, Some(gate)) = (std::mem::take(&mut self.holds_turn), &self.gate) {
+            gate.hold();
+        }
         for (&id, conn) in &mut self.conns {
             if !conn.owed.is_empty() {
                 let owed = std::mem::take(&mut conn.owed);
@@ -537,6 +542,7 @@ impl Scripted {
                     net.cancel(id);
                 }
             }
+            "HOLDTURN" => self.holds_turn = true,
             "HOLD" => {
                 if let Some(gate) = &self.gate {
                     gate.hold();

@@ -390,3 +390,43 @@ fn a_file_without_a_name_is_there_until_it_is_released() {
     assert_eq!(open(&mut disk, "a/file", OpenMode::Unnamed), Err(Failure::WrongKind));
     assert_eq!(open(&mut disk, "none", OpenMode::Unnamed), Err(Failure::NotFound));
 }
+
+#[test]
+fn what_is_watched_is_told_of_once_and_though_it_is_as_it_was() {
+    let mut disk = Disk::default();
+    for path in ["a/hot", "a/cold"] {
+        disk.put_file(ROOT, path, "old");
+    }
+    let [one, two, three] = [0, 1, 2].map(RequestId);
+    let watch = |disk: &mut Disk, request, path| disk.watch(request, ROOT, path).unwrap();
+    watch(&mut disk, one, "a/hot");
+    watch(&mut disk, two, "a/none");
+    watch(&mut disk, three, "a");
+    assert!(!disk.has_changed());
+    // Away and back: who has opened it in between has opened another.
+    rename(&mut disk, "a/hot", "x", false);
+    rename(&mut disk, "x", "a/hot", false);
+    assert_eq!(disk.take_changed(), [one, three]);
+    assert!(!disk.has_changed());
+    rename(&mut disk, "a", "b", false);
+    rename(&mut disk, "b", "a", false);
+    assert_eq!(disk.take_changed(), [two]);
+
+    watch(&mut disk, one, "a/hot");
+    let file = open(&mut disk, "a/hot", OpenMode::Update).unwrap();
+    disk.put_file(ROOT, "a/warm", "new");
+    assert!(!disk.has_changed());
+    write(&mut disk, file, 0, b"new");
+    assert_eq!(disk.take_changed(), [one]);
+    watch(&mut disk, one, "a/hot");
+    disk.unwatch(one);
+    write(&mut disk, file, 0, b"old");
+    assert!(!disk.has_changed());
+
+    assert_eq!(disk.watch(one, ROOT, "../x"), Err(Failure::Denied));
+    disk.set_config(DiskConfig { watches: 1, ..DiskConfig::default() });
+    watch(&mut disk, one, "a/hot");
+    assert_eq!(disk.watch(two, ROOT, "a/hot"), Err(Failure::Exhausted));
+    disk.set_config(DiskConfig { watches: 0, ..DiskConfig::default() });
+    assert_eq!(disk.watch(two, ROOT, "a/hot"), Err(Failure::Unsupported));
+}
