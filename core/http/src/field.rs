@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use crate::scan::{is_tchar, is_text, trim};
+
 /// The field lines of a message that was read, in their order and spelling. All of them have been
 /// judged: names are tokens, values hold no control characters but the tab.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +23,6 @@ pub struct Field<'i> {
 
 impl<'i> Fields<'i> {
     /// A view on lines that were judged.
-    #[allow(dead_code, reason = "the tokenizer's")]
     pub(crate) fn judged(lines: &'i [u8]) -> Self {
         Self { lines }
     }
@@ -55,14 +56,6 @@ impl<'i> Fields<'i> {
     pub fn first(&self, name: &str) -> Option<&'i [u8]> {
         self.all(name).next()
     }
-}
-
-/// Without the blanks and tabs around it (OWS, RFC 9110, 5.6.3).
-fn trim(mut value: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
-        value = rest;
-    }
-    value
 }
 
 /// Field lines to be sent, made once and used as often as one likes. Nothing gets in that a reader
@@ -158,33 +151,6 @@ impl FieldsBuf {
     pub fn is_dated(&self) -> bool {
         self.dated
     }
-}
-
-/// A character of a token (RFC 9110, 5.6.2).
-pub(crate) const fn is_tchar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
-}
-
-/// An octet of a field value: blank, tab, visible, or above 0x7F (RFC 9110, 5.5).
-pub(crate) const fn is_text(byte: u8) -> bool {
-    byte == b'\t' || (byte >= b' ' && byte != 0x7F)
 }
 
 #[cfg(test)]

@@ -10,20 +10,28 @@
 
 extern crate alloc;
 
+mod body;
 mod client;
 mod error;
 mod field;
+mod framing;
+mod head;
 mod limits;
+mod lines;
 mod message;
 mod method;
+mod scan;
 mod server;
 mod status;
+mod target;
 
+pub use body::{BodyReader, BodyStep};
 pub use client::{ClientCommand, ClientEvent};
-pub use error::{HttpError, Rule};
+pub use error::{Broken, HttpError, Rule};
 pub use field::{Field, FieldRefused, Fields, FieldsBuf};
+pub use head::HeadReader;
 pub use limits::{Leniency, Limits};
-pub use message::{Body, BodyLength, Request, Response, Target, Version};
+pub use message::{Asked, Body, BodyLength, Request, Response, Target, Version};
 pub use method::Method;
 pub use server::{ServerCommand, ServerEvent};
 pub use status::Status;

@@ -11,7 +11,7 @@ pub struct Limits {
     pub head: usize,
     /// Octets of the request target: 8,000, as RFC 9112, 3 asks for at least. Beyond it 414.
     pub target: usize,
-    /// Octets of one field line: 16 KiB. Beyond it 431.
+    /// Octets of one field line, its CR LF not counted: 16 KiB. Beyond it 431.
     pub field: usize,
     /// Field lines of a head: 128. Beyond it 431.
     pub fields: usize,
@@ -64,9 +64,15 @@ impl Default for Limits {
 pub struct Leniency {
     /// A line of a head may end with LF alone (RFC 9112, 2.2).
     pub bare_lf: bool,
+    /// A status line may end behind its code, without the space (RFC 9112, 4: blanks at its end may
+    /// be ignored).
+    pub bare_status: bool,
     /// Several equal lengths, as lines or as a list, are one (RFC 9110, 8.6).
     pub repeated_length: bool,
-    /// Blanks around a chunk's size (RFC 9112, 7.1.1 forbids them; some peers write them).
+    /// A length beside a coding is ignored, and the connection ends with the message (RFC 9112, 6.3).
+    pub length_beside_coding: bool,
+    /// Blanks behind a chunk's size are skipped (RFC 9112, 7.1.1 has them before an extension, where
+    /// a reader must bear them; some peers write them without one).
     pub blank_after_chunk_size: bool,
     /// An empty `Host` with a target that has no authority (RFC 9112, 3.2).
     pub empty_host: bool,

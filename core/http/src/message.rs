@@ -112,3 +112,25 @@ pub enum Body<'c> {
     /// where the peer speaks 1.0.
     Unknown,
 }
+
+/// What a response answers, as far as its framing depends on that (RFC 9112, 6.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// Content may follow.
+    #[default]
+    Content,
+    /// HEAD: no content follows, whatever the fields say.
+    Head,
+    /// CONNECT: what follows a 2xx belongs to the tunnel.
+    Connect,
+}
+
+impl From<Method<'_>> for Asked {
+    fn from(method: Method<'_>) -> Self {
+        match method {
+            Method::Head => Self::Head,
+            Method::Connect => Self::Connect,
+            _ => Self::Content,
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Heads and bodies as they are read, whole and cut.
+
+mod bodies;
+mod cuts;
+mod heads;
+mod transcript;
