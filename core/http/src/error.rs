@@ -173,4 +173,16 @@ rules! {
     TrailerField, "trailer-field", BAD_REQUEST, "RFC 9110, 6.5.1";
     /// a trailer section is no longer than the limit
     TrailersTooLong, "trailers-too-long", REQUEST_HEADER_FIELDS_TOO_LARGE, "RFC 6585, 5";
+    /// a head comes within the limit
+    HeadTime, "head-time", REQUEST_TIMEOUT, "RFC 9110, 15.5.9";
+    /// content comes at the pace of the limit
+    BodyTime, "body-time", REQUEST_TIMEOUT, "RFC 9110, 15.5.9";
+    /// a response begins within the limit
+    ResponseTime, "response-time", GATEWAY_TIMEOUT, "RFC 9110, 15.6.5";
+    /// what is sent is taken within the limit
+    WriteTime, "write-time", REQUEST_TIMEOUT, "RFC 9110, 15.5.9";
+    /// a response follows a request
+    Unasked, "unasked", BAD_GATEWAY, "RFC 9112, 9.2";
+    /// another protocol is spoken only if it was proposed
+    SwitchUnasked, "switch-unasked", BAD_GATEWAY, "RFC 9110, 15.2.2";
 }

@@ -60,12 +60,13 @@ impl<'i> Fields<'i> {
 
 /// Field lines to be sent, made once and used as often as one likes. Nothing gets in that a reader
 /// could take for another line, and nothing that frames the message: `Content-Length`,
-/// `Transfer-Encoding`, `Connection`, `Keep-Alive`, `Upgrade`, `TE`, `Trailer` and `Host` are written
-/// by the connection itself, from what it is told of the body.
+/// `Transfer-Encoding`, `Connection`, `Keep-Alive`, `TE`, `Trailer` and `Host` are written by the
+/// connection itself, from what it is told of the body. With `Upgrade` it adds what belongs to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FieldsBuf {
     lines: Vec<u8>,
     dated: bool,
+    upgrades: bool,
 }
 
 /// Why a field line was not taken.
@@ -93,7 +94,7 @@ impl core::fmt::Display for FieldRefused {
 impl core::error::Error for FieldRefused {}
 
 /// Written by the connection.
-const FRAMING: [&str; 9] = [
+const FRAMING: [&str; 8] = [
     "Connection",
     "Content-Length",
     "Host",
@@ -102,13 +103,12 @@ const FRAMING: [&str; 9] = [
     "TE",
     "Trailer",
     "Transfer-Encoding",
-    "Upgrade",
 ];
 
 impl FieldsBuf {
     /// None.
     pub const fn new() -> Self {
-        Self { lines: Vec::new(), dated: false }
+        Self { lines: Vec::new(), dated: false, upgrades: false }
     }
 
     /// Adds a line.
@@ -124,6 +124,7 @@ impl FieldsBuf {
             return Err(FieldRefused::Framing);
         }
         self.dated |= name.eq_ignore_ascii_case("Date");
+        self.upgrades |= name.eq_ignore_ascii_case("Upgrade");
         self.lines.extend_from_slice(name.as_bytes());
         self.lines.extend_from_slice(b": ");
         self.lines.extend_from_slice(value);
@@ -150,6 +151,11 @@ impl FieldsBuf {
     /// Whether `Date` is among them; else a server adds it.
     pub fn is_dated(&self) -> bool {
         self.dated
+    }
+
+    /// Whether `Upgrade` is among them; then `Connection` names it.
+    pub fn upgrades(&self) -> bool {
+        self.upgrades
     }
 }
 

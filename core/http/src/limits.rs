@@ -31,7 +31,11 @@ pub struct Limits {
     pub body_octets: u64,
     /// How long a connection is kept between messages: 60 s.
     pub idle_time: Duration,
-    /// How long a peer may take nothing of what waits for it: 30 s.
+    /// How long after an answer another request is still taken by a server that
+    /// [finishes](crate::ServerCommand::Finish): 1 s. Its sender did not know when it sent it.
+    pub finish_time: Duration,
+    /// How long a peer may take nothing of what waits for it: 30 s. It is looked at when that time has
+    /// passed, so it may take up to twice as long.
     pub write_time: Duration,
     /// How long a client waits for the head of a response: 60 s.
     pub response_time: Duration,
@@ -51,9 +55,18 @@ impl Default for Limits {
             body_time: Duration::from_secs(10),
             body_octets: 1024,
             idle_time: Duration::from_secs(60),
+            finish_time: Duration::from_secs(1),
             write_time: Duration::from_secs(30),
             response_time: Duration::from_secs(60),
         }
+    }
+}
+
+impl Limits {
+    /// The largest unit that waits to be whole: a head, or a trailer section, and the octet that
+    /// would be too many.
+    pub(crate) fn max_unit(&self) -> usize {
+        self.head.max(self.trailers).saturating_add(1)
     }
 }
 
