@@ -19,7 +19,6 @@ pub(crate) enum Wait {
     /// So many octets of content in each such span.
     Body(Duration, u64),
     /// The first octet of a response.
-    #[allow(dead_code, reason = "the client's")]
     Response(Duration),
 }
 

@@ -58,7 +58,6 @@ pub(crate) fn response(
 
 /// Writes the head of a request: request line, `Host`, `Connection`, framing, and the fields as they
 /// stand. All parts were judged.
-#[allow(dead_code, reason = "the client's")]
 pub(crate) fn request(
     out: &mut Outbox,
     method: &str,
@@ -244,40 +243,49 @@ impl Sending {
         Self::Nothing
     }
 
-    /// Puts a piece.
-    pub(crate) fn put(&mut self, piece: Piece<'_>, out: &mut Outbox) -> Result<(), Refused> {
+    /// Whether that piece fits in.
+    pub(crate) fn judge(&self, piece: Piece<'_>) -> Result<(), Refused> {
         match self {
-            Self::Nothing => return Err(Refused::Invalid("this message has no more content")),
-            Self::Length(left) => match left.checked_sub(piece.len()) {
-                Some(rest) => *left = rest,
-                None => return Err(Refused::Invalid("more content than was told")),
-            },
+            Self::Length(left) if *left < piece.len() => {
+                Err(Refused::Invalid("more content than was told"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a piece that fits in.
+    pub(crate) fn put(&mut self, piece: Piece<'_>, out: &mut Outbox) {
+        match self {
             // An empty chunk would be the last.
-            Self::Chunks if piece.len() == 0 => return Ok(()),
+            Self::Chunks if piece.len() == 0 => {}
             Self::Chunks => {
                 out.put(chunk_head(piece.len(), &mut [0; 18]));
                 piece.put(out);
                 out.put(b"\r\n");
-                return Ok(());
             }
-            Self::UntilClose => {}
+            Self::Length(left) => {
+                *left = left.saturating_sub(piece.len());
+                piece.put(out);
+            }
+            Self::UntilClose | Self::Nothing => piece.put(out),
         }
-        piece.put(out);
-        Ok(())
+    }
+
+    /// Whether all of it has been put.
+    pub(crate) fn judge_end(&self) -> Result<(), Refused> {
+        match self {
+            Self::Length(1..) => Err(Refused::Invalid("less content than was told")),
+            _ => Ok(()),
+        }
     }
 
     /// Ends it.
-    pub(crate) fn end(&mut self, trailers: &FieldsBuf, out: &mut Outbox) -> Result<(), Refused> {
-        match self {
-            Self::Length(1..) => return Err(Refused::Invalid("less content than was told")),
-            Self::Chunks => {
-                out.put(b"0\r\n");
-                out.put(trailers.as_bytes());
-                out.put(b"\r\n");
-            }
-            _ => {}
+    pub(crate) fn end(&mut self, trailers: &FieldsBuf, out: &mut Outbox) {
+        if *self == Self::Chunks {
+            out.put(b"0\r\n");
+            out.put(trailers.as_bytes());
+            out.put(b"\r\n");
         }
         *self = Self::Nothing;
-        Ok(())
     }
 }

@@ -30,7 +30,7 @@ mod status;
 mod target;
 
 pub use body::{BodyReader, BodyStep};
-pub use client::{ClientCommand, ClientEvent};
+pub use client::{Client, ClientCommand, ClientConfig, ClientEvent};
 pub use date::HttpDate;
 pub use error::{Broken, HttpError, Rule};
 pub use field::{Field, FieldRefused, Fields, FieldsBuf};

@@ -432,8 +432,9 @@ impl Server {
         if !self.exchange.permits(Side::Server, Act::Data) {
             return Err(Refused::State(self.exchange.name()));
         }
+        self.sending.judge(piece)?;
         self.clock.putting(now, out);
-        self.sending.put(piece, out)?;
+        self.sending.put(piece, out);
         self.act(Side::Server, Act::Data);
         Ok(())
     }
@@ -442,8 +443,9 @@ impl Server {
         if !self.exchange.permits(Side::Server, Act::End) {
             return Err(Refused::State(self.exchange.name()));
         }
+        self.sending.judge_end()?;
         self.clock.putting(now, out);
-        self.sending.end(trailers, out)?;
+        self.sending.end(trailers, out);
         self.complete(now);
         Ok(())
     }
