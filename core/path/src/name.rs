@@ -85,7 +85,17 @@ pub enum Rule {
 impl SafeName {
     /// Takes a name as a peer sent it.
     pub fn parse(name: impl AsRef<[u8]>, policy: Policy) -> Result<Self, NameError> {
-        let name = name.as_ref();
+        Self::judged(name.as_ref(), policy, true)
+    }
+
+    /// The same for the name of a file that is there already and is only read, on a system that is
+    /// not Windows: what Windows alone reads in another way is let pass, [`Rule::Colon`],
+    /// [`Rule::Trailing`], [`Rule::Device`]. Never make a file of such a name.
+    pub fn parse_to_read(name: impl AsRef<[u8]>, policy: Policy) -> Result<Self, NameError> {
+        Self::judged(name.as_ref(), policy, false)
+    }
+
+    fn judged(name: &[u8], policy: Policy, windows: bool) -> Result<Self, NameError> {
         if name.len() > MAX_LEN {
             return Err(Rule::Length.at(MAX_LEN));
         }
@@ -101,7 +111,7 @@ impl SafeName {
             if depth >= MAX_DEPTH {
                 return Err(Rule::Depth.at(offset));
             }
-            judge(part, policy).map_err(|error| error.after(offset))?;
+            judge(part, policy, windows).map_err(|error| error.after(offset))?;
             offset = offset.saturating_add(part.len()).saturating_add(1);
         }
         Ok(Self(name.into()))
@@ -211,12 +221,12 @@ impl fmt::Display for Rule {
     }
 }
 
-fn judge(part: &str, policy: Policy) -> Result<(), NameError> {
+fn judge(part: &str, policy: Policy, windows: bool) -> Result<(), NameError> {
     let visible = || part.chars().filter(|&c| !is_ignorable(c));
     let first = visible().next();
     // Characters come first: a bidi control is ignorable, and has a rule of its own.
     for (offset, c) in part.char_indices() {
-        if let Some(rule) = character(c) {
+        if let Some(rule) = character(c).filter(|&rule| windows || rule != Rule::Colon) {
             return Err(rule.at(offset));
         }
     }
@@ -229,10 +239,10 @@ fn judge(part: &str, policy: Policy) -> Result<(), NameError> {
     if part.len() > MAX_PART {
         return Err(Rule::PartLength.at(MAX_PART));
     }
-    if part.ends_with(['.', ' ']) {
+    if windows && part.ends_with(['.', ' ']) {
         return Err(Rule::Trailing.at(part.len().saturating_sub(1)));
     }
-    if is_device(part) {
+    if windows && is_device(part) {
         return Err(Rule::Device.at(0));
     }
     match first {

@@ -336,3 +336,30 @@ fn folding_holds_all_that_unicode_folds() {
         }
     }
 }
+
+#[test]
+fn to_read_a_file_only_what_leads_out_or_deceives_is_refused() {
+    for name in ["10:00", "c:x", "nul", "aux.js", "COM1", "a.", "a ", "a/b./c", "..."] {
+        assert!(SafeName::parse(name, OPEN).is_err(), "{name:?}");
+        assert_eq!(SafeName::parse_to_read(name, OPEN).unwrap().as_str(), name);
+    }
+    for name in [
+        "",
+        "/a",
+        "a/",
+        "a//b",
+        ".",
+        "..",
+        "a/../b",
+        "a\\b",
+        "a\0",
+        "a\n",
+        "\u{202E}a",
+        "\u{200B}",
+        ".\u{200B}.",
+    ] {
+        let error = SafeName::parse(name, OPEN).unwrap_err();
+        assert_eq!(SafeName::parse_to_read(name, OPEN), Err(error), "{name:?}");
+    }
+    assert!(SafeName::parse_to_read(".a", Policy::default()).is_err());
+}
