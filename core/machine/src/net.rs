@@ -31,6 +31,8 @@ pub struct Net<M: StreamMachine> {
     /// Requests that wait for a reply.
     pub(crate) pending: BTreeSet<RequestId>,
     pub(crate) stopping: bool,
+    /// Whether peers that wait to be accepted as it stops are still served.
+    pub(crate) draining: bool,
     spares: Spares,
 }
 
@@ -87,7 +89,7 @@ pub enum Action {
     Cancel(RequestId),
     /// Close a file.
     Release(FileId),
-    /// Accept no more; end once no connection is left.
+    /// Accept those who wait, and no more; end once no connection is left.
     Stop,
 }
 
@@ -167,6 +169,7 @@ impl<M: StreamMachine> Net<M> {
             requests: 0,
             pending: BTreeSet::new(),
             stopping: false,
+            draining: false,
             spares: Spares::default(),
         }
     }
@@ -276,6 +279,14 @@ impl<M: StreamMachine> Net<M> {
             self.stopping = true;
             self.actions.push_back(Action::Stop);
         }
+    }
+
+    /// The same, but peers who wait to be accepted as it is called are still served: they have a
+    /// connection, and may have sent a request. [`Service::accept`](crate::Service::accept) is asked
+    /// for each of them.
+    pub fn drain(&mut self) {
+        self.draining = !self.stopping;
+        self.stop();
     }
 
     /// How many connections there are, those that are closing included.

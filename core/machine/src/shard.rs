@@ -73,7 +73,8 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
     /// A peer connected. `None`: close the socket.
     pub fn handle_accepted(&mut self, now: Now, peer: Peer) -> Option<ConnId> {
         self.net.now = now;
-        let machine = if self.net.stopping || self.net.len() >= self.net.limits.connections {
+        let refused = self.net.stopping && !self.net.draining;
+        let machine = if refused || self.net.len() >= self.net.limits.connections {
             None
         } else {
             self.service.accept(now, &peer)
