@@ -47,8 +47,6 @@ pub struct Host<M: StreamMachine, S: Service<M>> {
     shard: Shard<M, S>,
     poll: Poll,
     clock: Clock,
-    /// That of the turn.
-    now: Now,
     source: Option<SocketAddr>,
     dialler: Dialler,
     scratch: Vec<u8>,
@@ -149,7 +147,6 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
         };
         Ok(Self {
             shard,
-            now: config.clock.now(),
             clock: config.clock,
             source: config.source,
             dialler: Dialler::default(),
@@ -216,7 +213,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
     /// service.
     pub fn run(mut self, mut on_report: impl FnMut(S::Report)) -> io::Result<S> {
         let mut events = Events::with_capacity(1024);
-        self.now = self.clock.now();
+        let mut now = self.clock.now();
         self.carry_out();
         loop {
             while let Some(report) = self.shard.poll_report() {
@@ -225,12 +222,12 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             if self.shard.is_over() {
                 return Ok(self.shard.into_service());
             }
-            match self.poll.poll(&mut events, self.patience(self.now)) {
+            match self.poll.poll(&mut events, self.patience(now)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => events.clear(),
                 answer => answer?,
             }
-            self.now = self.clock.now();
-            self.turn(self.now, &events);
+            now = self.clock.now();
+            self.turn(now, &events);
         }
     }
 
@@ -345,20 +342,6 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
                     return;
                 }
                 Err(_) => listener.rest = Some(now.mono.saturating_add(REST)),
-            }
-        }
-    }
-
-    /// Takes those who wait, and listens no more. Who comes between the two is refused with a reset.
-    fn stop(&mut self) {
-        let now = self.now;
-        for listener in mem::take(&mut self.listeners) {
-            for _ in 0..tcp::BACKLOG {
-                match self.acceptor.accept(|| listener.socket.accept()) {
-                    Ok(Some((stream, address))) => self.accepted(now, stream, address),
-                    Ok(None) => {}
-                    Err(_) => break,
-                }
             }
         }
     }
@@ -602,7 +585,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
                 }
                 Action::Cancel(id) => self.effects.cancel(id),
                 Action::Release(file) => self.files.release(file),
-                Action::Stop => self.stop(),
+                Action::Stop => self.listeners.clear(),
             }
         }
     }

@@ -38,6 +38,10 @@ macro_rules! bodies {
     };
 }
 
+pub mod http_reading;
+pub mod http_rows;
+pub mod http_samples;
+
 bodies! {
     agreement
     carry

@@ -1,0 +1,14 @@
+//! How strict the engine of HTTP is, and the programs that are made of it.
+//!
+//! | module | evidence |
+//! |---|---|
+//! | `rows` | 111 messages, bad, odd and large, against the engine in both roles, cut and ended everywhere |
+//! | `differential` | mutated messages, read by the engine, by h11 and by httptools |
+//!
+//! `SEMFIO_MESSAGES` sets how many messages are mutated; 100,000 else.
+
+mod differential;
+mod disagreements;
+mod mutation;
+mod peer;
+mod rows;
