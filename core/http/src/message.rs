@@ -1,5 +1,7 @@
 //! Heads of messages, and how their content is framed.
 
+use core::fmt;
+
 use bytes::Bytes;
 use semfio_machine::FileSpan;
 
@@ -64,6 +66,25 @@ pub enum Target<'i> {
     Authority(&'i str),
     /// `*`: of OPTIONS.
     Asterisk,
+}
+
+impl fmt::Display for Target<'_> {
+    /// As it was written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let query = match *self {
+            Self::Origin { path, query } => {
+                f.write_str(path)?;
+                query
+            }
+            Self::Absolute { scheme, authority, path, query } => {
+                write!(f, "{scheme}://{authority}{path}")?;
+                query
+            }
+            Self::Authority(authority) => return f.write_str(authority),
+            Self::Asterisk => return f.write_str("*"),
+        };
+        query.map_or(Ok(()), |query| write!(f, "?{query}"))
+    }
 }
 
 /// The head of a response that was read and judged.
