@@ -11,6 +11,7 @@ use clap::ValueEnum;
 use semfio_chat::{HubConfig, HubMessage, Reports};
 use semfio_echo::{DatagramServer, Report, ServerEvent};
 use semfio_file::{Repository, RepositoryConfig, RepositoryMessage};
+use semfio_http::{Echo, EchoMessage, ServerConfig};
 use semfio_machine::{DatagramMachine, Endpoint, Now, Seed, Service, Shard, StreamMachine};
 use semfio_probe::{UdpPingServer, UdpPingServerConfig};
 use semfio_runtime_os::{Clock, Roots};
@@ -23,7 +24,7 @@ use crate::output::{DIM, Records, notice, paint, print_line};
 use crate::record::{self, Recordable, Recording, Redaction, Spoken};
 use crate::runtime::{Datagrams, Host, Runtime};
 use crate::serve::{as_line, as_record, cannot_listen};
-use crate::{Common, file, signals, tour, udp_ping};
+use crate::{Common, file, http, signals, tour, udp_ping};
 
 /// How far above the first port the sealed room is.
 const SEALED: u16 = 2;
@@ -31,6 +32,8 @@ const SEALED: u16 = 2;
 const FILES: u16 = 3;
 /// How far above the first port the echo servers are: 7 is the port of RFC 862.
 const ECHO: u16 = 7;
+/// How far above the first port the HTTP echo server is: from 8000 it is 8081.
+const HTTP_ECHO: u16 = 81;
 /// How far above the first port the UDP pinger's server is: from 8000 it is the textbook's 12000.
 const UDP_PING: u16 = 4_000;
 /// In a million: so often the textbook's server forgets.
@@ -46,7 +49,8 @@ pub(crate) struct Args {
     /// Drive each server with our own clients, show each exchange, and end; on free ports
     #[arg(long)]
     tour: bool,
-    /// The chat room's address; the sealed room is 2 ports above, files 3, the echo servers 7. Port 0:
+    /// The chat room's address; the sealed room is 2 ports above, files 3, the echo servers 7, that of HTTP
+    /// 81. Port 0:
     /// all of them free ones
     #[arg(
         long,
@@ -111,6 +115,7 @@ pub(crate) struct Servers {
     pub(crate) echo: SocketAddr,
     pub(crate) datagram_echo: SocketAddr,
     pub(crate) udp_ping: SocketAddr,
+    pub(crate) http_echo: SocketAddr,
     running: Vec<Running>,
     /// The folder with the pictures, removed in the end.
     pictures: Option<TempDir>,
@@ -130,6 +135,7 @@ impl Servers {
             echo: base,
             datagram_echo: base,
             udp_ping: base,
+            http_echo: base,
             running: Vec::new(),
             pictures: None,
         }
@@ -150,6 +156,7 @@ impl Servers {
         servers.echo = servers.start_echo(common, echo, voice.clone())?;
         servers.datagram_echo = servers.start_datagram_echo(common, echo, voice.clone())?;
         servers.udp_ping = servers.start_udp_ping(common, above(UDP_PING), voice.clone())?;
+        servers.http_echo = servers.start_http_echo(common, above(HTTP_ECHO), voice.clone())?;
         Ok(servers)
     }
 
@@ -259,6 +266,28 @@ impl Servers {
                 }
             },
         )
+    }
+
+    fn start_http_echo(
+        &mut self,
+        common: &Common,
+        address: SocketAddr,
+        voice: Voice,
+    ) -> Result<SocketAddr, Failed> {
+        let clock = Clock::start();
+        let path = trace(common, "http-echo");
+        let service = Echo::new(ServerConfig::default(), true);
+        let header = record::http_echo_header(true);
+        let (shard, recording) =
+            record::shard(service, header, Redaction::None, path.as_deref(), clock)?;
+        let (runtime, roots, goodbye) = (common.runtime, Roots::default(), || EchoMessage::Stop);
+        self.start_host(runtime, shard, roots, recording, clock, address, goodbye, {
+            move |report| {
+                let (kind, record) = http::echo::as_record(&report);
+                let line = format!("http   {}", http::echo::as_line(&report));
+                voice.tell(&format!("http_echo.{kind}"), record, &line);
+            }
+        })
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -466,7 +495,8 @@ impl Voice {
         if self.records.is_some() {
             let record = json!({
                 "chat": chat, "sealed": sealed, "files": files, "echo": echo,
-                "datagram_echo": datagrams, "udp_ping": servers.udp_ping
+                "datagram_echo": datagrams, "udp_ping": servers.udp_ping,
+                "http_echo": servers.http_echo
             });
             return self.tell("serving", record, "");
         }
@@ -493,6 +523,8 @@ impl Voice {
         rows.push(("echo over UDP (RFC 862)", datagrams, try_this));
         let try_this = format!("semfio ports --port {}", echo.port());
         rows.push(("", datagrams, try_this));
+        let http = servers.http_echo;
+        rows.push(("HTTP echo", http, format!("curl -d hello http://{http}/")));
         let pinger = servers.udp_ping;
         rows.push(("UDP pinger, forgetful", pinger, format!("semfio udp-ping {pinger}")));
         rows.push(("", pinger, format!("semfio ping {}", pinger.ip())));

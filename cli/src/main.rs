@@ -6,6 +6,7 @@ mod failed;
 mod file;
 mod generate;
 mod hosts;
+mod http;
 mod join;
 mod lab;
 mod nc;
@@ -86,6 +87,9 @@ enum Command {
     /// Files: serve a folder, list one, get what is in it, whole for certain
     #[command(subcommand)]
     File(file::File),
+    /// HTTP: a server that echoes
+    #[command(subcommand)]
+    Http(http::Http),
     /// Fernet tokens: keys, sealing, opening, rotation
     #[command(subcommand)]
     Token(token::Token),
@@ -140,6 +144,7 @@ fn main() -> ExitCode {
         command,
         Command::Chat(_)
             | Command::File(_)
+            | Command::Http(_)
             | Command::Lab(_)
             | Command::Nc(_)
             | Command::Ping(_)
@@ -150,7 +155,7 @@ fn main() -> ExitCode {
     if common.record.is_some() && !runs {
         return Failed::because(USAGE, "--record cannot be used", "this command has no run")
             .hint(
-                "`chat`, `file`, `ping`, `udp-ping`, `trace`, `scan`, `nc` and `lab` are recorded",
+                "`chat`, `file`, `http`, `ping`, `udp-ping`, `trace`, `scan`, `nc` and `lab` are recorded",
             )
             .print();
     }
@@ -158,6 +163,7 @@ fn main() -> ExitCode {
         Command::Chat(chat::Chat::Serve(args)) => serve::run(&common, args),
         Command::Chat(chat::Chat::Join(args)) => join::run(&common, args),
         Command::File(what) => file::run(&common, what),
+        Command::Http(what) => http::run(&common, what),
         Command::Token(token) => token::run(&common, token),
         Command::Ping(args) => ping::run(&common, args),
         Command::Scan(args) => scan::run(&common, &args),

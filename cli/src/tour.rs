@@ -64,12 +64,13 @@ pub(crate) fn run(common: &Common) -> Result<ExitCode, Failed> {
         quiet: common.quiet,
         records: common.json.then(Records::default),
     };
-    let stops: [(&str, Stop); 10] = [
+    let stops: [(&str, Stop); 11] = [
         ("chat", |guide, servers| guide.chat(servers.chat)),
         ("sealed chat", |guide, servers| guide.sealed(servers.sealed)),
         ("files", |guide, servers| guide.files(servers.files)),
         ("echo over TCP", |guide, servers| guide.echo(servers.echo)),
         ("echo over UDP", |guide, servers| guide.datagram_echo(servers.datagram_echo)),
+        ("HTTP echo", |guide, servers| guide.http_echo(servers.http_echo)),
         ("netcat", |guide, servers| guide.netcat(servers.echo, servers.datagram_echo)),
         ("UDP pinger", |guide, servers| guide.udp_ping(servers.udp_ping)),
         ("ping", |guide, servers| guide.ping(servers.echo.ip())),
@@ -275,6 +276,31 @@ impl Guide {
         writing.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
         ensure!(back == sent, "{} bytes came back, or others than the {}", back.len(), sent.len());
         self.seen(format!("{} bytes come back as they were, then the end", back.len()));
+        Ok(())
+    }
+
+    fn http_echo(&mut self, server: SocketAddr) -> anyhow::Result<()> {
+        let mut stream = TcpStream::connect(server)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        // Two requests at once, and a third that ends the connection.
+        stream.write_all(
+            b"POST /a HTTP/1.1\r\nHost: lab\r\nContent-Length: 3\r\n\r\noneGET /b HTTP/1.1\r\n\
+              Host: lab\r\n\r\nGET /c HTTP/1.1\r\nHost : lab\r\n\r\n",
+        )?;
+        let mut back = String::new();
+        stream.read_to_string(&mut back).context("reading what comes back")?;
+        let answers: Vec<_> = back.split("HTTP/1.1 ").skip(1).collect();
+        let [first, second, third] = answers[..] else {
+            bail!("{} answers to three requests", answers.len());
+        };
+        ensure!(first.starts_with("200 ") && first.ends_with("\r\n\r\none"), "{first:?}");
+        ensure!(second.starts_with("200 ") && second.contains("Content-Length: 0"), "{second:?}");
+        self.seen(
+            "two requests in one piece: two answers in their order, the first with its content",
+        );
+        let (_, why) = third.rsplit_once("\r\n").unwrap_or_default();
+        ensure!(third.starts_with("400 ") && why.starts_with("field-blank: "), "{third:?}");
+        self.seen(format!("a third that breaks a rule: 400, {}", why.trim_end()));
         Ok(())
     }
 

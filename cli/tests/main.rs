@@ -3,6 +3,7 @@
 mod chat;
 mod datagrams;
 mod file;
+mod http_echo;
 mod kills;
 mod locked;
 mod nc;

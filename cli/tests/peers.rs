@@ -95,6 +95,13 @@ impl Server {
         Self::files_with(&[], folder, "127.0.0.1:0", &["--writable", "--quota", gib])
     }
 
+    /// One that speaks HTTP; the arguments end with its name.
+    pub(crate) fn http(args: &[&str]) -> Self {
+        let mut command = semfio(args);
+        command.args(["--listen", "127.0.0.1:0"]);
+        Self::spawn(command)
+    }
+
     fn spawn(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut err = BufReader::new(child.stderr.take().unwrap());
