@@ -235,9 +235,9 @@ const STATES: [State; 9] =
 const ACTS: usize = 8;
 
 /// [`OWN`] by side, state and act.
-static NEXT: [[[Option<State>; ACTS]; STATES.len()]; 2] = compiled();
+const NEXT: &[[[Option<State>; ACTS]; STATES.len()]; 2] = &compiled();
 /// Where [`JOINT`] leads to, by what is with the exchange (1: proposed, 2: last), client and server.
-static FIXED: [[[(State, State); STATES.len()]; STATES.len()]; 4] = fixed();
+const FIXED: &[[[(State, State); STATES.len()]; STATES.len()]; 4] = &fixed();
 
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "run by the compiler")]
 const fn compiled() -> [[[Option<State>; ACTS]; STATES.len()]; 2] {
@@ -299,7 +299,7 @@ macro_rules! names {
     };
 }
 
-static NAMES: [[&str; STATES.len()]; STATES.len()] = names!(
+const NAMES: &[[&str; STATES.len()]; STATES.len()] = &names!(
     [Idle SendResponse SendBody Done MightSwitch Switched MustClose Closed Error]
     [Idle SendResponse SendBody Done MightSwitch Switched MustClose Closed Error]
 );
