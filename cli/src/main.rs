@@ -87,7 +87,7 @@ enum Command {
     /// Files: serve a folder, list one, get what is in it, whole for certain
     #[command(subcommand)]
     File(file::File),
-    /// HTTP: a server that echoes
+    /// HTTP: serve a folder, echo requests
     #[command(subcommand)]
     Http(http::Http),
     /// Fernet tokens: keys, sealing, opening, rotation
