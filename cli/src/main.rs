@@ -87,7 +87,7 @@ enum Command {
     /// Files: serve a folder, list one, get what is in it, whole for certain
     #[command(subcommand)]
     File(file::File),
-    /// HTTP: serve a folder, echo requests
+    /// HTTP: a server that echoes
     #[command(subcommand)]
     Http(http::Http),
     /// Fernet tokens: keys, sealing, opening, rotation

@@ -6,7 +6,7 @@ use crate::error::{Broken, Rule};
 use crate::field::Fields;
 use crate::framing::Known;
 use crate::limits::{Leniency, Limits};
-use crate::lines::{Bounds, Found, Lines};
+use crate::lines::{Bounds, Found, Line, Lines};
 use crate::message::BodyLength;
 use crate::scan::{is_tchar, is_text};
 
@@ -242,22 +242,18 @@ impl BodyReader {
         let shown = input.peek();
         let view = shown.get(..limits.trailers).unwrap_or(shown);
         let bounds = Bounds::new(limits, leniency, false);
-        let (lines, end) = loop {
-            match self.lines.next(view, &bounds)? {
-                Found::Line(line) => {
-                    if Known::new(line.name(view)).is_some() {
-                        return Err(Rule::TrailerField.broken(line.start));
-                    }
+        let tell = |line: Line| match Known::new(line.name(view)) {
+            Some(_) => Err(Rule::TrailerField.broken(line.start)),
+            None => Ok(()),
+        };
+        let Found::End { lines, end } = self.lines.read(view, &bounds, tell)? else {
+            return match input.at_eof() {
+                _ if shown.len() > limits.trailers => {
+                    Err(Rule::TrailersTooLong.broken(limits.trailers))
                 }
-                Found::End { lines, end } => break (lines, end),
-                Found::More | Found::Fold { .. } if shown.len() > limits.trailers => {
-                    return Err(Rule::TrailersTooLong.broken(limits.trailers));
-                }
-                Found::More | Found::Fold { .. } if input.at_eof() => {
-                    return Err(Rule::ContentShort.broken(shown.len()));
-                }
-                Found::More | Found::Fold { .. } => return Ok(BodyStep::NeedInput(1)),
-            }
+                true => Err(Rule::ContentShort.broken(shown.len())),
+                false => Ok(BodyStep::NeedInput(1)),
+            };
         };
         self.stage = Stage::Done;
         let section: &'i [u8] = input.take(end);

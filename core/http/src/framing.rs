@@ -60,12 +60,20 @@ pub(crate) enum Known {
 impl Known {
     #[inline]
     pub(crate) fn new(name: &[u8]) -> Option<Self> {
-        let (known, spelled): (_, &[u8]) = match name.len() {
-            4 => (Self::Host, b"host"),
-            6 => (Self::Expect, b"expect"),
-            10 => (Self::Connection, b"connection"),
-            14 => (Self::ContentLength, b"content-length"),
-            17 => (Self::TransferEncoding, b"transfer-encoding"),
+        // A letter and a length rule most names out; as one number they need no table of jumps.
+        let [first, ..] = name else { return None };
+        let key = name.len().wrapping_mul(256) | usize::from(first | 0x20);
+        const HOST: usize = 0x400 | b'h' as usize;
+        const EXPECT: usize = 0x600 | b'e' as usize;
+        const CONNECTION: usize = 0xA00 | b'c' as usize;
+        const CONTENT_LENGTH: usize = 0xE00 | b'c' as usize;
+        const TRANSFER_ENCODING: usize = 0x1100 | b't' as usize;
+        let (known, spelled): (_, &[u8]) = match key {
+            HOST => (Self::Host, b"host"),
+            EXPECT => (Self::Expect, b"expect"),
+            CONNECTION => (Self::Connection, b"connection"),
+            CONTENT_LENGTH => (Self::ContentLength, b"content-length"),
+            TRANSFER_ENCODING => (Self::TransferEncoding, b"transfer-encoding"),
             _ => return None,
         };
         name.eq_ignore_ascii_case(spelled).then_some(known)
@@ -136,6 +144,11 @@ impl Facts {
     ) -> Result<(), Broken> {
         let value = trim(line.value(view));
         match known {
+            // What browsers of 1.1 say, and what says nothing there.
+            Known::Connection if value == b"keep-alive" => {
+                self.keep_alive = true;
+                Ok(())
+            }
             Known::Connection => {
                 for option in value.split(|it| *it == b',').map(trim) {
                     self.close |= option.eq_ignore_ascii_case(b"close");

@@ -4,19 +4,20 @@ use semfio_machine::Input;
 
 use crate::error::{Broken, Rule};
 use crate::field::Fields;
-use crate::framing::Facts;
+use crate::framing::{Facts, Framing};
 use crate::limits::{Leniency, Limits};
 use crate::lines::{Bounds, Found, Lines};
 use crate::message::{Asked, Request, Response, Target, Version};
 use crate::method::Method;
 use crate::scan;
 use crate::status::Status;
-use crate::target::{self, text};
+use crate::target::{self, Form, text};
 
 const CR: u8 = b'\r';
 const LF: u8 = b'\n';
 
-/// Where the parts of a status line begin, and the digits of its version.
+/// Octets of a version, its first digit, and where the parts of a status line begin.
+const VERSION: usize = 8;
 const MAJOR: usize = 5;
 const CODE: usize = 9;
 const REASON: usize = 12;
@@ -40,47 +41,28 @@ const REASON: usize = 12;
 /// which it was told. After an error the connection cannot go on.
 #[derive(Clone, Debug, Default)]
 pub struct HeadReader {
-    stage: Stage,
+    /// An octet of a head has come.
+    begun: bool,
     /// An empty line was skipped.
     skipped: bool,
     /// All octets before it have been judged, as long as the first line is not whole.
     at: usize,
-    /// Where the first word of the first line ends, and the second.
-    first: usize,
-    second: usize,
-    /// The digits of the version.
-    major: u8,
-    minor: u8,
-    /// The target has an authority.
-    named: bool,
-    lines: Lines,
+    /// Where the method ends, and the target; 0 as long as that is not known.
+    method_end: usize,
+    target_end: usize,
+    form: Form,
+    /// Not that of 1.0.
+    minor: bool,
+    /// Where the field lines begin; 0 as long as that is not known.
     fields_at: usize,
+    lines: Lines,
     facts: Facts,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
-    /// Nothing, or an empty line.
-    #[default]
-    Begin,
-    /// The LF of an empty line.
-    Empty,
-    Method,
-    Target,
-    Version,
-    /// The octet behind the version of a request.
-    RequestEnd,
-    Code,
-    Reason,
-    /// The LF of the first line.
-    LineFeed,
-    Fields,
 }
 
 impl HeadReader {
     /// Whether an octet of a head has come.
     pub fn is_begun(&self) -> bool {
-        self.stage != Stage::Begin
+        self.begun
     }
 
     /// Takes the head of a request when all of it is there. `None`: more is needed.
@@ -93,47 +75,49 @@ impl HeadReader {
         leniency: &Leniency,
         input: &mut Input<'i>,
     ) -> Result<Option<Request<'i>>, Broken> {
-        if matches!(self.stage, Stage::Begin | Stage::Empty) && !self.skip_empty(leniency, input)? {
+        if !self.begun && !self.skip_empty(leniency, input)? {
             return Ok(None);
         }
         let shown = input.peek();
         let view = shown.get(..limits.head).unwrap_or(shown);
-        if self.stage != Stage::Fields && !self.request_line(limits, leniency, view)? {
+        if self.fields_at == 0 && !self.request_line(limits, leniency, view)? {
             return unfinished(limits, shown);
         }
         let bounds = Bounds::new(limits, leniency, false);
-        let (lines, end) = loop {
-            match self.lines.next(view, &bounds)? {
-                Found::Line(line) => self.facts.handle_request_line(view, line, leniency)?,
-                Found::End { lines, end } => break (lines, end),
-                Found::More | Found::Fold { .. } => return unfinished(limits, shown),
-            }
+        let facts = &mut self.facts;
+        let tell = |line| facts.handle_request_line(view, line, leniency);
+        let (lines, end) = match self.lines.read(view, &bounds, tell)? {
+            Found::End { lines, end } => (lines, end),
+            Found::More | Found::Fold { .. } => return unfinished(limits, shown),
         };
         let version = self.version();
         let framing = self.facts.of_request(version, leniency)?;
         match self.facts.host {
             None if version == Version::Http11 => return Err(Rule::HostMissing.broken(lines)),
-            Some((begin, end)) if begin == end && !self.named && !leniency.empty_host => {
+            Some((begin, end))
+                if begin == end && !self.form.has_authority() && !leniency.empty_host =>
+            {
                 return Err(Rule::HostForm.broken(begin));
             }
             _ => {}
         }
 
-        let read = core::mem::take(self);
         let head: &'i [u8] = input.take(end);
-        let method = read.method(head);
-        let target = Target::new(method, read.target(head))?;
-        let (begin, end) = read.facts.host.unwrap_or_default();
+        let method = self.method(head);
+        let target = Target::new(self.form, self.target(head));
+        let (begin, end) = self.facts.host.unwrap_or_default();
         let authority = match target {
             Target::Absolute { authority, .. } | Target::Authority(authority) => authority,
             _ => head.get(begin..end).map(text).unwrap_or_default(),
         };
+        let fields = Fields::judged(head.get(self.fields_at..lines).unwrap_or_default());
+        *self = Self::default();
         Ok(Some(Request {
             method,
             target,
             version,
             authority,
-            fields: Fields::judged(head.get(read.fields_at..lines).unwrap_or_default()),
+            fields,
             length: framing.length,
             expects_continue: framing.expects_continue,
             keeps_alive: framing.keeps_alive,
@@ -150,7 +134,7 @@ impl HeadReader {
         asked: Asked,
         input: &mut Input<'i>,
     ) -> Result<Option<Response<'i>>, Broken> {
-        if self.stage != Stage::Fields {
+        if self.fields_at == 0 {
             let shown = input.peek();
             let view = shown.get(..limits.head).unwrap_or(shown);
             if !self.status_line(leniency, view)? {
@@ -161,8 +145,9 @@ impl HeadReader {
         let (lines, end) = loop {
             let shown = input.peek();
             let view = shown.get(..limits.head).unwrap_or(shown);
-            match self.lines.next(view, &bounds)? {
-                Found::Line(line) => self.facts.handle_response_line(view, line, leniency)?,
+            let facts = &mut self.facts;
+            let tell = |line| facts.handle_response_line(view, line, leniency);
+            match self.lines.read(view, &bounds, tell)? {
                 Found::End { lines, end } => break (lines, end),
                 Found::Fold { from, to } => {
                     input.peek_mut().get_mut(from..to).unwrap_or_default().fill(b' ');
@@ -176,206 +161,172 @@ impl HeadReader {
         let status = status.ok_or(Rule::StatusLine.broken(CODE))?;
         let framing = self.facts.of_response(version, status, asked, leniency)?;
 
-        let read = core::mem::take(self);
         let head: &'i [u8] = input.take(end);
-        let reason = head.get(REASON..read.fields_at).unwrap_or_default();
-        Ok(Some(Response {
-            version,
-            status,
-            reason: reason.trim_ascii(),
-            fields: Fields::judged(head.get(read.fields_at..lines).unwrap_or_default()),
-            length: framing.length,
-            keeps_alive: framing.keeps_alive,
-        }))
+        let reason = head.get(REASON..self.fields_at).unwrap_or_default().trim_ascii();
+        let fields = Fields::judged(head.get(self.fields_at..lines).unwrap_or_default());
+        *self = Self::default();
+        let Framing { length, keeps_alive, .. } = framing;
+        Ok(Some(Response { version, status, reason, fields, length, keeps_alive }))
     }
 
     /// Whether octets of a head are there, the one empty line before it taken away.
     fn skip_empty(&mut self, leniency: &Leniency, input: &mut Input<'_>) -> Result<bool, Broken> {
         loop {
-            let length = match (self.stage, input.peek()) {
-                (Stage::Begin, []) | (Stage::Empty, [] | [_]) => return Ok(false),
-                (Stage::Begin, [CR, ..]) if !self.skipped => {
-                    self.stage = Stage::Empty;
-                    continue;
-                }
-                (Stage::Begin, [LF, ..]) if !leniency.bare_lf => {
-                    return Err(Rule::LineEnd.broken(0));
-                }
-                (Stage::Begin, [LF, ..]) if !self.skipped => 1,
-                (Stage::Empty, [_, LF, ..]) => 2,
-                (Stage::Empty, _) => return Err(Rule::LineEnd.broken(1)),
-                (_, _) => {
-                    self.stage = Stage::Method;
+            let length = match input.peek() {
+                [] => return Ok(false),
+                [LF, ..] if !leniency.bare_lf => return Err(Rule::LineEnd.broken(0)),
+                [CR | LF, ..] if self.skipped => return Err(Rule::RequestLine.broken(0)),
+                [CR] => return Ok(false),
+                [CR, LF, ..] => 2,
+                [CR, ..] => return Err(Rule::LineEnd.broken(1)),
+                [LF, ..] => 1,
+                _ => {
+                    self.begun = true;
                     return Ok(true);
                 }
             };
             input.take(length);
-            self.stage = Stage::Begin;
             self.skipped = true;
         }
     }
 
     /// `method SP request-target SP HTTP-version CRLF`; whether all of it was there.
+    #[inline]
     fn request_line(
         &mut self,
         limits: &Limits,
         leniency: &Leniency,
         view: &[u8],
     ) -> Result<bool, Broken> {
-        if self.stage == Stage::Method {
+        if self.method_end == 0 {
             let at = self.at.saturating_add(scan::token(view.get(self.at..).unwrap_or_default()));
             self.at = at;
             match view.get(at) {
                 None => return Ok(false),
-                Some(b' ') if at > 0 => self.first = at,
+                Some(b' ') if at > 0 => self.method_end = at,
                 Some(b' ' | b'\t' | &CR | &LF) => return Err(Rule::RequestLine.broken(at)),
                 Some(_) => return Err(Rule::MethodToken.broken(at)),
             }
             self.at = at.saturating_add(1);
-            self.stage = Stage::Target;
         }
-        if self.stage == Stage::Target {
-            let begin = self.first.saturating_add(1);
-            let at = target::reach(view, self.at, begin.saturating_add(limits.target))?;
+        let target = self.method_end.saturating_add(1);
+        if self.target_end == 0 {
+            let at = target::reach(view, self.at, target.saturating_add(limits.target))?;
             self.at = at;
             match view.get(at) {
-                Some(b' ') if at > begin => self.second = at,
+                Some(b' ') if at > target => self.target_end = at,
                 Some(b' ' | b'\t' | &CR | &LF) => return Err(Rule::RequestLine.broken(at)),
                 _ => return Ok(false),
             }
-            self.at = at.saturating_add(1);
-            self.stage = Stage::Version;
         }
-        if self.stage == Stage::Version {
-            if !self.version_octets(view, self.second.saturating_add(1))? {
-                return Ok(false);
-            }
-            self.stage = Stage::RequestEnd;
+        let version = self.target_end.saturating_add(1);
+        let Some((major, minor)) = digits(view, version)? else { return Ok(false) };
+        let end = version.saturating_add(VERSION);
+        let line_end = match view.get(end..).unwrap_or_default() {
+            [] => return Ok(false),
+            [CR, ..] => end.saturating_add(1),
+            [LF, ..] if leniency.bare_lf => end,
+            [LF, ..] => return Err(Rule::LineEnd.broken(end)),
+            [b'0'..=b'9' | b'.', ..] => return Err(Rule::VersionForm.broken(end)),
+            _ => return Err(Rule::RequestLine.broken(end)),
+        };
+        if major != b'1' {
+            return Err(Rule::VersionUnsupported.broken(version.saturating_add(MAJOR)));
         }
-        if self.stage == Stage::RequestEnd {
-            match view.get(self.at) {
-                None => return Ok(false),
-                Some(&CR) => self.at = self.at.saturating_add(1),
-                Some(&LF) if leniency.bare_lf => {}
-                Some(&LF) => return Err(Rule::LineEnd.broken(self.at)),
-                Some(b'0'..=b'9' | b'.') => return Err(Rule::VersionForm.broken(self.at)),
-                Some(_) => return Err(Rule::RequestLine.broken(self.at)),
-            }
-            let version = self.second.saturating_add(1);
-            self.judge_version(version)?;
-            let target = Target::new(self.method(view), self.target(view))
-                .map_err(|it| it.rule.broken(self.first.saturating_add(1).saturating_add(it.at)))?;
-            self.named = matches!(target, Target::Absolute { .. } | Target::Authority(_));
-            self.stage = Stage::LineFeed;
-        }
-        self.line_feed(view)
+        self.minor = minor != b'0';
+        self.form = match Form::new(self.method(view), self.target(view)) {
+            Ok(form) => form,
+            Err(broken) => return Err(broken.rule.broken(target.saturating_add(broken.at))),
+        };
+        self.line_feed(view, line_end)
     }
 
     /// `HTTP-version SP status-code SP [ reason-phrase ] CRLF`; whether all of it was there.
     fn status_line(&mut self, leniency: &Leniency, view: &[u8]) -> Result<bool, Broken> {
-        if self.stage == Stage::Begin && !view.is_empty() {
-            self.stage = Stage::Version;
+        self.begun = !view.is_empty();
+        let Some((major, minor)) = digits(view, 0)? else { return Ok(false) };
+        match view.get(VERSION) {
+            None => return Ok(false),
+            Some(b' ') if major == b'1' => self.minor = minor != b'0',
+            Some(b' ') => return Err(Rule::VersionUnsupported.broken(MAJOR)),
+            Some(b'0'..=b'9' | b'.') => return Err(Rule::VersionForm.broken(VERSION)),
+            Some(_) => return Err(Rule::StatusLine.broken(VERSION)),
         }
-        if self.stage == Stage::Version {
-            if !self.version_octets(view, 0)? {
-                return Ok(false);
-            }
-            match view.get(self.at) {
-                None => return Ok(false),
-                Some(b' ') => self.judge_version(0)?,
-                Some(b'0'..=b'9' | b'.') => return Err(Rule::VersionForm.broken(self.at)),
-                Some(_) => return Err(Rule::StatusLine.broken(self.at)),
-            }
-            self.at = CODE;
-            self.stage = Stage::Code;
-        }
-        if self.stage == Stage::Code {
-            while self.at < REASON {
-                match view.get(self.at) {
-                    None => return Ok(false),
-                    Some(b'1'..=b'9') => {}
-                    Some(b'0') if self.at > CODE => {}
-                    Some(_) => return Err(Rule::StatusLine.broken(self.at)),
-                }
-                self.at = self.at.saturating_add(1);
-            }
-            match view.get(self.at) {
-                None => return Ok(false),
-                Some(b' ') => self.at = self.at.saturating_add(1),
-                Some(&CR) if leniency.bare_status => {}
-                Some(&LF) if leniency.bare_status && leniency.bare_lf => {}
-                Some(_) => return Err(Rule::StatusLine.broken(self.at)),
-            }
-            self.stage = Stage::Reason;
-        }
-        if self.stage == Stage::Reason {
-            let at = self.at.saturating_add(scan::text(view.get(self.at..).unwrap_or_default()));
-            self.at = at;
+        for at in CODE..REASON {
             match view.get(at) {
                 None => return Ok(false),
-                Some(&CR) => self.at = at.saturating_add(1),
-                Some(&LF) if leniency.bare_lf => {}
-                Some(&LF) => return Err(Rule::LineEnd.broken(at)),
+                Some(b'1'..=b'9') => {}
+                Some(b'0') if at > CODE => {}
                 Some(_) => return Err(Rule::StatusLine.broken(at)),
             }
-            self.stage = Stage::LineFeed;
         }
-        self.line_feed(view)
+        match view.get(REASON) {
+            None => return Ok(false),
+            Some(b' ') => {}
+            Some(&CR) if leniency.bare_status => {}
+            Some(&LF) if leniency.bare_status && leniency.bare_lf => {}
+            Some(_) => return Err(Rule::StatusLine.broken(REASON)),
+        }
+        let at = self.at.max(REASON);
+        let at = at.saturating_add(scan::text(view.get(at..).unwrap_or_default()));
+        self.at = at;
+        match view.get(at) {
+            None => Ok(false),
+            Some(&CR) => self.line_feed(view, at.saturating_add(1)),
+            Some(&LF) if leniency.bare_lf => self.line_feed(view, at),
+            Some(&LF) => Err(Rule::LineEnd.broken(at)),
+            Some(_) => Err(Rule::StatusLine.broken(at)),
+        }
     }
 
-    /// The LF of the first line; whether it was there, if it is its turn.
-    fn line_feed(&mut self, view: &[u8]) -> Result<bool, Broken> {
-        match view.get(self.at) {
-            _ if self.stage != Stage::LineFeed => return Ok(false),
+    /// The LF of the first line; whether it was there.
+    #[inline]
+    fn line_feed(&mut self, view: &[u8], at: usize) -> Result<bool, Broken> {
+        match view.get(at) {
             None => return Ok(false),
             Some(&LF) => {}
-            Some(_) => return Err(Rule::LineEnd.broken(self.at)),
+            Some(_) => return Err(Rule::LineEnd.broken(at)),
         }
-        self.fields_at = self.at.saturating_add(1);
+        self.fields_at = at.saturating_add(1);
         self.lines = Lines::new(self.fields_at);
-        self.stage = Stage::Fields;
         Ok(true)
     }
 
-    /// `"HTTP/" DIGIT "." DIGIT`; whether all of it was there.
-    fn version_octets(&mut self, view: &[u8], begin: usize) -> Result<bool, Broken> {
-        let octets = view.get(begin..).unwrap_or_default();
-        if let [b'H', b'T', b'T', b'P', b'/', major @ b'0'..=b'9', b'.', minor @ b'0'..=b'9', ..] =
-            octets
-        {
-            (self.major, self.minor) = (*major, *minor);
-            self.at = begin.saturating_add(8);
-            return Ok(true);
-        }
-        let form = octets.iter().zip(b"HTTP/0.0");
-        let fits = |(octet, like): (&u8, &u8)| match like {
-            b'0' => octet.is_ascii_digit(),
-            like => octet == like,
-        };
-        match form.clone().position(|it| !fits(it)) {
-            Some(odd) => Err(Rule::VersionForm.broken(begin.saturating_add(odd))),
-            None => Ok(false),
-        }
-    }
-
-    fn judge_version(&self, begin: usize) -> Result<(), Broken> {
-        match self.major {
-            b'1' => Ok(()),
-            _ => Err(Rule::VersionUnsupported.broken(begin.saturating_add(MAJOR))),
-        }
-    }
-
     fn version(&self) -> Version {
-        if self.minor == b'0' { Version::Http10 } else { Version::Http11 }
+        if self.minor { Version::Http11 } else { Version::Http10 }
     }
 
     fn method<'v>(&self, view: &'v [u8]) -> Method<'v> {
-        Method::new(view.get(..self.first).map(text).unwrap_or_default())
+        Method::from_token(view.get(..self.method_end).unwrap_or_default())
     }
 
     fn target<'v>(&self, view: &'v [u8]) -> &'v [u8] {
-        view.get(self.first..self.second).and_then(|it| it.get(1..)).unwrap_or_default()
+        view.get(self.method_end..self.target_end).and_then(|it| it.get(1..)).unwrap_or_default()
     }
+}
+
+/// The digits of `"HTTP/" DIGIT "." DIGIT`; `None` if more is needed. These eight octets are looked
+/// at again until all of them are there.
+#[inline]
+fn digits(view: &[u8], begin: usize) -> Result<Option<(u8, u8)>, Broken> {
+    match view.get(begin..).unwrap_or_default() {
+        [b'H', b'T', b'T', b'P', b'/', major @ b'0'..=b'9', b'.', minor @ b'0'..=b'9', ..] => {
+            Ok(Some((*major, *minor)))
+        }
+        octets => match version_fault(octets) {
+            Some(odd) => Err(Rule::VersionForm.broken(begin.saturating_add(odd))),
+            None => Ok(None),
+        },
+    }
+}
+
+/// The first octet that no version has there.
+#[cold]
+fn version_fault(octets: &[u8]) -> Option<usize> {
+    octets.iter().zip(b"HTTP/0.0").position(|(octet, like)| match like {
+        b'0' => !octet.is_ascii_digit(),
+        like => octet != like,
+    })
 }
 
 /// More is needed, unless that would be more than a head may have.

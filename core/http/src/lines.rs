@@ -7,31 +7,16 @@ use crate::scan;
 const CR: u8 = b'\r';
 const LF: u8 = b'\n';
 
-/// Finds line after line, and remembers how far it has looked.
+/// Finds line after line, and remembers how far it has looked. At most the last three octets shown
+/// are looked at again.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lines {
-    stage: Stage,
     /// All octets before it have been judged.
     at: usize,
-    /// The field line at hand: where it begins, its colon, and where its value ends.
-    line: Line,
     /// Lines so far, this one too.
     count: usize,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
-    /// A line begins here, or the empty one.
-    #[default]
-    Begin,
-    Name,
-    Value,
-    /// The LF of a field line.
-    LineFeed,
-    /// Behind a line that may go on with a blank.
-    Behind,
-    /// The LF of the empty line.
-    Last,
+    /// A line that is not whole: where it begins, and its colon, or 0 if that was not found.
+    begun: Option<(usize, usize)>,
 }
 
 /// Where a field line's parts are, in the octets that were shown.
@@ -63,8 +48,6 @@ impl Bounds {
 pub(crate) enum Found {
     /// The octets shown end before the line does.
     More,
-    /// A whole line.
-    Line(Line),
     /// The line goes on: these octets, its end so far, are to be made blanks.
     Fold { from: usize, to: usize },
     /// The empty line: where the lines end, and where it ends itself.
@@ -98,109 +81,115 @@ impl Lines {
         Self { at, ..Self::default() }
     }
 
-    /// Goes on where it was. `view` is all that is shown, from the same octet on each time, and no
-    /// more than the section may be long.
-    #[inline]
-    pub(crate) fn next(&mut self, view: &[u8], bounds: &Bounds) -> Result<Found, Broken> {
+    /// Goes on where it was, and tells each whole line. `view` is all that is shown, from the same
+    /// octet on each time, and no more than the section may be long.
+    #[inline(always)]
+    pub(crate) fn read(
+        &mut self,
+        view: &[u8],
+        bounds: &Bounds,
+        mut tell: impl FnMut(Line) -> Result<(), Broken>,
+    ) -> Result<Found, Broken> {
+        // Places in a slice, and a few octets behind: none of them wraps.
         let mut at = self.at;
-        if self.stage == Stage::Begin {
-            match view.get(at) {
-                None => return Ok(Found::More),
-                Some(&CR) => {
-                    at = at.saturating_add(1);
-                    self.at = at;
-                    self.stage = Stage::Last;
-                }
-                Some(&LF) if bounds.bare_lf => {
-                    return Ok(Found::End { lines: at, end: at.saturating_add(1) });
-                }
-                Some(&LF) => return Err(Rule::LineEnd.broken(at)),
-                Some(b' ' | b'\t') if self.count == 0 => return Err(Rule::LeadingBlank.broken(at)),
-                Some(b' ' | b'\t') => return Err(Rule::Fold.broken(at)),
-                Some(_) if self.count >= bounds.fields => {
-                    return Err(Rule::FieldsTooMany.broken(at));
-                }
-                Some(_) => {
-                    self.count = self.count.saturating_add(1);
-                    self.line.start = at;
-                    self.stage = Stage::Name;
-                }
-            }
-        }
-        // The octet that a line may not have any more, unless it is its end.
-        let limit = self.line.start.saturating_add(bounds.field);
-        let stop = limit.min(view.len());
-        if self.stage == Stage::Name {
-            at = at.saturating_add(scan::token(view.get(at..stop).unwrap_or_default()));
-            match view.get(at) {
-                None => {
-                    self.at = at;
-                    return Ok(Found::More);
-                }
-                Some(&(CR | LF)) => return Err(Rule::FieldColon.broken(at)),
-                Some(_) if at >= limit => return Err(Rule::FieldTooLong.broken(at)),
-                Some(b':') if at > self.line.start => {
-                    self.line.colon = at;
-                    at = at.saturating_add(1);
-                    self.stage = Stage::Value;
-                }
-                Some(b' ' | b'\t') => return Err(Rule::FieldBlank.broken(at)),
-                Some(_) => return Err(Rule::FieldName.broken(at)),
-            }
-        }
-        if self.stage == Stage::Value {
-            at = at.saturating_add(scan::text(view.get(at..stop).unwrap_or_default()));
-            match view.get(at) {
-                None => {
-                    self.at = at;
-                    return Ok(Found::More);
-                }
-                Some(&CR) => {
-                    self.line.end = at;
-                    at = at.saturating_add(1);
-                    self.stage = Stage::LineFeed;
-                }
-                Some(&LF) if bounds.bare_lf => {
-                    self.line.end = at;
-                    self.stage = Stage::LineFeed;
-                }
-                Some(_) if at >= limit => return Err(Rule::FieldTooLong.broken(at)),
-                Some(&LF) => return Err(Rule::LineEnd.broken(at)),
-                Some(_) => return Err(Rule::FieldValue.broken(at)),
-            }
-        }
-        if self.stage == Stage::LineFeed {
-            match view.get(at) {
-                None => {
-                    self.at = at;
-                    return Ok(Found::More);
-                }
-                Some(&LF) => {
-                    self.at = at.saturating_add(1);
-                    if !bounds.folds {
-                        self.stage = Stage::Begin;
-                        return Ok(Found::Line(self.line));
+        let mut count = self.count;
+        let mut begun = self.begun.take();
+        loop {
+            let (start, mut colon) = match (begun.take(), view.get(at)) {
+                (Some(begun), _) => begun,
+                (None, Some(octet)) if *octet > b' ' => {
+                    if count >= bounds.fields {
+                        return Err(Rule::FieldsTooMany.broken(at));
                     }
-                    self.stage = Stage::Behind;
+                    count = count.wrapping_add(1);
+                    (at, 0)
                 }
-                Some(_) => return Err(Rule::LineEnd.broken(at)),
+                (None, _) => {
+                    self.at = at;
+                    self.count = count;
+                    return self.end(view, bounds);
+                }
+            };
+            // The octet that a line may not have any more, unless it is its end.
+            let limit = start.saturating_add(bounds.field);
+            let stop = limit.min(view.len());
+
+            let behind = 'line: {
+                if colon == 0 {
+                    at = at.wrapping_add(scan::token(view.get(at..stop).unwrap_or_default()));
+                    match view.get(at) {
+                        None => break 'line None,
+                        Some(b':') if at > start && at < limit => colon = at,
+                        Some(octet) => return Err(not_a_colon(*octet, at, limit)),
+                    }
+                    at = at.wrapping_add(1);
+                }
+                at = at.wrapping_add(scan::text(view.get(at..stop).unwrap_or_default()));
+                let behind = match (view.get(at), view.get(at.wrapping_add(1))) {
+                    (Some(&CR), Some(&LF)) => at.wrapping_add(2),
+                    (None, _) | (Some(&CR), None) => break 'line None,
+                    (Some(&LF), _) if bounds.bare_lf => at.wrapping_add(1),
+                    (Some(octet), _) => return Err(not_an_end(*octet, at, limit)),
+                };
+                if bounds.folds && view.get(behind).is_none() { None } else { Some(behind) }
+            };
+            match behind.map(|behind| (behind, view.get(behind))) {
+                Some((behind, Some(b' ' | b'\t'))) if bounds.folds => {
+                    self.at = at;
+                    self.count = count;
+                    self.begun = Some((start, colon));
+                    return Ok(Found::Fold { from: at, to: behind });
+                }
+                Some((behind, _)) => {
+                    tell(Line { start, colon, end: at })?;
+                    at = behind;
+                }
+                None => {
+                    self.at = at;
+                    self.count = count;
+                    self.begun = Some((start, colon));
+                    return Ok(Found::More);
+                }
             }
         }
-        match (self.stage, view.get(self.at)) {
-            (_, None) => Ok(Found::More),
-            (Stage::Behind, Some(b' ' | b'\t')) => {
-                self.stage = Stage::Value;
-                Ok(Found::Fold { from: self.line.end, to: self.at })
-            }
-            (Stage::Last, Some(&LF)) => {
-                let lines = self.at.saturating_sub(1);
-                Ok(Found::End { lines, end: self.at.saturating_add(1) })
-            }
-            (Stage::Last, Some(_)) => Err(Rule::LineEnd.broken(self.at)),
-            (_, Some(_)) => {
-                self.stage = Stage::Begin;
-                Ok(Found::Line(self.line))
-            }
+    }
+
+    /// What is no line: the empty one, nothing yet, or a fault.
+    fn end(&self, view: &[u8], bounds: &Bounds) -> Result<Found, Broken> {
+        let at = self.at;
+        match view.get(at..).unwrap_or_default() {
+            [] | [CR] => Ok(Found::More),
+            [CR, LF, ..] => Ok(Found::End { lines: at, end: at.saturating_add(2) }),
+            [CR, ..] => Err(Rule::LineEnd.broken(at.saturating_add(1))),
+            [LF, ..] if bounds.bare_lf => Ok(Found::End { lines: at, end: at.saturating_add(1) }),
+            [LF, ..] => Err(Rule::LineEnd.broken(at)),
+            [b' ' | b'\t', ..] if self.count == 0 => Err(Rule::LeadingBlank.broken(at)),
+            [b' ' | b'\t', ..] => Err(Rule::Fold.broken(at)),
+            _ if self.count >= bounds.fields => Err(Rule::FieldsTooMany.broken(at)),
+            _ => Err(Rule::FieldName.broken(at)),
         }
+    }
+}
+
+/// What stands in place of a field's colon.
+#[cold]
+fn not_a_colon(octet: u8, at: usize, limit: usize) -> Broken {
+    let rule = match octet {
+        CR | LF => Rule::FieldColon,
+        _ if at >= limit => Rule::FieldTooLong,
+        b' ' | b'\t' => Rule::FieldBlank,
+        _ => Rule::FieldName,
+    };
+    rule.broken(at)
+}
+
+/// What stands in place of a line's end.
+#[cold]
+fn not_an_end(octet: u8, at: usize, limit: usize) -> Broken {
+    match octet {
+        CR => Rule::LineEnd.broken(at.saturating_add(1)),
+        _ if at >= limit => Rule::FieldTooLong.broken(at),
+        LF => Rule::LineEnd.broken(at),
+        _ => Rule::FieldValue.broken(at),
     }
 }

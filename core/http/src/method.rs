@@ -1,5 +1,7 @@
 //! Methods (RFC 9110, 9).
 
+use core::str::from_utf8;
+
 /// A request's method. Methods are case-sensitive: `get` is none of the known ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method<'a> {
@@ -28,17 +30,22 @@ pub enum Method<'a> {
 impl<'a> Method<'a> {
     /// The method of this name. That it is a token is the caller's to know.
     pub fn new(name: &'a str) -> Self {
+        Self::from_token(name.as_bytes())
+    }
+
+    /// The method of this name, which is a token.
+    pub(crate) fn from_token(name: &'a [u8]) -> Self {
         match name {
-            "GET" => Self::Get,
-            "HEAD" => Self::Head,
-            "POST" => Self::Post,
-            "PUT" => Self::Put,
-            "DELETE" => Self::Delete,
-            "CONNECT" => Self::Connect,
-            "OPTIONS" => Self::Options,
-            "TRACE" => Self::Trace,
-            "PATCH" => Self::Patch,
-            other => Self::Other(other),
+            b"GET" => Self::Get,
+            b"HEAD" => Self::Head,
+            b"POST" => Self::Post,
+            b"PUT" => Self::Put,
+            b"DELETE" => Self::Delete,
+            b"CONNECT" => Self::Connect,
+            b"OPTIONS" => Self::Options,
+            b"TRACE" => Self::Trace,
+            b"PATCH" => Self::Patch,
+            other => Self::Other(from_utf8(other).unwrap_or_default()),
         }
     }
 

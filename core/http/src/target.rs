@@ -35,54 +35,100 @@ pub(crate) fn reach(view: &[u8], from: usize, limit: usize) -> Result<usize, Bro
     }
 }
 
-impl<'i> Target<'i> {
-    /// Its form, which goes with the method. The octets have been judged.
-    pub(crate) fn new(method: Method<'_>, target: &'i [u8]) -> Result<Self, Broken> {
+/// The form of a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Form {
+    #[default]
+    Origin,
+    Absolute,
+    Authority,
+    Asterisk,
+}
+
+impl Form {
+    pub(crate) const fn has_authority(self) -> bool {
+        matches!(self, Self::Absolute | Self::Authority)
+    }
+
+    /// The form that goes with the method. That the octets may be in a target has been judged.
+    pub(crate) fn new(method: Method<'_>, target: &[u8]) -> Result<Self, Broken> {
         match (method, target) {
-            (Method::Connect, _) => {
-                let port = authority(target).map_err(|at| Rule::TargetForm.broken(at))?;
-                match port {
-                    Some(1..) => Ok(Self::Authority(text(target))),
-                    _ => Err(Rule::TargetForm.broken(target.len())),
+            (Method::Connect, _) => match authority(target) {
+                Ok(Some(1..)) => Ok(Self::Authority),
+                Ok(_) => Err(Rule::TargetForm.broken(target.len())),
+                Err(at) => Err(Rule::TargetForm.broken(at)),
+            },
+            (_, [b'/', ..]) => Ok(Self::Origin),
+            (Method::Options, b"*") => Ok(Self::Asterisk),
+            _ => {
+                let parts = split_absolute(target);
+                if !parts.scheme.first().is_some_and(u8::is_ascii_alphabetic) {
+                    return Err(Rule::TargetForm.broken(0));
+                }
+                let Some(host) = parts.authority else {
+                    return Err(Rule::TargetForm.broken(parts.scheme.len()));
+                };
+                let begin = parts.scheme.len().saturating_add(SLASHES.len());
+                if let Some(user) = memchr::memchr(b'@', host) {
+                    return Err(Rule::TargetUser.broken(begin.saturating_add(user)));
+                }
+                match authority(host) {
+                    Ok(_) => Ok(Self::Absolute),
+                    Err(at) => Err(Rule::TargetForm.broken(begin.saturating_add(at))),
                 }
             }
-            (_, [b'/', ..]) => {
-                let (path, query) = split_query(target);
-                Ok(Self::Origin { path, query })
-            }
-            (Method::Options, b"*") => Ok(Self::Asterisk),
-            _ => absolute(target),
         }
     }
 }
 
+impl<'i> Target<'i> {
+    /// A target of that form.
+    pub(crate) fn new(form: Form, target: &'i [u8]) -> Self {
+        match form {
+            Form::Origin => {
+                let (path, query) = split_query(target);
+                Self::Origin { path, query }
+            }
+            Form::Absolute => {
+                let parts = split_absolute(target);
+                let (path, query) = split_query(parts.rest);
+                let authority = parts.authority.map(text).unwrap_or_default();
+                Self::Absolute { scheme: text(parts.scheme), authority, path, query }
+            }
+            Form::Authority => Self::Authority(text(target)),
+            Form::Asterisk => Self::Asterisk,
+        }
+    }
+}
+
+const SLASHES: &[u8] = b"://";
+
 /// `scheme "://" authority path-abempty [ "?" query ]`. URIs without an authority name nothing that
 /// HTTP could reach.
-fn absolute(target: &[u8]) -> Result<Target<'_>, Broken> {
+struct Parts<'t> {
+    scheme: &'t [u8],
+    /// `None` if no slashes are before it.
+    authority: Option<&'t [u8]>,
+    rest: &'t [u8],
+}
+
+fn split_absolute(target: &[u8]) -> Parts<'_> {
     let in_scheme = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'+' | b'-' | b'.');
     let end = target.iter().position(|it| !in_scheme(it)).unwrap_or(target.len());
-    let (scheme, rest) = target.split_at_checked(end).unwrap_or_default();
-    if !scheme.first().is_some_and(u8::is_ascii_alphabetic) {
-        return Err(Rule::TargetForm.broken(0));
-    }
-    let Some(rest) = rest.strip_prefix(b"://") else {
-        return Err(Rule::TargetForm.broken(end));
+    let (scheme, behind) = target.split_at_checked(end).unwrap_or_default();
+    let Some(behind) = behind.strip_prefix(SLASHES) else {
+        return Parts { scheme, authority: None, rest: behind };
     };
-    let begin = target.len().saturating_sub(rest.len());
-    let end = rest.iter().position(|it| matches!(it, b'/' | b'?')).unwrap_or(rest.len());
-    let (host, rest) = rest.split_at_checked(end).unwrap_or_default();
-    if let Some(user) = memchr::memchr(b'@', host) {
-        return Err(Rule::TargetUser.broken(begin.saturating_add(user)));
-    }
-    authority(host).map_err(|at| Rule::TargetForm.broken(begin.saturating_add(at)))?;
-    let (path, query) = split_query(rest);
-    Ok(Target::Absolute { scheme: text(scheme), authority: text(host), path, query })
+    let end = behind.iter().position(|it| matches!(it, b'/' | b'?')).unwrap_or(behind.len());
+    let (authority, rest) = behind.split_at_checked(end).unwrap_or_default();
+    Parts { scheme, authority: Some(authority), rest }
 }
 
 fn split_query(target: &[u8]) -> (&str, Option<&str>) {
-    match memchr::memchr(b'?', target).and_then(|at| target.split_at_checked(at)) {
-        Some((path, query)) => (text(path), query.get(1..).map(text)),
-        None => (text(target), None),
+    let target = text(target);
+    match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
     }
 }
 
@@ -126,7 +172,10 @@ pub(crate) fn authority(octets: &[u8]) -> Result<Option<u16>, usize> {
             if let Some(odd) = port.iter().position(|it| !it.is_ascii_digit()) {
                 return Err(begin.saturating_add(odd));
             }
-            text(port).parse().map(Some).map_err(|_| begin)
+            let number = port.iter().try_fold(0u16, |sum, digit| {
+                sum.checked_mul(10)?.checked_add(u16::from(digit & 0x0F))
+            });
+            number.map(Some).ok_or(begin)
         }
         Some(_) => Err(end),
     }
