@@ -297,30 +297,28 @@ impl Server {
     ) -> Result<Step<ServerEvent<'i>>, HttpError> {
         loop {
             let before = input.len();
+            let left = usize::try_from(self.unread).unwrap_or(usize::MAX);
+            let hidden = input.narrow(left, input.at_eof() && before < left);
             let step = self.body.step(&self.config.limits, &self.config.leniency, input);
+            let waiting = input.len() as u64;
+            input.widen(hidden);
             let taken = before.saturating_sub(input.len());
             self.taken = self.taken.saturating_add(taken as u64);
+            self.unread = self.unread.saturating_sub(taken as u64);
             match step {
-                Ok(BodyStep::Data(_)) => {
-                    self.clock.count(taken);
-                    match self.unread.checked_sub(taken as u64) {
-                        Some(rest) => self.unread = rest,
-                        None => break,
-                    }
-                }
+                Ok(BodyStep::Data(_)) => self.clock.count(taken),
                 Ok(BodyStep::End(_)) => {
                     self.act(Client, Act::End);
                     self.become_idle(now);
                     return self.step(now, input, out);
                 }
-                Ok(BodyStep::NeedInput(n)) if !self.clock.is_late(now) => {
+                Ok(BodyStep::NeedInput(n)) if waiting < self.unread && !self.clock.is_late(now) => {
                     return Ok(Step::NeedInput(n));
                 }
-                Ok(BodyStep::NeedInput(_)) => break,
+                Ok(BodyStep::NeedInput(_)) => return Ok(self.end_of_all()),
                 Err(broken) => return Err(self.break_off(now, broken, out)),
             }
         }
-        Ok(self.end_of_all())
     }
 
     fn end_of_all<E>(&mut self) -> Step<E> {
@@ -332,11 +330,13 @@ impl Server {
     /// A rule is broken: says so if it still can.
     fn break_off(&mut self, now: Now, broken: Broken, out: &mut Outbox) -> HttpError {
         let error = broken.after(self.taken);
-        if matches!(self.exchange.server(), Idle | SendResponse) {
-            let content = !(self.exchange.server() == SendResponse && self.request.head);
-            emit::farewell(out, now, error, content);
-        }
+        let to_head = self.exchange.server() == SendResponse && self.request.head;
         self.act(Client, Act::Break);
+        if self.exchange.permits(Side::Server, Act::Response) {
+            emit::farewell(out, now, error, !to_head);
+            self.act(Side::Server, Act::Response);
+            self.act(Side::Server, Act::End);
+        }
         self.clock.stop();
         self.broken = Some(error);
         error

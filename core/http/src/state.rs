@@ -60,8 +60,9 @@ pub enum Act {
     Break,
 }
 
-/// A row of [`OWN`]: `side`, being in `from`, may do `act`, and is in `to` then.
-struct Own(Side, State, Act, State);
+/// A row of [`OWN`]: `side`, being in `from`, may do `act`, and is in `to` then; if there is a last
+/// state, only while the other side is in it.
+struct Own(Side, State, Act, State, Option<State>);
 
 /// A row of [`JOINT`]: once the sides are in these states, and it is so with the exchange, they are
 /// in the other ones.
@@ -89,22 +90,22 @@ use State::{Closed, Done, Error, Idle, MightSwitch, MustClose, SendBody, SendRes
 /// What each side may do by itself. `Break` leads to `Error` from everywhere and is not listed. What a
 /// client says in `MightSwitch` is the next protocol's or the next request's: nobody looks at it yet.
 const OWN: &[Own] = &[
-    Own(Client, Idle, Request, SendBody),
-    Own(Client, Idle, Close, Closed),
-    Own(Client, SendBody, Data, SendBody),
-    Own(Client, SendBody, End, Done),
-    Own(Client, Done, Close, Closed),
-    Own(Client, MustClose, Close, Closed),
-    // Unasked: only the farewell to one who broke the protocol, or never finished a head.
-    Own(Server, Idle, Response, SendBody),
-    Own(Server, Idle, Close, Closed),
-    Own(Server, SendResponse, Inform, SendResponse),
-    Own(Server, SendResponse, Response, SendBody),
-    Own(Server, SendResponse, Switch, Switched),
-    Own(Server, SendBody, Data, SendBody),
-    Own(Server, SendBody, End, Done),
-    Own(Server, Done, Close, Closed),
-    Own(Server, MustClose, Close, Closed),
+    Own(Client, Idle, Request, SendBody, None),
+    Own(Client, Idle, Close, Closed, None),
+    Own(Client, SendBody, Data, SendBody, None),
+    Own(Client, SendBody, End, Done, None),
+    Own(Client, Done, Close, Closed, None),
+    Own(Client, MustClose, Close, Closed, None),
+    // Unasked: the farewell to one who broke the protocol, or never finished a head.
+    Own(Server, Idle, Response, SendBody, Some(Error)),
+    Own(Server, Idle, Close, Closed, None),
+    Own(Server, SendResponse, Inform, SendResponse, None),
+    Own(Server, SendResponse, Response, SendBody, None),
+    Own(Server, SendResponse, Switch, Switched, Some(MightSwitch)),
+    Own(Server, SendBody, Data, SendBody, None),
+    Own(Server, SendBody, End, Done, None),
+    Own(Server, Done, Close, Closed, None),
+    Own(Server, MustClose, Close, Closed, None),
 ];
 
 /// What follows from where both are; rows are applied until none fits.
@@ -126,6 +127,7 @@ const JOINT: &[Joint] = &[
     joint(Idle, Closed, When::Always, MustClose, Closed),
     joint(Done, Closed, When::Always, MustClose, Closed),
     joint(SendBody, Closed, When::Always, MustClose, Closed),
+    joint(Idle, Error, When::Always, MustClose, Error),
     joint(Done, Error, When::Always, MustClose, Error),
 ];
 
@@ -208,25 +210,22 @@ impl Exchange {
     }
 
     /// No exchange follows this one.
-    pub(crate) fn set_last(&mut self) {
+    pub fn set_last(&mut self) {
         self.last = true;
     }
 
     /// This request proposes another protocol.
-    pub(crate) fn set_proposed(&mut self) {
+    pub fn set_proposed(&mut self) {
         self.proposed = true;
     }
 
     fn next(&self, side: Side, act: Act) -> Option<State> {
-        let from = match side {
-            Client => self.client,
-            Server => self.server,
+        let (from, other) = match side {
+            Client => (self.client, self.server),
+            Server => (self.server, self.client),
         };
-        // The one act that asks for the other side's state too.
-        if act == Switch && self.client != MightSwitch {
-            return None;
-        }
-        *NEXT.get(side as usize)?.get(from as usize)?.get(act as usize)?
+        let (to, only) = (*NEXT.get(side as usize)?.get(from as usize)?.get(act as usize)?)?;
+        only.is_none_or(|only| only == other).then_some(to)
     }
 }
 
@@ -234,24 +233,27 @@ const STATES: [State; 9] =
     [Idle, SendResponse, SendBody, Done, MightSwitch, Switched, MustClose, Closed, Error];
 const ACTS: usize = 8;
 
-/// [`OWN`] by side, state and act.
-const NEXT: &[[[Option<State>; ACTS]; STATES.len()]; 2] = &compiled();
+/// Where an act leads to, and in which state of the other side alone, by side, state and act.
+type Compiled = [[[Option<(State, Option<State>)>; ACTS]; STATES.len()]; 2];
+
+/// [`OWN`], to be looked up.
+const NEXT: &Compiled = &compiled();
 /// Where [`JOINT`] leads to, by what is with the exchange (1: proposed, 2: last), client and server.
 const FIXED: &[[[(State, State); STATES.len()]; STATES.len()]; 4] = &fixed();
 
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects, reason = "run by the compiler")]
-const fn compiled() -> [[[Option<State>; ACTS]; STATES.len()]; 2] {
+const fn compiled() -> Compiled {
     let mut next = [[[None; ACTS]; STATES.len()]; 2];
     let mut at = 0;
     while at < OWN.len() {
-        let Own(side, from, act, to) = OWN[at];
-        next[side as usize][from as usize][act as usize] = Some(to);
+        let Own(side, from, act, to, only) = OWN[at];
+        next[side as usize][from as usize][act as usize] = Some((to, only));
         at += 1;
     }
     let mut at = 0;
     while at < STATES.len() {
-        next[0][at][Break as usize] = Some(Error);
-        next[1][at][Break as usize] = Some(Error);
+        next[0][at][Break as usize] = Some((Error, None));
+        next[1][at][Break as usize] = Some((Error, None));
         at += 1;
     }
     next
@@ -315,16 +317,21 @@ pub fn diagram() -> String {
 fn draw(f: &mut String) -> core::fmt::Result {
     for side in [Client, Server] {
         writeln!(f, "## {side:?}\n\n```mermaid\nstateDiagram-v2\n    [*] --> Idle")?;
-        for Own(_, from, act, to) in OWN.iter().filter(|row| row.0 == side) {
-            writeln!(f, "    {from:?} --> {to:?}: {act:?}")?;
+        let other = if side == Client { "server" } else { "client" };
+        for Own(_, from, act, to, only) in OWN.iter().filter(|row| row.0 == side) {
+            write!(f, "    {from:?} --> {to:?}: {act:?}")?;
+            match only {
+                Some(state) => writeln!(f, ", {other} in {state:?}")?,
+                None => writeln!(f)?,
+            }
         }
         for row in JOINT {
-            let (from, to, other, verb) = match side {
-                Client => (row.client, row.to.0, row.server, "server"),
-                Server => (row.server, row.to.1, row.client, "client"),
+            let (from, to, there) = match side {
+                Client => (row.client, row.to.0, row.server),
+                Server => (row.server, row.to.1, row.client),
             };
             if from != to {
-                writeln!(f, "    {from:?} --> {to:?}: {verb} in {other:?}{}", row.when.text())?;
+                writeln!(f, "    {from:?} --> {to:?}: {other} in {there:?}{}", row.when.text())?;
             }
         }
         writeln!(f, "```\n")?;
