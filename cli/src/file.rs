@@ -2,10 +2,9 @@
 
 mod course;
 mod fetch;
-mod get;
+pub(crate) mod get;
 mod list;
 mod pour;
-mod progress;
 mod put;
 pub(crate) mod serve;
 

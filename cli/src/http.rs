@@ -1,6 +1,7 @@
 //! `semfio http`: what its commands have in common.
 
 pub(crate) mod echo;
+mod get;
 
 use std::process::ExitCode;
 
@@ -13,10 +14,13 @@ use crate::failed::Failed;
 pub(crate) enum Http {
     /// Answer each request with the content it came with, to try clients with
     Echo(echo::Args),
+    /// Get what URLs lead to: to stdout, or into files that are whole or not there
+    Get(get::Args),
 }
 
 pub(crate) fn run(common: &Common, what: Http) -> Result<ExitCode, Failed> {
     match what {
         Http::Echo(args) => echo::run(common, &args),
+        Http::Get(args) => get::run(common, args),
     }
 }

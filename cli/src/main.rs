@@ -14,6 +14,7 @@ mod output;
 mod passphrase;
 mod ping;
 mod ports;
+mod progress;
 mod record;
 mod replay;
 mod runtime;
@@ -87,7 +88,7 @@ enum Command {
     /// Files: serve a folder, list one, get what is in it, whole for certain
     #[command(subcommand)]
     File(file::File),
-    /// HTTP: a server that echoes
+    /// HTTP: get what URLs lead to, a server that echoes
     #[command(subcommand)]
     Http(http::Http),
     /// Fernet tokens: keys, sealing, opening, rotation

@@ -121,6 +121,31 @@ pub(crate) fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// Takes all whole characters out of `held`, with what a terminal would obey made visible.
+pub(crate) fn visible(held: &mut Vec<u8>) -> String {
+    let cut = match std::str::from_utf8(held) {
+        // The rest of the last character may come yet.
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        _ => incomplete_from(held),
+    };
+    let rest = held.split_off(cut);
+    let text = String::from_utf8_lossy(held).replace("\r\n", "\n");
+    let lines: Vec<_> = text.split('\n').map(escape).collect();
+    *held = rest;
+    lines.join("\n")
+}
+
+/// Where a character that is cut off at the end begins.
+fn incomplete_from(bytes: &[u8]) -> usize {
+    let from = bytes.len().saturating_sub(3);
+    (from..bytes.len())
+        .find(|&at| {
+            let tail = std::str::from_utf8(&bytes[at..]);
+            tail.is_err_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+        })
+        .unwrap_or(bytes.len())
+}
+
 /// A peer's name in its colour, which depends on the name alone.
 pub(crate) fn paint_nick(nick: &str) -> String {
     // FNV-1a, so that a name has the same colour in every run and build.
@@ -167,5 +192,24 @@ mod tests {
     fn times_are_utc() {
         assert_eq!(clock_face(0), "00:00Z");
         assert_eq!(clock_face(((13 * 60) + 5) * 60_000), "13:05Z");
+    }
+
+    #[test]
+    fn text_is_whole_however_it_is_cut_and_moves_no_terminal() {
+        let text = "olá, ação\u{1b}[2J\r\nfim\u{202e}".as_bytes();
+        let mut whole = text.to_vec();
+        let wanted = visible(&mut whole);
+        assert_eq!(wanted, "olá, ação\\u{1b}[2J\nfim\\u{202e}");
+        // Only a line end may not be cut: its first half is shown as what it is then.
+        for cut in (0..=text.len()).filter(|&cut| text.get(cut) != Some(&b'\n')) {
+            let mut held = text[..cut].to_vec();
+            let mut shown = visible(&mut held);
+            held.extend_from_slice(&text[cut..]);
+            shown += &visible(&mut held);
+            assert_eq!(shown, wanted, "{cut}");
+        }
+        let mut wrong = b"a\xffb\xc3".to_vec();
+        assert_eq!(visible(&mut wrong), "a\u{fffd}b");
+        assert_eq!(wrong, b"\xc3");
     }
 }

@@ -38,7 +38,9 @@ pub(crate) use file::{
     fetch_header, fetch_of, listing_header, listing_of, pour_header, pour_of, repository_header,
     repository_of, upload_header, upload_of,
 };
-pub(crate) use http::{HTTP_ECHO, http_echo_header, http_echo_of};
+pub(crate) use http::{
+    HTTP_ECHO, HTTP_GET, http_echo_header, http_echo_of, http_get_header, http_get_of,
+};
 pub(crate) use netcat::{
     NETCAT, TALK, TALKED, TCP_CHECK, UDP_CHECK, netcat_header, netcat_of, talk_header, talk_of,
     tcp_check_header, tcp_check_of, udp_check_header, udp_check_of,

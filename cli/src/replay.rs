@@ -87,6 +87,10 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             let echo = record::http_echo_of(&header).map_err(unusable)?;
             replay(reader, Shard::new(Recordable(echo), limits), until)
         }
+        record::HTTP_GET => {
+            let get = record::http_get_of(&header).map_err(unusable)?;
+            replay(reader, Shard::new(Recordable(get), limits), until)
+        }
         record::NETCAT => {
             let netcat = record::netcat_of(&header).map_err(unusable)?;
             replay(reader, Shard::new(Recordable(netcat), limits), until)

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use crate::Common;
 use crate::failed::{Failed, NEGATIVE, NETWORK, USAGE};
 use crate::file::get::Place;
-use crate::file::progress::Progress;
 use crate::file::{Stopping, not_saved, size, unreachable};
 use crate::output::Records;
+use crate::progress::Progress;
 use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
 
@@ -87,7 +87,7 @@ fn one(
     let host = Host::with_roots(common.runtime, shard, clock, place.roots()?).map_err(cannot)?;
     let handle = host.handle();
     stopping.set(move || drop(handle.send(Spoken(CourseGetMessage::Interrupt))));
-    let mut progress = Progress::new(common);
+    let mut progress = Progress::of_verified(common);
     progress.begin(name.as_str(), None, 0);
     let mut outcome = None;
     let run = host.run(|report| {

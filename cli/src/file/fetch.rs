@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use crate::Common;
 use crate::failed::{Failed, NEGATIVE, NETWORK};
 use crate::file::get::Place;
-use crate::file::progress::Progress;
 use crate::file::{RETRIES, Stopping, command, not_had, size, unreachable};
 use crate::output::{LOUD, Records, notice, paint};
+use crate::progress::Progress;
 use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
 
@@ -58,7 +58,7 @@ pub(crate) fn run(
         place,
         verbose: common.verbose,
         records: common.json.then(Records::default),
-        progress: Progress::new(common),
+        progress: Progress::of_verified(common),
         resumed: BTreeMap::new(),
         is_cut: false,
         code: None,

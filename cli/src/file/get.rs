@@ -75,7 +75,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn choose(output: Option<&Path>, names: &[SafeName]) -> Result<Self, Failed> {
+    pub(crate) fn choose(output: Option<&Path>, names: &[SafeName]) -> Result<Self, Failed> {
         let Some(output) = output else {
             return Ok(Self { folder: PathBuf::new(), save_as: None });
         };
@@ -112,6 +112,11 @@ impl Place {
 
     /// A name in the folder, as a path.
     pub(crate) fn path(&self, name: &SafeName) -> PathBuf {
-        self.folder.join(name.as_str())
+        self.join(name.as_str())
+    }
+
+    /// A path in the folder, as one from here.
+    pub(crate) fn join(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
     }
 }

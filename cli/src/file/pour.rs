@@ -9,10 +9,10 @@ use semfio_runtime_os::{Clock, Roots};
 
 use crate::Common;
 use crate::failed::{Failed, NETWORK};
-use crate::file::progress::Progress;
 use crate::file::{RETRIES, Stopping, not_had, size, unreachable};
 use crate::output::{LOUD, paint, print_bytes};
 use crate::passphrase::TransferArgs;
+use crate::progress::Progress;
 use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
 
@@ -43,7 +43,7 @@ pub(crate) fn run(
         let handle = handle.clone();
         move || drop(handle.send(Spoken(PourMessage::Interrupt)))
     });
-    let mut progress = Progress::new(common);
+    let mut progress = Progress::of_verified(common);
     let (mut outcome, mut told) = (None, 0);
     let run = host.run(|report| match report {
         PourReport::Hashing(done, of) => {

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 
 use crate::Common;
 use crate::failed::{Failed, NEGATIVE, NETWORK, USAGE};
-use crate::file::progress::Progress;
 use crate::file::{ANY, RETRIES, Stopping, command, name, server, size, unreachable};
 use crate::output::{LOUD, Records, notice, paint};
 use crate::passphrase::TransferArgs;
+use crate::progress::Progress;
 use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
 
@@ -71,7 +71,7 @@ pub(crate) fn run(common: &Common, args: Args) -> Result<ExitCode, Failed> {
         server,
         verbose: common.verbose,
         records: common.json.then(Records::default),
-        progress: Progress::new(common),
+        progress: Progress::of_verified(common),
         resumed: BTreeMap::new(),
         code: None,
     };

@@ -1,9 +1,13 @@
 //! What a trace tells of the services that speak HTTP.
 
+mod get;
+
 use semfio_http::{Echo, EchoMessage, ServerConfig};
 use semfio_trace::{Header, Recorded};
 
 use super::{Spoken, header, number};
+
+pub(crate) use get::{HTTP_GET, http_get_header, http_get_of};
 
 /// The names of the services in a trace.
 pub(crate) const HTTP_ECHO: &str = "http.echo";

@@ -195,7 +195,9 @@ impl Client {
         let response = match read {
             Ok(Some(response)) => response,
             Ok(None) if input.at_eof() => {
-                return Err(self.break_off(Rule::HeadShort.broken(input.len())));
+                // Whether anything of it came decides whether the request may be sent again.
+                let rule = if input.is_empty() { Rule::ResponseMissing } else { Rule::HeadShort };
+                return Err(self.break_off(rule.broken(input.len())));
             }
             Ok(None) if self.clock.is_late(now) => {
                 let rule = if input.is_empty() { Rule::ResponseTime } else { Rule::HeadTime };
@@ -316,17 +318,7 @@ impl Client {
         if self.http10 && body == Body::Unknown {
             return Err(Refused::Invalid("HTTP/1.0 has no chunks"));
         }
-        let framing = match body {
-            // Where content is usual, that there is none is said (RFC 9110, 8.6).
-            Body::Empty if matches!(method, Method::Post | Method::Put | Method::Patch) => {
-                Framing::Length(0)
-            }
-            Body::Empty => Framing::None,
-            Body::Whole(bytes) => emit::length(bytes.len()),
-            Body::File(span) => Framing::Length(span.len),
-            Body::Length(n) => Framing::Length(n),
-            Body::Unknown => Framing::Chunked,
-        };
+        let framing = framing(method, body);
         self.asked = method.into();
         self.upgrade = fields.upgrades();
         if close {
@@ -436,5 +428,20 @@ impl StreamMachine for Client {
         if self.clock.handle_timeout(now, out) {
             self.break_off(Rule::WriteTime.broken(0));
         }
+    }
+}
+
+/// What the head of a request says of its content.
+pub(crate) fn framing(method: Method<'_>, body: Body<'_>) -> Framing {
+    match body {
+        // Where content is usual, that there is none is said (RFC 9110, 8.6).
+        Body::Empty if matches!(method, Method::Post | Method::Put | Method::Patch) => {
+            Framing::Length(0)
+        }
+        Body::Empty => Framing::None,
+        Body::Whole(bytes) => emit::length(bytes.len()),
+        Body::File(span) => Framing::Length(span.len),
+        Body::Length(n) => Framing::Length(n),
+        Body::Unknown => Framing::Chunked,
     }
 }

@@ -177,6 +177,8 @@ rules! {
     HeadTime, "head-time", REQUEST_TIMEOUT, "RFC 9110, 15.5.9";
     /// content comes at the pace of the limit
     BodyTime, "body-time", REQUEST_TIMEOUT, "RFC 9110, 15.5.9";
+    /// a request is answered before the connection ends
+    ResponseMissing, "response-missing", BAD_GATEWAY, "RFC 9112, 9.5";
     /// a response begins within the limit
     ResponseTime, "response-time", GATEWAY_TIMEOUT, "RFC 9110, 15.6.5";
     /// what is sent is taken within the limit

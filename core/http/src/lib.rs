@@ -22,6 +22,7 @@ mod error;
 mod etag;
 mod field;
 mod framing;
+pub mod get;
 mod head;
 mod limits;
 mod lines;

@@ -2,6 +2,8 @@
 
 use core::str::from_utf8;
 
+use crate::scan::is_tchar;
+
 /// A request's method. Methods are case-sensitive: `get` is none of the known ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method<'a> {
@@ -47,6 +49,12 @@ impl<'a> Method<'a> {
             b"PATCH" => Self::Patch,
             other => Self::Other(from_utf8(other).unwrap_or_default()),
         }
+    }
+
+    /// The method of this name, if it is a token.
+    pub fn parse(name: &'a str) -> Option<Self> {
+        let is_token = !name.is_empty() && name.bytes().all(is_tchar);
+        is_token.then(|| Self::new(name))
     }
 
     /// As it is written.

@@ -11,13 +11,24 @@ use crate::output::{escape, notice};
 pub(crate) struct Progress {
     shown: bool,
     quiet: bool,
+    /// What is said of the bytes that came.
+    are: &'static str,
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
     pub(crate) fn new(common: &Common) -> Self {
+        Self::of(common, "")
+    }
+
+    /// Of bytes that are proved as they come.
+    pub(crate) fn of_verified(common: &Common) -> Self {
+        Self::of(common, " verified")
+    }
+
+    fn of(common: &Common, are: &'static str) -> Self {
         let quiet = common.quiet || common.json;
-        Self { shown: !quiet && io::stderr().is_terminal(), quiet, bar: None }
+        Self { shown: !quiet && io::stderr().is_terminal(), quiet, are, bar: None }
     }
 
     /// A file of so many bytes comes, of which so many are there; of unknown length without.
@@ -28,12 +39,15 @@ impl Progress {
         }
         let template = match size {
             Some(_) => {
-                "{msg} {wide_bar} {percent}% {binary_bytes}/{binary_total_bytes} verified, \
-                 {binary_bytes_per_sec}, {eta} left"
+                let are = self.are;
+                format!(
+                    "{{msg}} {{wide_bar}} {{percent}}% {{binary_bytes}}/{{binary_total_bytes}}{are}, \
+                     {{binary_bytes_per_sec}}, {{eta}} left"
+                )
             }
-            None => "{msg} {spinner} {binary_bytes}, {binary_bytes_per_sec}",
+            None => "{msg} {spinner} {binary_bytes}, {binary_bytes_per_sec}".to_owned(),
         };
-        let style = ProgressStyle::with_template(template).expect("the template is our own");
+        let style = ProgressStyle::with_template(&template).expect("the template is our own");
         let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden());
         let bar =
             bar.with_style(style).with_message(escape(name).into_owned()).with_position(there);
