@@ -85,17 +85,18 @@ pub enum PageForm {
 impl PageForm {
     /// The one that the client would rather have: `Html`, if it does not care, or takes none.
     ///
-    /// The most specific range counts. Parameters but `q` are not looked at; a member that is
+    /// The most specific range counts; of equal weights, the form that is named rather than one that
+    /// a `*` stands for. Parameters but `q` are not looked at; a member that is
     /// malformed counts for nothing.
     pub fn negotiate(fields: &Fields<'_>) -> Self {
-        let weight = |form: &Self| -> Option<u16> {
+        let weight = |form: &Self| -> Option<(u16, u8)> {
             let media_type = form.essence();
             let ranges = fields.all("Accept").flat_map(members);
             // Of equally specific ones the first.
             let best = ranges
                 .filter_map(|it| Some((specificity(it.name, media_type)?, it.weight)))
                 .reduce(|best, it| if it.0 > best.0 { it } else { best });
-            best.map(|(_, weight)| weight).filter(|weight| *weight > 0)
+            best.map(|(specific, weight)| (weight, specific)).filter(|(weight, _)| *weight > 0)
         };
         best([Self::Html, Self::Json, Self::Plain].into_iter(), |form| weight(form))
             .unwrap_or_default()
