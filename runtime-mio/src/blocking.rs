@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use semfio_machine::{
-    Action, ConnId, Effect, Failure, Instant, Now, OwnedReply, RequestId, Service, Shard,
+    Action, ConnId, Effect, Failure, Instant, Now, OwnedReply, Peer, RequestId, Service, Shard,
     StreamMachine, Target,
 };
 pub use semfio_runtime_os::Handle;
@@ -267,7 +267,8 @@ where
         let now = self.clock.now();
         call(&mut state.shard, now);
         self.carry_out(scope, state);
-        state.shard.handle_turn(now);
+        // What was carried out may have called it again, later.
+        state.shard.handle_turn(self.clock.now());
         self.carry_out(scope, state);
         while let Some(report) = state.shard.poll_report() {
             state.reports.push_back(report);
@@ -394,19 +395,8 @@ where
             if state.stopped {
                 return;
             }
-            let accepted = acceptor.accept(|| {
-                let (stream, peer) = tcp::accept(listener)?;
-                stream.set_nonblocking(true)?;
-                Ok((stream, peer))
-            });
-            match accepted {
-                Ok(Some((stream, peer))) => {
-                    let now = self.clock.now();
-                    if let Some(id) = state.shard.handle_accepted(now, peer) {
-                        self.start(scope, &mut state, id, stream);
-                    }
-                    self.call(scope, &mut state, |_, _| {});
-                }
+            match acceptor.accept(|| accept(listener)) {
+                Ok(Some((stream, peer))) => self.accepted(scope, &mut state, stream, peer),
                 Ok(None) => {}
                 Err(error) if is_passing(&error) => {}
                 Err(_) => {
@@ -415,6 +405,34 @@ where
                 }
             }
         }
+    }
+
+    fn accepted<'s>(
+        &'s self,
+        scope: &'s Scope<'s, '_>,
+        state: &mut State<M, S>,
+        stream: TcpStream,
+        peer: Peer,
+    ) {
+        if let Some(id) = state.shard.handle_accepted(self.clock.now(), peer) {
+            self.start(scope, state, id, stream);
+        }
+        self.call(scope, state, |_, _| {});
+    }
+
+    /// Takes those who wait, and listens no more. Who comes between the two is refused with a reset.
+    fn stop<'s>(&'s self, scope: &'s Scope<'s, '_>, state: &mut State<M, S>) {
+        let listeners = std::mem::take(&mut state.listeners);
+        for listener in &listeners {
+            for _ in 0..tcp::BACKLOG {
+                match accept(listener) {
+                    Ok((stream, peer)) => self.accepted(scope, state, stream, peer),
+                    Err(_) => break,
+                }
+            }
+        }
+        state.listeners = listeners;
+        state.stop_listening();
     }
 
     /// The work of a connection's first thread.
@@ -616,7 +634,7 @@ where
                     state.names.cancel(Lookup::Request(id));
                 }
                 Action::Release(file) => self.files.release(file),
-                Action::Stop => state.stop_listening(),
+                Action::Stop => self.stop(scope, state),
             }
         }
     }
@@ -738,6 +756,12 @@ impl Signal {
     fn lock(&self) -> MutexGuard<'_, bool> {
         self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Peer)> {
+    let (stream, peer) = tcp::accept(listener)?;
+    stream.set_nonblocking(true)?;
+    Ok((stream, peer))
 }
 
 /// Waits until a socket is ready or broken, or the time has passed. It may also return early.

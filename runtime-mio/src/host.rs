@@ -47,6 +47,8 @@ pub struct Host<M: StreamMachine, S: Service<M>> {
     shard: Shard<M, S>,
     poll: Poll,
     clock: Clock,
+    /// That of the turn.
+    now: Now,
     source: Option<SocketAddr>,
     dialler: Dialler,
     scratch: Vec<u8>,
@@ -147,6 +149,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
         };
         Ok(Self {
             shard,
+            now: config.clock.now(),
             clock: config.clock,
             source: config.source,
             dialler: Dialler::default(),
@@ -213,7 +216,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
     /// service.
     pub fn run(mut self, mut on_report: impl FnMut(S::Report)) -> io::Result<S> {
         let mut events = Events::with_capacity(1024);
-        let mut now = self.clock.now();
+        self.now = self.clock.now();
         self.carry_out();
         loop {
             while let Some(report) = self.shard.poll_report() {
@@ -222,12 +225,12 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             if self.shard.is_over() {
                 return Ok(self.shard.into_service());
             }
-            match self.poll.poll(&mut events, self.patience(now)) {
+            match self.poll.poll(&mut events, self.patience(self.now)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => events.clear(),
                 answer => answer?,
             }
-            now = self.clock.now();
-            self.turn(now, &events);
+            self.now = self.clock.now();
+            self.turn(self.now, &events);
         }
     }
 
@@ -342,6 +345,20 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
                     return;
                 }
                 Err(_) => listener.rest = Some(now.mono.saturating_add(REST)),
+            }
+        }
+    }
+
+    /// Takes those who wait, and listens no more. Who comes between the two is refused with a reset.
+    fn stop(&mut self) {
+        let now = self.now;
+        for listener in mem::take(&mut self.listeners) {
+            for _ in 0..tcp::BACKLOG {
+                match self.acceptor.accept(|| listener.socket.accept()) {
+                    Ok(Some((stream, address))) => self.accepted(now, stream, address),
+                    Ok(None) => {}
+                    Err(_) => break,
+                }
             }
         }
     }
@@ -585,7 +602,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
                 }
                 Action::Cancel(id) => self.effects.cancel(id),
                 Action::Release(file) => self.files.release(file),
-                Action::Stop => self.listeners.clear(),
+                Action::Stop => self.stop(),
             }
         }
     }

@@ -11,7 +11,7 @@ use semfio_machine::Peer;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 /// Connections that may wait to be accepted; the system may hold it lower.
-const BACKLOG: i32 = 1024;
+pub const BACKLOG: i32 = 1024;
 
 /// How long a listener rests after an error that will not pass at once: long enough to cost
 /// nothing, short enough that the peers in the queue do not give up.

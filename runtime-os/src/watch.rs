@@ -305,14 +305,14 @@ mod tests {
         let it = Folder::new();
         std::fs::hard_link(it.path("a/b/hot"), it.path("link")).unwrap();
         let opened = || std::fs::File::options().write(true).open(it.path("a/b/hot")).unwrap();
-        let yesterday = SystemTime::now() - Duration::from_secs(86_400);
+        let once = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 30);
         let rename = |from, to| std::fs::rename(it.path(from), it.path(to)).unwrap();
         let changes: [(&str, &dyn Fn()); 13] = [
             ("written", &|| std::fs::write(it.path("a/b/hot"), "new").unwrap()),
             ("written by another name", &|| std::fs::write(it.path("link"), "new").unwrap()),
             ("truncated", &|| opened().set_len(1).unwrap()),
             ("emptied", &|| opened().set_len(0).unwrap()),
-            ("touched", &|| opened().set_modified(yesterday).unwrap()),
+            ("touched", &|| opened().set_modified(once).unwrap()),
             ("replaced", &|| rename("a/b/cold", "a/b/hot")),
             ("renamed", &|| rename("a/b/hot", "a/b/warm")),
             ("back", &|| rename("a/b/warm", "a/b/hot")),

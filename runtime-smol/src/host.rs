@@ -325,14 +325,34 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
             }
             Err(error) => return Err(error),
         };
-        let stream = Async::new(stream)?;
+        self.accepted(Async::new(stream)?, peer);
+        Ok(true)
+    }
+
+    /// Takes those who wait, and listens no more. Who comes between the two is refused with a reset.
+    fn stop(&mut self) {
+        for listener in mem::take(&mut self.listeners) {
+            for _ in 0..tcp::BACKLOG {
+                match self.acceptor.accept(|| tcp::accept(listener.socket.get_ref())) {
+                    Ok(Some((stream, peer))) => {
+                        if let Ok(stream) = Async::new(stream) {
+                            self.accepted(stream, peer);
+                        }
+                    }
+                    Ok(None) => {}
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+
+    fn accepted(&mut self, stream: Async<TcpStream>, peer: Peer) {
         self.touched = true;
         if let Some(id) = self.shard.handle_accepted(self.now, peer) {
             self.insert(id, stream, None);
             self.wait_to_read(id);
         }
         self.carry_out();
-        Ok(true)
     }
 
     fn read(&mut self) {
@@ -576,7 +596,7 @@ impl<M: StreamMachine, S: Service<M>> Host<M, S> {
                     self.name_worker.cancel(Lookup::Request(id));
                 }
                 Action::Release(file) => self.files.release(file),
-                Action::Stop => self.listeners.clear(),
+                Action::Stop => self.stop(),
             }
         }
     }

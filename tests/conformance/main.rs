@@ -191,6 +191,38 @@ fn without_descriptors_peers_are_turned_away_at_once() {
     }
 }
 
+/// Who has connected and sent a request before the host stops is answered if it drains.
+#[test]
+fn who_waits_to_be_accepted_as_a_host_drains_is_still_served() {
+    let _alone = alone();
+    let folder = folder();
+    for kind in [Kind::Mio, Kind::Blocking, Kind::Smol] {
+        for (command, served) in [("DRAIN", true), ("STOP", false)] {
+            let mut stage = stage(kind, Scripted::default(), folder.path());
+            stage.connect(1).unwrap();
+            stage.send(1, format!("HOLD\n{command}\n").as_bytes()).unwrap();
+            stage.held().unwrap();
+            for peer in 2..12 {
+                stage.connect(peer).unwrap();
+                stage.send(peer, b"ECHO late\n").unwrap();
+            }
+            stage.let_go();
+            for peer in 2..12 {
+                match stage.receive(peer, 5) {
+                    Ok(Heard::Bytes(bytes)) if served => assert_eq!(bytes, b"late\n"),
+                    Ok(Heard::End | Heard::Reset) if !served => {}
+                    other => panic!("on {kind:?}, {command}: {other:?}"),
+                }
+            }
+            assert!(!served || stage.connect(12).is_err(), "on {kind:?}");
+            for peer in 1..12 {
+                stage.close(peer);
+            }
+            while stage.report().unwrap().is_some() {}
+        }
+    }
+}
+
 fn highest_descriptor() -> u64 {
     let table = std::fs::read_dir("/proc/self/fd").expect("a system with /proc");
     let numbers = table.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());

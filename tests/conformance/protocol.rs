@@ -18,6 +18,7 @@
 //! | `WATCH p`       | `CHANGED p` once the path may lead to something else                    |
 //! | `UNWATCH p`     | the same no more                                                        |
 //! | `HOLD`          | the service waits within this call, until it is let go                  |
+//! | `STOP` `DRAIN`  | the host ends; after `DRAIN` who waits to be accepted is still served   |
 //! | `HOLDTURN`      | the same within `handle_turn`                                           |
 //! | `FILE p`        | `SIZE n` and the file as a span, or `FAILED`                            |
 //! | `READ p`        | `READ n` and the bytes by an effect                                     |
@@ -542,6 +543,8 @@ impl Scripted {
                     net.cancel(id);
                 }
             }
+            "DRAIN" => net.drain(),
+            "STOP" => net.stop(),
             "HOLDTURN" => self.holds_turn = true,
             "HOLD" => {
                 if let Some(gate) = &self.gate {

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use crate::carry::Carry;
 use crate::effect::{Effect, FileId, RequestId};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Spares};
 use crate::service::{ConnId, Peer, Target};
 use crate::stream::{Refused, StreamMachine};
 use crate::time::{Instant, Now};
@@ -31,6 +31,9 @@ pub struct Net<M: StreamMachine> {
     /// Requests that wait for a reply.
     pub(crate) pending: BTreeSet<RequestId>,
     pub(crate) stopping: bool,
+    /// Whether peers that wait to be accepted as it stops are still served.
+    pub(crate) draining: bool,
+    spares: Spares,
 }
 
 /// The bounds of a [`Net`].
@@ -86,7 +89,7 @@ pub enum Action {
     Cancel(RequestId),
     /// Close a file.
     Release(FileId),
-    /// Accept no more; end once no connection is left.
+    /// Accept those who wait, and no more; end once no connection is left.
     Stop,
 }
 
@@ -166,6 +169,8 @@ impl<M: StreamMachine> Net<M> {
             requests: 0,
             pending: BTreeSet::new(),
             stopping: false,
+            draining: false,
+            spares: Spares::default(),
         }
     }
 
@@ -276,6 +281,14 @@ impl<M: StreamMachine> Net<M> {
         }
     }
 
+    /// The same, but peers who wait to be accepted as it is called are still served: they have a
+    /// connection, and may have sent a request. [`Service::accept`](crate::Service::accept) is asked
+    /// for each of them.
+    pub fn drain(&mut self) {
+        self.draining = !self.stopping;
+        self.stop();
+    }
+
     /// How many connections there are, those that are closing included.
     pub fn len(&self) -> usize {
         self.open
@@ -361,6 +374,21 @@ impl<M: StreamMachine> Net<M> {
     pub(crate) fn conn(&self, id: ConnId) -> Option<&Conn<M>> {
         let slot = self.slots.get(id.index as usize)?;
         if slot.generation == id.generation { slot.conn.as_ref() } else { None }
+    }
+
+    /// A connection whose machine may put into its outbox now. Once it has,
+    /// [`take_back`](Self::take_back) what it does not need.
+    pub(crate) fn lend(&mut self, id: ConnId) -> Option<&mut Conn<M>> {
+        let conn = get(&mut self.slots, id)?;
+        self.spares.lend(&mut conn.outbox);
+        Some(conn)
+    }
+
+    /// Takes the memory of its outbox, if that is empty.
+    pub(crate) fn take_back(&mut self, id: ConnId) {
+        if let Some(conn) = get(&mut self.slots, id) {
+            self.spares.take_back(&mut conn.outbox);
+        }
     }
 
     pub(crate) fn conn_mut(&mut self, id: ConnId) -> Option<&mut Conn<M>> {

@@ -3,13 +3,15 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use bytes::Bytes;
+use core::mem;
 
 use crate::effect::FileSpan;
 
 /// The queue between a machine and its socket.
 ///
 /// A machine puts; the host looks at [`chunks`](Self::chunks), writes them in one call, and says
-/// how much went with [`advance`](Self::advance). An empty outbox holds no heap memory.
+/// how much went with [`advance`](Self::advance). An empty outbox holds no heap memory; a
+/// [`Shard`](crate::Shard) lends it some while a machine may put into it.
 #[derive(Debug)]
 pub struct Outbox {
     /// The content of all `Segment::Bytes`, in order; the first `passed` bytes are sent.
@@ -23,6 +25,62 @@ pub struct Outbox {
     total: u64,
     mark: usize,
     finished: bool,
+}
+
+/// The memory of an outbox that is empty.
+#[derive(Debug, Default)]
+struct Spare {
+    bytes: Vec<u8>,
+    rest: VecDeque<Segment>,
+}
+
+/// Memory of drained outboxes, lent to those whose machine is shown input or time: an answer then
+/// allocates nothing, and who waits for none holds none.
+#[derive(Debug, Default)]
+pub(crate) struct Spares {
+    spares: Vec<Spare>,
+    /// Bytes in all of them.
+    held: usize,
+}
+
+/// Spares kept: as many connections are read from in one turn of a host, and answered in it.
+const SPARES: usize = 256;
+/// A larger one is given back to the system: 16 heads of answers and their small bodies.
+const SPARE_MOST: usize = 32 * 1024;
+/// Bytes in all spares: 2 KiB for each, or 8 KiB for 64 connections that pipeline.
+const SPARES_HELD: usize = 512 * 1024;
+
+impl Spares {
+    /// Gives memory to an outbox that has none.
+    pub(crate) fn lend(&mut self, to: &mut Outbox) {
+        if to.bytes.capacity() == 0 && to.first.is_none() {
+            if let Some(spare) = self.spares.pop() {
+                self.held = self.held.saturating_sub(spare.size());
+                to.bytes = spare.bytes;
+                to.rest = spare.rest;
+            }
+        }
+    }
+
+    /// Takes the memory of an outbox that is empty.
+    pub(crate) fn take_back(&mut self, from: &mut Outbox) {
+        if from.first.is_some() || (from.bytes.capacity() == 0 && from.rest.capacity() == 0) {
+            return;
+        }
+        let spare = from.take_memory();
+        let held = self.held.saturating_add(spare.size());
+        if self.spares.len() < SPARES && spare.size() <= SPARE_MOST && held <= SPARES_HELD {
+            self.held = held;
+            self.spares.push(spare);
+        }
+    }
+}
+
+impl Spare {
+    fn size(&self) -> usize {
+        let segments = self.rest.capacity().saturating_mul(size_of::<Segment>());
+        self.bytes.capacity().saturating_add(segments)
+    }
 }
 
 #[derive(Debug)]
@@ -173,6 +231,14 @@ impl Outbox {
 
     /// The first `n` bytes of the queue were sent.
     pub fn advance(&mut self, n: usize) {
+        self.pass(n);
+        if self.is_empty() {
+            self.take_memory();
+        }
+    }
+
+    /// The same, and an empty queue keeps its memory.
+    pub(crate) fn pass(&mut self, n: usize) {
         let mut n = n;
         while let Some(first) = self.first.as_mut() {
             let left = match first {
@@ -215,16 +281,15 @@ impl Outbox {
             }
             self.first = self.rest.pop_front();
         }
-        if self.is_empty() {
-            self.bytes = Vec::new();
-            self.rest = VecDeque::new();
-            self.passed = 0;
-        }
         // Slid when half is sent: each byte moves at most once.
         if self.passed >= self.bytes.len().saturating_sub(self.passed) {
             self.bytes.drain(..self.passed);
             self.passed = 0;
         }
+    }
+
+    fn take_memory(&mut self) -> Spare {
+        Spare { bytes: mem::take(&mut self.bytes), rest: mem::take(&mut self.rest) }
     }
 
     fn count(&mut self, held: usize, queued: u64) {

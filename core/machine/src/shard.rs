@@ -73,7 +73,8 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
     /// A peer connected. `None`: close the socket.
     pub fn handle_accepted(&mut self, now: Now, peer: Peer) -> Option<ConnId> {
         self.net.now = now;
-        let machine = if self.net.stopping || self.net.len() >= self.net.limits.connections {
+        let refused = self.net.stopping && !self.net.draining;
+        let machine = if refused || self.net.len() >= self.net.limits.connections {
             None
         } else {
             self.service.accept(now, &peer)
@@ -149,7 +150,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         if let Some(tap) = &mut self.tap {
             tap.record(now, TapEntry::Sent(id, n, &conn.outbox));
         }
-        conn.outbox.advance(n);
+        conn.outbox.pass(n);
         conn.writing = !conn.outbox.is_empty();
         let flushing = conn.phase == Phase::Closing && n > 0;
         let starved = conn.need == Need::Room && conn.outbox.room() > 0;
@@ -161,6 +162,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         }
         let waits = starved || room || conn.outbox.is_finished() || !conn.releases.is_empty();
         if conn.phase == Phase::Open && !waits {
+            self.net.take_back(id);
             return;
         }
         let sent = conn.outbox.total().saturating_sub(conn.outbox.queued());
@@ -239,7 +241,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
             due.push(timer.1);
         }
         for id in due {
-            let Some(conn) = self.net.conn_mut(id) else {
+            let Some(conn) = self.net.lend(id) else {
                 continue;
             };
             conn.timer = None;
@@ -354,7 +356,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
     fn run(&mut self, id: ConnId, input: &mut Input<'_>) -> Option<Closed<M::Error>> {
         let now = self.net.now;
         loop {
-            let conn = self.net.conn_mut(id)?;
+            let conn = self.net.lend(id)?;
             if conn.phase != Phase::Open || conn.paused {
                 return None;
             }
@@ -387,7 +389,7 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
     fn end(&mut self, id: ConnId, why: Closed<M::Error>) {
         let now = self.net.now;
         let most = self.net.limits.linger.saturating_mul(LINGERS);
-        let Some(conn) = self.net.conn_mut(id) else {
+        let Some(conn) = self.net.lend(id) else {
             return;
         };
         let never_stood = conn.peer.is_none();
@@ -443,7 +445,9 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         let gone = conn.phase == Phase::Closing && (quiet || conn.aborted);
         if conn.phase == Phase::Open {
             let (old, new) = (conn.timer, conn.machine.poll_timeout().map(|d| d.at));
-            if old != new {
+            // One that was put off is left where it is, and looked at when it comes up: most are
+            // put off with each thing that a peer sends.
+            if old.is_none() || new.is_none() || new < old {
                 conn.timer = new;
                 if let Some(at) = old {
                     self.net.timers.remove(&(at, id));
@@ -464,6 +468,8 @@ impl<M: StreamMachine, S: Service<M>> Shard<M, S> {
         }
         if gone {
             self.remove(id);
+        } else {
+            self.net.take_back(id);
         }
     }
 

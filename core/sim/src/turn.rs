@@ -301,7 +301,12 @@ impl Network {
             }
             Action::Cancel(id) => self.cancel(index, id),
             Action::Release(file) => self.host_mut(index).disk.release(file),
-            Action::Stop => self.unbind(index),
+            Action::Stop => {
+                self.host_mut(index).accepts = true;
+                let called = self.accept(index, node);
+                self.unbind(index);
+                return called;
+            }
         }
         false
     }

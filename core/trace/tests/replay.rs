@@ -176,13 +176,13 @@ fn a_faulty_service_diverges_where_it_is_faulty() {
     let trace = everything(1_000);
     let diverges = |fault| run_with(&trace, Some(fault)).unwrap_err().to_string();
     let expected = "\
-diverges at event 328 (line 329), at 9.000132 s
+diverges at event 330 (line 331), at 9.000132 s
   recorded: out.bytes conn=\"0.1\" len=5 text=\"QUIT \"
   replayed: out.bytes conn=\"0.1\" len=5 text=\"QUIT_\"
   differs in text from character 4 on: …\" \", not …\"_\"";
     assert_eq!(diverges("another byte"), expected);
     let expected = "\
-diverges at event 327 (line 328), at 9.000132 s
+diverges at event 329 (line 330), at 9.000132 s
   recorded: in.sent conn=\"0.1\" left=4 n=5
   replayed: in.sent conn=\"0.1\" left=5 n=5
   differs in left";
