@@ -28,6 +28,7 @@ const CORE_MAY_USE: &[(&str, &str)] = &[
     ("blake3", "proof of files, group by group"),
     ("bytes", "shared output"),
     ("cbc", "Fernet"),
+    ("crc32fast", "gzip's checksum: miniz_oxide makes the coding, not its frame"),
     ("etherparse", "headers of quoted packets"),
     ("hkdf", "pairwise keys"),
     ("hmac", "Fernet, key confirmation"),

@@ -89,6 +89,12 @@ impl Located {
     }
 }
 
+/// Whether a folder's listing holds that name: only what [`Located::new`] would find.
+pub(crate) fn is_shown(name: &str, dot_names: bool) -> bool {
+    let policy = Policy { dot_names, hyphen: true };
+    !name.contains('/') && !is_part(name) && SafeName::parse_to_read(name, policy).is_ok()
+}
+
 impl NotLocated {
     /// What a server answers with.
     pub const fn status(self) -> Status {

@@ -134,8 +134,8 @@ proptest! {
 
     #[test]
     fn all_forms_of_a_date_are_one(
-        // Until 2499; whoever reads it lives at most 50 years before or after.
-        secs in 0_u64..16_700_000_000, apart in -1_577_000_000_i64..1_577_000_000,
+        // Until 2381; whoever reads it lives at most 50 years before or after.
+        secs in 0_u64..13_000_000_000, apart in -1_577_000_000_i64..1_577_000_000,
     ) {
         let at = UnixTime::from_secs(secs);
         let now = secs.saturating_add_signed(apart);
