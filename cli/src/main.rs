@@ -88,7 +88,7 @@ enum Command {
     /// Files: serve a folder, list one, get what is in it, whole for certain
     #[command(subcommand)]
     File(file::File),
-    /// HTTP: get what URLs lead to, a server that echoes
+    /// HTTP: serve a folder, get what URLs lead to, echo requests
     #[command(subcommand)]
     Http(http::Http),
     /// Fernet tokens: keys, sealing, opening, rotation

@@ -39,7 +39,8 @@ pub(crate) use file::{
     repository_of, upload_header, upload_of,
 };
 pub(crate) use http::{
-    HTTP_ECHO, HTTP_GET, http_echo_header, http_echo_of, http_get_header, http_get_of,
+    HTTP_ECHO, HTTP_GET, SITE, http_echo_header, http_echo_of, http_get_header, http_get_of, site,
+    site_of,
 };
 pub(crate) use netcat::{
     NETCAT, TALK, TALKED, TCP_CHECK, UDP_CHECK, netcat_header, netcat_of, talk_header, talk_of,

@@ -63,6 +63,10 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             let repository = record::repository_of(&header).map_err(unusable)?;
             replay(reader, Shard::new(Recordable(repository), limits), until)
         }
+        record::SITE => {
+            let site = record::site_of(&header).map_err(unusable)?;
+            replay(reader, Shard::new(Recordable(site), limits), until)
+        }
         record::FETCH => {
             let fetch = record::fetch_of(&header).map_err(unusable)?;
             replay(reader, Shard::new(Recordable(fetch), limits), until)

@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use semfio_http::{Echo, EchoMessage, EchoReport, HttpError, ServerConfig};
+use semfio_http::{Echo, EchoMessage, EchoReport, ServerConfig};
 use semfio_machine::Closed;
 use semfio_runtime_os::Clock;
 use serde_json::{Value, json};
 
 use crate::Common;
 use crate::failed::{Failed, INTERRUPTED, NETWORK};
+use crate::http::closed;
 use crate::output::{Records, escape, notice};
 use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
@@ -94,13 +95,5 @@ pub(crate) fn as_record(report: &EchoReport) -> (&'static str, Value) {
         EchoReport::Broken { peer, why } => {
             ("broken", json!({ "address": peer.address, "why": closed(why) }))
         }
-    }
-}
-
-fn closed(why: &Closed<HttpError>) -> String {
-    match why {
-        Closed::Error(error) => error.to_string(),
-        Closed::Failed(failure) => failure.to_string(),
-        _ => "it is over".into(),
     }
 }

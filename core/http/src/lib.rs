@@ -39,6 +39,7 @@ mod percent;
 mod range;
 mod scan;
 mod server;
+mod site;
 pub mod state;
 mod status;
 mod target;
@@ -66,5 +67,8 @@ pub use negotiate::{Coding, PageForm};
 pub use page::{PAGE_POLICY, status_page};
 pub use range::{ByteRange, RANGES_LIMIT, Selection, unsatisfied_range};
 pub use server::{Server, ServerCommand, ServerConfig, ServerEvent};
+pub use site::{
+    HOT_FILE, HOT_FILES, HOT_TOTAL, Site, SiteConfig, SiteMessage, SiteReport, UPLOADS,
+};
 pub use status::Status;
 pub use url::{URL_LIMIT, Url, UrlError};
