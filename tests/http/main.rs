@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `rows` | 111 messages, bad, odd and large, against the engine in both roles, cut and ended everywhere |
 //! | `differential` | mutated messages, read by the engine, by h11 and by httptools |
+//! | `values` | dates, references, parts of files, gzip, listings, lines of a log, as Python's library reads them |
 //!
 //! `SEMFIO_MESSAGES` sets how many messages are mutated; 100,000 else.
 
@@ -12,3 +13,4 @@ mod disagreements;
 mod mutation;
 mod peer;
 mod rows;
+mod values;
