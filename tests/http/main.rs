@@ -3,8 +3,10 @@
 //! | module | evidence |
 //! |---|---|
 //! | `rows` | 111 messages, bad, odd and large, against the engine in both roles, cut and ended everywhere |
+//! | `sockets` | the same as octets on a socket, against `semfio http echo`, `serve` and `get` |
 //! | `differential` | mutated messages, read by the engine, by h11 and by httptools |
 //! | `values` | dates, references, parts of files, gzip, listings, lines of a log, as Python's library reads them |
+//! | `strictness` | `docs/http-strictness.md`, written from the data of the others |
 //!
 //! `SEMFIO_MESSAGES` sets how many messages are mutated; 100,000 else.
 
@@ -12,5 +14,8 @@ mod differential;
 mod disagreements;
 mod mutation;
 mod peer;
+mod program;
 mod rows;
+mod sockets;
+mod strictness;
 mod values;

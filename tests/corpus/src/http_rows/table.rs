@@ -649,6 +649,7 @@ pub const ROWS: &[Row] = &[
         raw(&[Text(b"get / HTTP/1.1\r\nHost: a\r\n\r\n")]),
         &[message("get /", b"")],
     )
+    .echo(&[501], true)
     .serve(&[501], true)
     .why(Should, "RFC 9110, 9.1", "case matters: a method that nobody knows"),
     Row::read(
@@ -657,6 +658,7 @@ pub const ROWS: &[Row] = &[
         raw(&[Text(b"FETCH / HTTP/1.1\r\nHost: a\r\n\r\n")]),
         &[message("FETCH /", b"")],
     )
+    .echo(&[501], true)
     .serve(&[501], true)
     .why(Should, "RFC 9110, 9.1", "501; 405 is for those that are known and not allowed"),
     Row::refused(
@@ -743,8 +745,8 @@ pub const ROWS: &[Row] = &[
         raw(&[Text(b"GET //a.txt HTTP/1.1\r\nHost: a\r\n\r\n")]),
         &[message("GET //a.txt", b"")],
     )
-    .serve(&[200], true)
-    .why(Should, "RFC 9112, 3.2.1", "a path, not the name of a host"),
+    .serve(&[404], true)
+    .why(Should, "RFC 9112, 3.2.1", "a path whose first name is empty, not the name of a host"),
     Row::read(
         77,
         "a link that leads out of the folder",
@@ -759,6 +761,7 @@ pub const ROWS: &[Row] = &[
         raw(&[Text(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n")]),
         &[message("OPTIONS *", b"")],
     )
+    .echo(&[204], true)
     .serve(&[204], true)
     .why(Should, "RFC 9110, 9.3.7", "answered with Allow"),
     Row::refused(
@@ -774,16 +777,17 @@ pub const ROWS: &[Row] = &[
         raw(&[Text(b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n")]),
         &[message("CONNECT a:80", b"")],
     )
-    .echo(&[501], false)
-    .serve(&[501], false)
-    .why(Should, "RFC 9110, 9.3.6", "no proxy; what follows is not HTTP, so the connection ends"),
+    .echo(&[501], true)
+    .serve(&[501], true)
+    .why(Should, "RFC 9110, 9.3.6", "no proxy; the tunnel is refused, and HTTP goes on"),
     Row::read(
         81,
         "TRACE with a cookie",
         raw(&[Text(b"TRACE / HTTP/1.1\r\nHost: a\r\nCookie: b=c\r\n\r\n")]),
         &[message("TRACE /", b"")],
     )
-    .serve(&[405], true)
+    .echo(&[501], true)
+    .serve(&[501], true)
     .why(Should, "RFC 9110, 9.3.8", "nothing of the head is sent back, cookies least of all"),
     Row::refused(
         82,
