@@ -8,7 +8,7 @@ use miniz_oxide::deflate::core::{
 
 /// What one costs for as long as it is held, in bytes, however much goes through: a window, two
 /// tables to search it, and a block that is gathered.
-pub const GZIP_MEMORY: usize = 384 * 1024;
+pub const GZIP_MEMORY: usize = 256 * 1024;
 
 /// No name, no time: the same bytes each time.
 const HEADER: [u8; 10] = [0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 0xFF];
