@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use semfio_http::{FieldsBuf, Located, SiteConfig, SiteMessage, SiteReport, Status};
+use clap::ValueEnum;
+use semfio_http::{FieldsBuf, Located, LogForm, SiteConfig, SiteMessage, SiteReport, Status};
 use semfio_runtime_os::{Clock, HostConfig};
 use serde_json::json;
 
@@ -61,9 +62,25 @@ pub(crate) struct Args {
     /// times
     #[arg(long, value_name = "STATUS=FILE", value_parser = error_page)]
     error_page: Vec<(Status, String)>,
+    /// A line on stdout for each request; with --json always an object
+    #[arg(long, value_enum, value_name = "FORM", default_value_t)]
+    log: Log,
     /// Send files as they lie there: neither compressed, nor what lies compressed beside them
     #[arg(long)]
     no_compression: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Log {
+    /// As all servers write it: address, time, request, status, size
+    #[default]
+    Common,
+    /// The same, and where the client came from and what it is
+    Combined,
+    /// An object with all there is
+    Json,
+    /// None, as with --quiet
+    Off,
 }
 
 pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
@@ -75,7 +92,7 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             _ => failed,
         }
     })?;
-    let config = args.config();
+    let config = args.config(common);
     let clock = Clock::start();
     let (site, header) = record::site(config)?;
     let (shard, recording) =
@@ -97,7 +114,7 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
 }
 
 impl Args {
-    fn config(&self) -> SiteConfig {
+    fn config(&self, common: &Common) -> SiteConfig {
         let mut fields = FieldsBuf::new();
         for (name, value) in &self.header {
             // Judged as it was parsed.
@@ -113,6 +130,14 @@ impl Args {
             spa: self.spa,
             error_pages: self.error_page.iter().cloned().collect::<BTreeMap<_, _>>(),
             compress: !self.no_compression,
+            log: match self.log {
+                Log::Off => None,
+                _ if common.json => Some(LogForm::Json),
+                _ if common.quiet => None,
+                Log::Common => Some(LogForm::Common),
+                Log::Combined => Some(LogForm::Combined),
+                Log::Json => Some(LogForm::Json),
+            },
             ..SiteConfig::default()
         }
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use semfio_http::{
-    Echo, EchoMessage, FieldsBuf, ServerConfig, Site, SiteConfig, SiteMessage, Status,
+    Echo, EchoMessage, FieldsBuf, LogForm, ServerConfig, Site, SiteConfig, SiteMessage, Status,
 };
 use semfio_machine::Seed;
 use semfio_trace::{Header, Recorded};
@@ -78,6 +78,7 @@ fn site_header(config: &SiteConfig, seed: &Seed) -> Header {
         ("cors", config.cors.to_string()),
         ("spa", config.spa.to_string()),
         ("compress", config.compress.to_string()),
+        ("log", log_name(config.log).into()),
     ];
     let mut header = header(SITE, "server", fields, Some(seed));
     let mut put = |key: String, value: String| drop(header.config.insert(key, value));
@@ -92,6 +93,18 @@ fn site_header(config: &SiteConfig, seed: &Seed) -> Header {
         put(format!("{ERROR_PAGE}{}", status.code()), path.clone());
     }
     header
+}
+
+const LOGS: [Option<LogForm>; 4] =
+    [None, Some(LogForm::Common), Some(LogForm::Combined), Some(LogForm::Json)];
+
+fn log_name(log: Option<LogForm>) -> &'static str {
+    match log {
+        None => "off",
+        Some(LogForm::Common) => "common",
+        Some(LogForm::Combined) => "combined",
+        Some(LogForm::Json) => "json",
+    }
 }
 
 /// The static server that a header tells of.
@@ -119,6 +132,10 @@ pub(crate) fn site_of(header: &Header) -> anyhow::Result<Site> {
         spa: number(header, "spa")?,
         error_pages,
         compress: number(header, "compress")?,
+        log: LOGS
+            .into_iter()
+            .find(|log| Some(log_name(*log)) == field(header, "log").ok())
+            .context("log in its configuration")?,
         ..SiteConfig::default()
     };
     Ok(Site::new(config, seed_of(header)?))
@@ -142,6 +159,7 @@ mod tests {
             spa: true,
             error_pages: BTreeMap::from([(Status::NOT_FOUND, "404.html".to_owned())]),
             compress: false,
+            log: Some(LogForm::Json),
             ..SiteConfig::default()
         };
         for config in [config, SiteConfig::default()] {

@@ -9,12 +9,14 @@
 //! | Looking | what there is in place of a file | a folder has its slash put behind it |
 //! | Encoding | an encoded file beside it, the best first | the first one there is, or the file itself |
 //! | Reading | the content of a small file | it is answered, and kept |
+//! | Squeezing | content, and room for it | each piece is compressed and sent |
 //! | Listing | the names in a folder | they are sent |
 //! | Excusing | the page for an error | it is sent with the error's status |
 //! | Uploading | content, and the disk | see [`upload`] |
 //!
 //! Larger files are moved by the host, as spans; they never pass through here. What does is bounded:
-//! by [`HOT_FILE`] for each exchange, by 1,000 names for each listing, by four pieces for each upload.
+//! by [`HOT_FILE`] for each exchange, by a few hundred KiB for each of 64 that are compressed and 64
+//! that are put, by a few MiB for each of 32 listings.
 
 mod answer;
 mod asked;
@@ -22,6 +24,7 @@ mod class;
 mod hot;
 mod listing;
 mod log;
+mod squeeze;
 mod upload;
 
 use alloc::borrow::ToOwned;
@@ -46,12 +49,13 @@ use self::answer::{Answered, Representation, Source};
 use self::asked::{Asked, path_of};
 use self::class::{Class, Classes};
 use self::hot::{Hot, HotFile};
-use self::listing::Listing;
+use self::listing::{LISTINGS, Pages};
 use self::log::Log;
+use self::squeeze::{SQUEEZES, Squeeze};
 use self::upload::{Turn, Upload};
 use crate::{
-    Body, BodyLength, Coded, Coding, Condition, FieldsBuf, HttpError, Located, MediaType, Method,
-    NotLocated, Request, Server, ServerCommand, ServerConfig, ServerEvent, Status, Target,
+    Body, BodyLength, Coded, Coding, Condition, FieldsBuf, HttpError, Located, LogForm, MediaType,
+    Method, NotLocated, Request, Server, ServerCommand, ServerConfig, ServerEvent, Status, Target,
     Validators, evaluate,
 };
 
@@ -81,6 +85,8 @@ pub struct SiteConfig {
     pub error_pages: BTreeMap<Status, String>,
     /// Whether texts are compressed, and encoded siblings are served. Default yes.
     pub compress: bool,
+    /// Lines of the access log. Default none.
+    pub log: Option<LogForm>,
     /// Of each connection.
     pub connection: ServerConfig,
 }
@@ -98,6 +104,7 @@ impl Default for SiteConfig {
             spa: false,
             error_pages: BTreeMap::new(),
             compress: true,
+            log: None,
             connection: ServerConfig::default(),
         }
     }
@@ -130,6 +137,8 @@ pub enum SiteReport {
 pub const UPLOADS: usize = 64;
 /// How long those who are idle as it drains may still send the request that they are about to send.
 const DRAINED: Duration = Duration::from_secs(1);
+/// Octets from which on a text is worth compressing: below, it leaves in one packet anyway.
+const SQUEEZED: u64 = 1_024;
 /// What is asked for by `/`.
 const ROOT: Located = Located { name: None, folder: true };
 const READ: OpenMode = OpenMode::Read;
@@ -151,6 +160,9 @@ pub struct Site {
     asked: BTreeMap<RequestId, Asker>,
     /// Paths that are being opened to be kept, one exchange for each.
     filling: BTreeSet<Box<str>>,
+    /// Exchanges that need more memory than others.
+    squeezing: usize,
+    listing: usize,
     /// Files that are being put.
     uploading: BTreeSet<String>,
     /// Whether the host can watch; until it says no.
@@ -178,6 +190,8 @@ enum Asker {
 #[derive(Debug)]
 struct Exchange {
     asked: Asked,
+    /// When it came.
+    since: Now,
     located: Located,
     class: Class,
     stage: Stage,
@@ -188,6 +202,9 @@ struct Exchange {
     keep: bool,
     /// It is not there, and the root's index is given in its place.
     fallen: bool,
+    /// It counts among those that are compressed, or listed.
+    squeezes: bool,
+    lists: bool,
 }
 
 #[derive(Debug)]
@@ -196,7 +213,8 @@ enum Stage {
     Looking,
     Encoding { plain: Opened, at: usize },
     Reading(Reading),
-    Listing(Box<Listing>),
+    Squeezing(Box<Squeeze>),
+    Listing(Box<Pages>),
     Excusing(Status),
     Uploading(Box<Upload>),
 }
@@ -206,6 +224,8 @@ enum Stage {
 struct Reading {
     opened: Opened,
     coding: Coding,
+    /// Into that coding it is still to be put.
+    squeeze: bool,
 }
 
 /// A file that is open.
@@ -237,12 +257,14 @@ impl Site {
             exchanges: BTreeMap::new(),
             asked: BTreeMap::new(),
             filling: BTreeSet::new(),
+            squeezing: 0,
+            listing: 0,
             uploading: BTreeSet::new(),
             watches: true,
             draining: false,
             drained_at: None,
             boundaries: seed.stream(BOUNDARIES),
-            log: Log::new(),
+            log: Log::new(config.log),
             reports: VecDeque::new(),
             config,
         }
@@ -282,7 +304,7 @@ impl Site {
             let source = Source::Memory(&hot.content);
             let random = || boundary(&mut self.boundaries);
             let answered = hot.representation.answer(now, conn, request, source, random, net);
-            return self.log.put(now, conn, request, answered, net);
+            return self.log.put((now, now), conn, request, answered, net);
         }
         let located = match Located::new(path, self.config.hidden) {
             Ok(located) if is_ours(&located) => {
@@ -292,7 +314,7 @@ impl Site {
             Err(error) => return self.refuse(now, conn, request, error.status(), net),
         };
         let keep = self.watches && self.hot.has_room(0) && self.filling.insert(path.into());
-        let exchange = Exchange { keep, ..Exchange::new(request, located, class) };
+        let exchange = Exchange { keep, ..Exchange::new(now, request, located, class) };
         self.open(now, conn, exchange, 0, net);
     }
 
@@ -372,6 +394,9 @@ impl Site {
             (Stage::Reading(reading), reply) => {
                 self.handle_read(now, conn, exchange, reading, &reply, net);
             }
+            (Stage::Squeezing(squeeze), reply) => {
+                self.handle_squeezed(now, conn, exchange, squeeze, &reply, net);
+            }
             (Stage::Listing(listing), Reply::Listed(entries)) => {
                 self.handle_listed(now, conn, exchange, listing, entries, net);
             }
@@ -387,7 +412,7 @@ impl Site {
                     _ => Failure::WrongKind,
                 };
                 match stage {
-                    Stage::Listing(listing) if listing.is_begun() => self.cut(conn, exchange, net),
+                    Stage::Listing(pages) if pages.begun => self.cut(conn, exchange, net),
                     _ => self.fail(now, conn, exchange, status_of(failure), net),
                 }
             }
@@ -451,6 +476,9 @@ impl Site {
             }
             _ => {}
         }
+        if coding == Coding::Gzip && plain.metadata.len >= SQUEEZED && self.squeezing < SQUEEZES {
+            return self.squeeze(now, conn, exchange, plain, net);
+        }
         self.choose(now, conn, exchange, plain, at.saturating_add(1), net);
     }
 
@@ -465,12 +493,85 @@ impl Site {
         net: &mut Net<Server>,
     ) {
         if opened.metadata.len <= HOT_FILE {
-            return self.read(conn, exchange, Reading { opened, coding }, net);
+            return self.read(conn, exchange, Reading { opened, coding, squeeze: false }, net);
         }
         let representation = self.representation(now, &opened, coding, Coded::Stored);
         let source = Source::File(opened.file);
         self.answer(now, conn, &exchange, &representation, source, net);
         net.release(opened.file, Some(conn));
+        self.end(exchange, net);
+    }
+
+    /// Sends a file compressed: a small one whole, a larger one piece by piece.
+    fn squeeze(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        mut exchange: Exchange,
+        opened: Opened,
+        net: &mut Net<Server>,
+    ) {
+        if opened.metadata.len <= HOT_FILE {
+            let reading = Reading { opened, coding: Coding::Gzip, squeeze: true };
+            return self.read(conn, exchange, reading, net);
+        }
+        let representation = self.representation(now, &opened, Coding::Gzip, Coded::OnTheFly);
+        let answered = self.answer(now, conn, &exchange, &representation, Source::Later, net);
+        if !answered.open {
+            net.release(opened.file, None);
+            return self.end(exchange, net);
+        }
+        self.let_go(&mut exchange, net);
+        exchange.squeezes = true;
+        self.squeezing = self.squeezing.saturating_add(1);
+        let squeeze = Squeeze::new(opened.file, opened.metadata.len);
+        self.read_on(conn, exchange, Box::new(squeeze), net);
+    }
+
+    fn read_on(
+        &mut self,
+        conn: ConnId,
+        mut exchange: Exchange,
+        squeeze: Box<Squeeze>,
+        net: &mut Net<Server>,
+    ) {
+        let effect = net.has_room(conn).then(|| squeeze.next());
+        exchange.stage = Stage::Squeezing(squeeze);
+        match effect {
+            Some(effect) => self.request(conn, exchange, effect, net),
+            None => {
+                self.exchanges.insert(conn, exchange);
+            }
+        }
+    }
+
+    fn handle_squeezed(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        exchange: Exchange,
+        mut squeeze: Box<Squeeze>,
+        reply: &Reply<'_>,
+        net: &mut Net<Server>,
+    ) {
+        let Reply::Read(content) = *reply else {
+            net.release(squeeze.file(), None);
+            return self.cut(conn, exchange, net);
+        };
+        let mut out = Vec::new();
+        let Some(whole) = squeeze.put(content, &mut out) else {
+            // It has become shorter than it was said to be.
+            net.release(squeeze.file(), None);
+            return self.cut(conn, exchange, net);
+        };
+        let _ = net.send(conn, ServerCommand::Data(&out));
+        if !whole {
+            return self.read_on(conn, exchange, squeeze, net);
+        }
+        let _ = net.send(conn, ServerCommand::End(&FieldsBuf::new()));
+        net.release(squeeze.file(), None);
+        let answered = Answered::new(Status::OK, squeeze.sent());
+        self.log.put((exchange.since, now), conn, &exchange.asked.request(), answered, net);
         self.end(exchange, net);
     }
 
@@ -496,7 +597,7 @@ impl Site {
         reply: &Reply<'_>,
         net: &mut Net<Server>,
     ) {
-        let Reading { opened, coding } = reading;
+        let Reading { opened, mut coding, squeeze } = reading;
         net.release(opened.file, None);
         let content = match *reply {
             Reply::Read(content) if content.len() as u64 == opened.metadata.len => content,
@@ -509,8 +610,15 @@ impl Site {
             }
             _ => return self.fail(now, conn, exchange, Status::INTERNAL_SERVER_ERROR, net),
         };
-        let content = Bytes::copy_from_slice(content);
-        let representation = self.representation(now, &opened, coding, Coded::Stored);
+        let squeezed = squeeze.then(|| squeeze::whole(content));
+        let squeezed = squeezed.filter(|it| it.len() < content.len());
+        let coded = if squeezed.is_some() { Coded::OnTheFly } else { Coded::Stored };
+        if squeeze && squeezed.is_none() {
+            coding = Coding::Identity;
+        }
+        let content = squeezed.map_or_else(|| Bytes::copy_from_slice(content), Bytes::from);
+        let len = content.len() as u64;
+        let representation = self.representation_of(now, &opened, coding, coded, len);
         self.answer(now, conn, &exchange, &representation, Source::Memory(&content), net);
         if exchange.keep {
             let negotiated = self.negotiates(MediaType::of(file_name(&opened.path)));
@@ -569,7 +677,7 @@ impl Site {
         let random = || boundary(&mut self.boundaries);
         let answered = representation.answer(now, conn, &request, source, random, net);
         if !answered.open {
-            self.log.put(now, conn, &request, answered, net);
+            self.log.put((exchange.since, now), conn, &request, answered, net);
         }
         answered
     }
@@ -581,7 +689,7 @@ impl Site {
         answer::add(&mut fields, "Location", exchange.located.folder_reference(query));
         let status = Status::PERMANENT_REDIRECT;
         answer::respond(conn, status, &fields, Body::Empty, net);
-        self.log.put(now, conn, &request, Answered::new(status, 0), net);
+        self.log.put((exchange.since, now), conn, &request, Answered::new(status, 0), net);
         self.end(exchange, net);
     }
 
@@ -601,7 +709,7 @@ impl Site {
         }
         let status = Status::NO_CONTENT;
         answer::respond(conn, status, &fields, Body::Empty, net);
-        self.log.put(now, conn, request, Answered::new(status, 0), net);
+        self.log.put((now, now), conn, request, Answered::new(status, 0), net);
     }
 
     /// Answers at once with an error, or opens the page for it.
@@ -614,12 +722,12 @@ impl Site {
         net: &mut Net<Server>,
     ) {
         if self.config.error_pages.contains_key(&status) {
-            let exchange = Exchange::new(request, ROOT, Class::IDENTITY);
+            let exchange = Exchange::new(now, request, ROOT, Class::IDENTITY);
             return self.fail(now, conn, exchange, status, net);
         }
         let fields = self.fields_of(status);
         let answered = answer::excuse(conn, request, status, &fields, net);
-        self.log.put(now, conn, request, answered, net);
+        self.log.put((now, now), conn, request, answered, net);
     }
 
     fn fail(
@@ -649,12 +757,58 @@ impl Site {
         now: Now,
         conn: ConnId,
         exchange: Exchange,
-        listing: Box<Listing>,
+        mut pages: Box<Pages>,
         entries: &[Entry],
         net: &mut Net<Server>,
     ) {
-        let _ = (listing, entries);
-        self.fail(now, conn, exchange, Status::NOT_FOUND, net);
+        pages.take(entries);
+        if pages.begun {
+            return self.list_on(now, conn, exchange, pages, net);
+        }
+        let Some((piece, whole)) = pages.begin() else {
+            return self.list_on(now, conn, exchange, pages, net);
+        };
+        let mut fields = self.fields.clone();
+        answer::add_page(&mut fields, pages.form);
+        let head = exchange.asked.request().method == Method::Head;
+        if head || whole {
+            let page = Bytes::from(piece);
+            let body = if whole { Body::Whole(&page) } else { Body::Unknown };
+            answer::respond(conn, Status::OK, &fields, body, net);
+            let sent = if head { 0 } else { page.len() as u64 };
+            let answered = Answered::new(Status::OK, sent);
+            self.log.put((exchange.since, now), conn, &exchange.asked.request(), answered, net);
+            return self.end(exchange, net);
+        }
+        answer::respond(conn, Status::OK, &fields, Body::Unknown, net);
+        pages.sent = piece.len() as u64;
+        // Refused only if the connection is gone.
+        let _ = net.send(conn, ServerCommand::Data(piece.as_bytes()));
+        self.list_on(now, conn, exchange, pages, net);
+    }
+
+    /// Sends what can be sent of a listing, and asks for more.
+    fn list_on(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        mut exchange: Exchange,
+        mut pages: Box<Pages>,
+        net: &mut Net<Server>,
+    ) {
+        let more = if pages.begun { pages.send(conn, net) } else { Some(true) };
+        if more == Some(false) {
+            Pages::end(conn, net);
+            let answered = Answered::new(Status::OK, pages.sent);
+            self.log.put((exchange.since, now), conn, &exchange.asked.request(), answered, net);
+            return self.end(exchange, net);
+        }
+        let effect = more.map(|_| pages.next(self.config.root, &exchange.located));
+        exchange.stage = Stage::Listing(pages);
+        match effect {
+            Some(effect) => self.request(conn, exchange, effect, net),
+            None => drop(self.exchanges.insert(conn, exchange)),
+        }
     }
 
     fn handle_page(
@@ -677,7 +831,7 @@ impl Site {
         answer::respond(conn, status, &fields, Body::File(span), net);
         net.release(file, Some(conn));
         let sent = if request.method == Method::Head { 0 } else { metadata.len };
-        self.log.put(now, conn, &request, Answered::new(status, sent), net);
+        self.log.put((exchange.since, now), conn, &request, Answered::new(status, sent), net);
         self.end(exchange, net);
     }
 
@@ -692,7 +846,7 @@ impl Site {
         let fields = self.fields_of(status);
         let request = exchange.asked.request();
         let answered = answer::excuse(conn, &request, status, &fields, net);
-        self.log.put(now, conn, &request, answered, net);
+        self.log.put((exchange.since, now), conn, &request, answered, net);
         self.end(exchange, net);
     }
 
@@ -725,11 +879,14 @@ impl Site {
         if !self.config.listing || exchange.fallen {
             return self.fail(now, conn, exchange, Status::NOT_FOUND, net);
         }
-        let path = exchange.located.as_str().to_owned();
-        let listing = Listing::new(&exchange.asked.request());
-        exchange.stage = Stage::Listing(Box::new(listing));
-        let effect = Effect::List { root: self.config.root, path, after: String::new() };
-        self.request(conn, exchange, effect, net);
+        if self.listing >= LISTINGS {
+            return self.fail(now, conn, exchange, Status::SERVICE_UNAVAILABLE, net);
+        }
+        exchange.lists = true;
+        self.listing = self.listing.saturating_add(1);
+        let request = exchange.asked.request();
+        let pages = Pages::new(&exchange.located, &request, self.config.hidden);
+        self.list_on(now, conn, exchange, Box::new(pages), net);
     }
 
     fn handle_put(
@@ -764,7 +921,7 @@ impl Site {
         net.pause(conn);
         let path = located.as_str().to_owned();
         let (upload, id) = Upload::start(self.config.root, path, limit, net);
-        let mut exchange = Exchange::new(request, located, Class::IDENTITY);
+        let mut exchange = Exchange::new(now, request, located, Class::IDENTITY);
         exchange.stage = Stage::Uploading(Box::new(upload));
         exchange.request = Some(id);
         self.asked.insert(id, Asker::Exchange(conn));
@@ -844,7 +1001,7 @@ impl Site {
                 let status = if new { Status::CREATED } else { Status::NO_CONTENT };
                 answer::respond(conn, status, &self.fields, Body::Empty, net);
                 let answered = Answered::new(status, 0);
-                self.log.put(now, conn, &exchange.asked.request(), answered, net);
+                self.log.put((exchange.since, now), conn, &exchange.asked.request(), answered, net);
                 self.end(exchange, net);
             }
             Turn::Failed(status) => {
@@ -886,6 +1043,8 @@ impl Site {
     /// It is answered.
     fn end(&mut self, mut exchange: Exchange, net: &mut Net<Server>) {
         self.let_go(&mut exchange, net);
+        self.squeezing = self.squeezing.saturating_sub(usize::from(exchange.squeezes));
+        self.listing = self.listing.saturating_sub(usize::from(exchange.lists));
     }
 
     /// Its answer cannot be completed: the peer must not take it for whole.
@@ -896,9 +1055,10 @@ impl Site {
 }
 
 impl Exchange {
-    fn new(request: &Request<'_>, located: Located, class: Class) -> Self {
+    fn new(now: Now, request: &Request<'_>, located: Located, class: Class) -> Self {
         Self {
             asked: Asked::of(request),
+            since: now,
             located,
             class,
             // Replaced as soon as the host is asked for something.
@@ -907,6 +1067,8 @@ impl Exchange {
             watches: Vec::new(),
             keep: false,
             fallen: false,
+            squeezes: false,
+            lists: false,
         }
     }
 
@@ -915,6 +1077,7 @@ impl Exchange {
         match &self.stage {
             Stage::Encoding { plain, .. } => Some(plain.file),
             Stage::Reading(reading) => Some(reading.opened.file),
+            Stage::Squeezing(squeeze) => Some(squeeze.file()),
             _ => None,
         }
     }
@@ -944,16 +1107,20 @@ impl Service<Server> for Site {
         }
     }
 
-    fn handle_room(&mut self, _: Now, conn: ConnId, net: &mut Net<Server>) {
-        let waits = |it: &&mut Exchange| it.request.is_none();
-        let Some(exchange) = self.exchanges.get_mut(&conn).filter(waits) else { return };
-        let effect = match &exchange.stage {
-            Stage::Listing(listing) => listing.next(self.config.root, &exchange.located),
-            _ => return,
-        };
-        let id = net.request(effect);
-        exchange.request = Some(id);
-        self.asked.insert(id, Asker::Exchange(conn));
+    fn handle_room(&mut self, now: Now, conn: ConnId, net: &mut Net<Server>) {
+        let waits = self.exchanges.get(&conn).is_some_and(|it| it.request.is_none());
+        if !waits {
+            return;
+        }
+        let Some(mut exchange) = self.exchanges.remove(&conn) else { return };
+        match mem::replace(&mut exchange.stage, Stage::Looking) {
+            Stage::Squeezing(squeeze) => self.read_on(conn, exchange, squeeze, net),
+            Stage::Listing(pages) => self.list_on(now, conn, exchange, pages, net),
+            stage => {
+                exchange.stage = stage;
+                self.exchanges.insert(conn, exchange);
+            }
+        }
     }
 
     fn handle_closed(
@@ -1019,7 +1186,7 @@ impl Service<Server> for Site {
                     // Refused only if the connection is gone.
                     let _ = net.send(*conn, ServerCommand::Finish);
                 }
-                net.stop();
+                net.drain();
             }
             SiteMessage::Drain => {}
         }

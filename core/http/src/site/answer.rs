@@ -1,14 +1,13 @@
 //! Responses: a representation whole, in part, or not at all; pages for errors.
 
-use alloc::format;
 use alloc::string::String;
 use bytes::Bytes;
 use semfio_machine::{ConnId, FileId, FileSpan, Metadata, Net, Now};
 
 use crate::{
     Body, ByteRange, ByteRanges, Coded, Coding, Condition, Fields, FieldsBuf, HttpDate, Method,
-    Piece, Request, Selection, Server, ServerCommand, Status, Validators, evaluate,
-    unsatisfied_range,
+    PAGE_POLICY, PageForm, Piece, Request, Selection, Server, ServerCommand, Status, Validators,
+    evaluate, status_page, unsatisfied_range,
 };
 
 /// What a file is as it is sent: in one coding, at one time.
@@ -32,7 +31,6 @@ pub(super) enum Source<'a> {
     Memory(&'a Bytes),
     File(FileId),
     /// They are made as they are sent: how many there will be nobody knows.
-    #[allow(dead_code, reason = "what is compressed as it is sent")]
     Later,
 }
 
@@ -248,35 +246,21 @@ pub(super) fn excuse(
     fields: &FieldsBuf,
     net: &mut Net<Server>,
 ) -> Answered {
+    let form = PageForm::negotiate(&request.fields);
+    let page = Bytes::from(status_page(status, form));
     let mut fields = fields.clone();
-    add(&mut fields, "Content-Type", "text/html; charset=utf-8");
-    add(&mut fields, "Content-Security-Policy", "default-src 'none'");
-    let page = Bytes::from(format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{status}</title>\n\
-         <h1>{status}</h1>\n<p>{}.</p>\n",
-        reason(status)
-    ));
+    add_page(&mut fields, form);
     respond(conn, status, &fields, Body::Whole(&page), net);
     let sent = if request.method == Method::Head { 0 } else { page.len() as u64 };
     Answered::new(status, sent)
 }
 
-/// In a few words.
-fn reason(status: Status) -> &'static str {
-    match status {
-        Status::BAD_REQUEST => "This cannot be asked for",
-        Status::FORBIDDEN => "The server may not read or write this",
-        Status::NOT_FOUND => "There is nothing under this address",
-        Status::METHOD_NOT_ALLOWED => "This cannot be done here",
-        Status::NOT_ACCEPTABLE => "There is nothing in an encoding that was asked for",
-        Status::CONFLICT => "What is there does not go with it",
-        Status::PRECONDITION_FAILED => "It is another than was thought",
-        Status::CONTENT_TOO_LARGE => "The server does not take so much",
-        Status::RANGE_NOT_SATISFIABLE => "It is shorter than that",
-        Status::INTERNAL_SERVER_ERROR => "The server's disk has failed",
-        Status::NOT_IMPLEMENTED => "The server does not know how to do this",
-        Status::SERVICE_UNAVAILABLE => "The server is busy; try again",
-        Status::INSUFFICIENT_STORAGE => "The server's disk is full",
-        _ => "It could not be done",
+/// Adds what belongs to a page that is made here.
+pub(super) fn add_page(fields: &mut FieldsBuf, form: PageForm) {
+    add(fields, "Content-Type", form.content_type());
+    if form == PageForm::Html {
+        add(fields, "Content-Security-Policy", PAGE_POLICY);
     }
+    // Beside one of the user's, if there is one.
+    let _ = fields.push("Vary", "Accept");
 }

@@ -26,6 +26,7 @@ const FIELDS: [&str; 12] = [
 pub(super) struct Asked {
     method: Box<str>,
     version: Version,
+    authority: Box<str>,
     path: Box<str>,
     query: Option<Box<str>>,
     fields: Box<[u8]>,
@@ -49,6 +50,7 @@ impl Asked {
         Self {
             method: request.method.as_str().into(),
             version: request.version,
+            authority: request.authority.into(),
             path: path.into(),
             query: query.map(Into::into),
             fields: fields.into(),
@@ -64,7 +66,7 @@ impl Asked {
             method: Method::new(&self.method),
             target: Target::Origin { path: &self.path, query: self.query.as_deref() },
             version: self.version,
-            authority: "",
+            authority: &self.authority,
             fields: Fields::judged(&self.fields),
             length: self.length,
             expects_continue: self.expects_continue,

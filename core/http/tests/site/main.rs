@@ -3,4 +3,7 @@
 
 mod answers;
 mod faults;
+mod forms;
+mod hot;
 mod served;
+mod uploads;
