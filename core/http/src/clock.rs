@@ -99,7 +99,6 @@ impl Clock {
     /// Content came.
     pub(crate) fn count(&mut self, octets: usize) {
         self.octets = self.octets.saturating_add(octets as u64);
-        self.late = None;
     }
 
     /// Something is about to be put.

@@ -2,6 +2,39 @@
 //!
 //! What is read is judged by one strict set of [`Rule`]s; what is sent is written from parts, never
 //! copied from what a peer sent.
+//!
+//! A connection is a [`Server`] or a [`Client`]; services stand above many of them. Both know where the
+//! *two* sides are ([`state`]), so that nothing is said that the other one could take for something else.
+//!
+//! # A server by hand
+//!
+//! ```
+//! use std::sync::Arc;
+//! use bytes::Bytes;
+//! use semfio_http::{Body, FieldsBuf, Server, ServerCommand, ServerEvent, Status};
+//! use semfio_machine::{Chunk, Input, Now, Outbox, Step, StreamMachine};
+//!
+//! let (mut server, mut out) = (Server::new(Arc::default()), Outbox::default());
+//! let now = Now::default();
+//! let mut read = *b"GET /hello HTTP/1.1\r\nHost: example\r\n\r\n"; // from any socket
+//! let mut input = Input::new(&mut read, 0, false);
+//! while let Step::Event(event) = server.handle_input(now, &mut input, &mut out)? {
+//!     if let ServerEvent::Request(request) = event {
+//!         assert_eq!(request.target.to_string(), "/hello");
+//!         let content = Bytes::from_static(b"Hello");
+//!         let fields = FieldsBuf::new().with("Content-Type", "text/plain")?;
+//!         let (status, body) = (Status::OK, Body::Whole(&content));
+//!         server.handle_command(now, ServerCommand::Respond { status, fields: &fields, body }, &mut out)?;
+//!     }
+//! }
+//! let Some(Chunk::Bytes(sent)) = out.chunks().next() else { unreachable!() };
+//! assert!(sent.starts_with(b"HTTP/1.1 200 OK\r\n") && sent.ends_with(b"\r\n\r\nHello"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Left out
+//!
+//! HTTP/0.9, 2 and 3, TLS. Several requests of one client that wait for their answers on one connection.
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]

@@ -464,7 +464,6 @@ impl Server {
 
     /// The answer is complete.
     fn complete(&mut self, now: Now) {
-        self.request.ended = false;
         self.act(Side::Server, Act::End);
         if self.exchange.client() == Idle {
             self.become_idle(now);

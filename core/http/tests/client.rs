@@ -190,10 +190,12 @@ fn what_nobody_asked_for_is_an_error() {
     hand.feed("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc");
     assert_eq!(hand.told(), ["200 None", "End 0"]);
     assert_eq!(hand.step().unwrap_err().rule, Rule::Unasked);
-    let mut hand = Hand::new();
-    hand.ask(Method::Get, Body::Empty).unwrap();
-    hand.feed("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n");
-    assert_eq!(hand.step(), Err(HttpError { rule: Rule::SwitchUnasked, offset: 0 }));
+    for method in [Method::Get, Method::Connect] {
+        let mut hand = Hand::new();
+        hand.ask(method, Body::Empty).unwrap();
+        hand.feed("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n");
+        assert_eq!(hand.step(), Err(HttpError { rule: Rule::SwitchUnasked, offset: 0 }));
+    }
 }
 
 #[test]

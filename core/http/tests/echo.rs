@@ -66,6 +66,18 @@ fn content_comes_back_as_it_came() {
 }
 
 #[test]
+fn long_content_is_passed_on_as_it_comes() {
+    let (mut net, _) = serving();
+    let peer = connect(&mut net);
+    net.write(peer, &post(100_000)[..10_000]);
+    net.run_for(SECOND).unwrap();
+    assert_eq!(text(&mut net, peer), "");
+    net.write(peer, &post(100_000)[10_000..30_000]);
+    net.run_for(SECOND).unwrap();
+    assert!(net.take_received(peer).len() > 29_000);
+}
+
+#[test]
 fn chunks_come_back_as_chunks() {
     let (mut net, _) = serving();
     let peer = connect(&mut net);

@@ -405,6 +405,15 @@ fn content_is_as_long_as_was_told() {
     hand.tell(ServerCommand::Data(b"de")).unwrap();
     hand.tell(ServerCommand::End(&FieldsBuf::new())).unwrap();
     assert!(hand.sent().ends_with("\r\n\r\nabcde"));
+    // What is refused leaves no deadline behind either.
+    let mut other = Hand::new();
+    other.feed(GET).told();
+    other.respond(Status::OK, Body::Length(2)).unwrap();
+    other.sent();
+    assert_eq!(other.pass(SECOND * 100), Ok(Step::NeedCommand));
+    assert_eq!(other.server.poll_timeout(), None);
+    assert!(other.tell(ServerCommand::Data(b"abc")).is_err());
+    assert_eq!(other.server.poll_timeout(), None);
     assert_eq!(hand.tell(ServerCommand::Data(b"f")), Err(Refused::State("Idle/Idle")));
 }
 
