@@ -206,3 +206,22 @@ const TABLE: &[(&str, MediaType)] = &[
     ("zip", packed("application/zip")),
     ("zst", packed("application/zstd")),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    #[test]
+    fn every_row_of_the_table_is_found() {
+        for (extension, media_type) in TABLE {
+            assert_eq!(MediaType::of(&format!("a.{extension}")), *media_type, "{extension}");
+            let is_text = media_type.text.starts_with("text/") || media_type.text.contains("xml");
+            let described = media_type.text.ends_with("; charset=utf-8");
+            let office = media_type.text.contains("openxml") || extension == &"dtd";
+            assert_eq!(described, is_text && !office, "{extension}");
+        }
+        assert!(TABLE.windows(2).all(|pair| matches!(pair, [(a, _), (b, _)] if a < b)));
+        assert_eq!(TABLE.iter().map(|(it, _)| it.len()).max(), Some(LONGEST));
+    }
+}
