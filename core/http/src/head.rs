@@ -333,3 +333,46 @@ fn version_fault(octets: &[u8]) -> Option<usize> {
 fn unfinished<T>(limits: &Limits, shown: &[u8]) -> Result<Option<T>, Broken> {
     if shown.len() > limits.head { Err(Rule::HeadTooLong.broken(limits.head)) } else { Ok(None) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::format;
+
+    /// Under one octet at a time no call has more to look at than a version and what is around it,
+    /// so that the work is linear; `.ci/counts` counts it.
+    fn looks_once(bytes: &[u8], mut read: impl FnMut(&mut HeadReader, &mut Input<'_>) -> bool) {
+        let mut head = HeadReader::default();
+        let mut bytes = bytes.to_vec();
+        for end in 1..=bytes.len() {
+            let mut input = Input::new(&mut bytes[..end], 0, false);
+            let before = if head.fields_at == 0 { head.at } else { head.lines.judged() };
+            let again = end.saturating_sub(before);
+            assert!(again <= " HTTP/1.1 200 \r\n".len(), "{again} of {end} octets");
+            if read(&mut head, &mut input) {
+                return;
+            }
+        }
+        panic!("the head was not read");
+    }
+
+    #[test]
+    fn each_octet_is_looked_at_once() {
+        let (limits, leniency) = (Limits::default(), Leniency::default());
+        let long = "x".repeat(4000);
+        let percents = "%41".repeat(1000);
+        for bytes in [
+            format!("{long} / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            format!("GET /{long}?{percents} HTTP/1.1\r\nHost: a\r\n{long}: {long}\r\n\r\n"),
+            format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A:\t b\r\n".repeat(100)),
+        ] {
+            looks_once(bytes.as_bytes(), |head, input| {
+                head.read_request(&limits, &leniency, input).unwrap().is_some()
+            });
+        }
+        let bytes = format!("HTTP/1.1 200 {long}\r\nA: {long}\r\n {long}\r\n\tb\r\n\r\n");
+        looks_once(bytes.as_bytes(), |head, input| {
+            head.read_response(&limits, &leniency, Asked::Content, input).unwrap().is_some()
+        });
+    }
+}

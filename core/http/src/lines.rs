@@ -81,6 +81,12 @@ impl Lines {
         Self { at, ..Self::default() }
     }
 
+    /// How many octets have been judged, and are not looked at again.
+    #[cfg(test)]
+    pub(crate) fn judged(&self) -> usize {
+        self.at
+    }
+
     /// Goes on where it was, and tells each whole line. `view` is all that is shown, from the same
     /// octet on each time, and no more than the section may be long.
     #[inline(always)]

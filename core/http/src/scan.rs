@@ -160,3 +160,43 @@ pub(crate) fn trim(mut value: &[u8]) -> &[u8] {
     }
     value
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    /// Each octet, wherever in words, blocks and what is left of them it stands.
+    fn ends_at(reach: fn(&[u8]) -> usize, is_in: fn(u8) -> bool, usual: u8) {
+        for len in 0..40 {
+            for at in 0..len {
+                for octet in 0..=u8::MAX {
+                    let mut bytes = vec![usual; len];
+                    bytes[at] = octet;
+                    let end = if is_in(octet) { len } else { at };
+                    assert_eq!(reach(&bytes), end, "{octet:#x} at {at} of {len}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_octet_at_every_place() {
+        ends_at(token, is_tchar, b'a');
+        ends_at(target, is_plain, b'/');
+        ends_at(host, is_in_host, b'1');
+        ends_at(text, is_text, b' ');
+        ends_at(text, is_text, b'\t');
+        ends_at(text, is_text, 0xFF);
+    }
+
+    #[test]
+    fn classes_are_those_of_the_grammar() {
+        let all = |is_in: fn(u8) -> bool| (0..=u8::MAX).filter(|octet| is_in(*octet)).count();
+        assert_eq!(all(is_tchar), 15 + 10 + 52);
+        assert_eq!(all(is_plain), 94 - 2);
+        assert_eq!(all(is_in_host), 10 + 52 + 4 + 1 + 10);
+        assert_eq!(all(is_text), 256 - 32 - 1 + 1);
+        assert!(b"\"(),/:;<=>?@[\\]{} \t".iter().all(|octet| !is_tchar(*octet)));
+    }
+}

@@ -2,5 +2,7 @@
 
 mod bodies;
 mod cuts;
+mod drawn;
 mod heads;
+mod limits;
 mod transcript;

@@ -117,6 +117,11 @@ impl Reading {
         Ok(true)
     }
 
+    /// Octets that wait for more.
+    pub(crate) fn untaken(&self) -> usize {
+        self.carry.len()
+    }
+
     fn flush(&mut self) {
         if !self.data.is_empty() {
             writeln!(self.told, "data {}", self.data.escape_ascii()).unwrap();
