@@ -22,6 +22,8 @@ use semfio_file::{
     Fetch, FetchConfig, FetchError, FetchReport, Listing, ListingConfig, ListingReport, Session,
 };
 use semfio_frame::Dialect;
+use semfio_http::get::{Get, GetConfig, GetItem, GetReport};
+use semfio_http::{FieldsBuf, Url};
 use semfio_keysync::Passphrase;
 use semfio_machine::{Carrier, Endpoint, Interval, NetLimits, RootId, Service, Shard, Target};
 use semfio_netcat::sockets::{SocketState, Transport, rows};
@@ -64,13 +66,14 @@ pub(crate) fn run(common: &Common) -> Result<ExitCode, Failed> {
         quiet: common.quiet,
         records: common.json.then(Records::default),
     };
-    let stops: [(&str, Stop); 11] = [
+    let stops: [(&str, Stop); 12] = [
         ("chat", |guide, servers| guide.chat(servers.chat)),
         ("sealed chat", |guide, servers| guide.sealed(servers.sealed)),
         ("files", |guide, servers| guide.files(servers.files)),
         ("echo over TCP", |guide, servers| guide.echo(servers.echo)),
         ("echo over UDP", |guide, servers| guide.datagram_echo(servers.datagram_echo)),
         ("HTTP echo", |guide, servers| guide.http_echo(servers.http_echo)),
+        ("HTTP get", |guide, servers| guide.http_get(servers.http_echo)),
         ("netcat", |guide, servers| guide.netcat(servers.echo, servers.datagram_echo)),
         ("UDP pinger", |guide, servers| guide.udp_ping(servers.udp_ping)),
         ("ping", |guide, servers| guide.ping(servers.echo.ip())),
@@ -301,6 +304,41 @@ impl Guide {
         let (_, why) = third.rsplit_once("\r\n").unwrap_or_default();
         ensure!(third.starts_with("400 ") && why.starts_with("field-blank: "), "{third:?}");
         self.seen(format!("a third that breaks a rule: 400, {}", why.trim_end()));
+        Ok(())
+    }
+
+    fn http_get(&mut self, server: SocketAddr) -> anyhow::Result<()> {
+        let item = |path: &str| {
+            let url = Url::parse(&format!("http://{server}{path}")).map_err(anyhow::Error::new)?;
+            anyhow::Ok(GetItem { url, save_as: None })
+        };
+        let config = GetConfig {
+            items: vec![item("/a")?, item("/b")?],
+            method: None,
+            fields: FieldsBuf::new(),
+            body: Some("olá".into()),
+            redirects: 0,
+            resume: false,
+            fail: true,
+            max_time: Some(PATIENCE),
+            root: RootId(0),
+        };
+        let shard = Shard::new(Get::new(config), NetLimits::default());
+        let host = Host::new(self.runtime, shard, Clock::start())?;
+        let (mut came, mut kept, mut outcome) = (Vec::new(), 0, None);
+        let mut whys = Vec::new();
+        host.run(|report| match report {
+            GetReport::Connected { kept: true, .. } => kept += 1,
+            GetReport::Content(bytes) => came.extend_from_slice(&bytes),
+            GetReport::Failed { why, .. } => whys.push(why.to_string()),
+            GetReport::Over { done, failed } => outcome = Some((done, failed)),
+            _ => {}
+        })?;
+        ensure!(outcome == Some((2, 0)), "{}", whys.join("; "));
+        ensure!(came == "oláolá".as_bytes(), "{} octets came back", came.len());
+        self.seen("get -d olá of two URLs: the same comes back, twice");
+        ensure!(kept == 1, "a connection was not kept");
+        self.seen("over one connection");
         Ok(())
     }
 

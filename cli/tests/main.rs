@@ -4,6 +4,7 @@ mod chat;
 mod datagrams;
 mod file;
 mod http_echo;
+mod http_get;
 mod kills;
 mod locked;
 mod nc;

@@ -19,7 +19,7 @@ Usage: semfio [OPTIONS] <COMMAND>
 Commands:
   chat      A room to talk in: serve one, or join one
   file      Files: serve a folder, list one, get what is in it, whole for certain
-  http      HTTP: get what URLs lead to, a server that echoes
+  http      HTTP: serve a folder, get what URLs lead to, echo requests
   token     Fernet tokens: keys, sealing, opening, rotation
   ping      Ask hosts for echoes, many at once, and say how long they took and by whose clocks
   trace     Which way packets take to a host: who answers on each hop, how fast, and what to make of

@@ -9,6 +9,7 @@
 mod course;
 mod faults;
 mod files;
+mod http_get;
 mod lines;
 mod namespace;
 mod netcat;

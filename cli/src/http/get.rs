@@ -154,13 +154,16 @@ struct Saving {
 
 impl Args {
     fn saving(&self) -> Result<Saving, Failed> {
-        let named = self.remote_name || self.output_dir.is_some();
         let output = match (&self.output, &self.output_dir) {
             (Some(output), _) if output == Path::new("-") => None,
             (Some(output), _) => Some(output.clone()),
             // With a slash it is a folder, or it is said that it is none.
             (None, Some(folder)) => Some(folder.join("")),
-            (None, None) => named.then(|| PathBuf::from("./")),
+            (None, None) if self.remote_name => {
+                let place = Place::choose(None, &[])?;
+                return Ok(Saving { place: Some(place), device: None, to_stdout: false });
+            }
+            (None, None) => None,
         };
         let Some(output) = output else {
             return Ok(Saving { place: None, device: None, to_stdout: true });

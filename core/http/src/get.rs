@@ -382,8 +382,6 @@ struct Job {
     with: String,
     /// The connection carried a request before.
     reused: bool,
-    /// The request was sent a second time.
-    again: bool,
     /// Something of the answer came.
     heard: bool,
     /// The connection may be used again.
@@ -481,7 +479,6 @@ impl Get {
             with: String::new(),
             anew: false,
             reused: false,
-            again: false,
             heard: false,
             keep: false,
             informs: 0,
@@ -571,7 +568,7 @@ impl Get {
         let Some(job) = &mut self.job else { return };
         let authority = job.url.authority();
         job.from = job.part().map(|(_, from)| from);
-        (job.heard, job.keep, job.again, job.informs) = (false, false, false, 0);
+        (job.heard, job.keep, job.informs) = (false, false, 0);
         let place = self.kept.iter().position(|(with, _)| *with == authority);
         if let Some((_, conn)) = place.map(|place| self.kept.remove(place)) {
             job.conn = Some(conn);
@@ -908,8 +905,8 @@ impl Get {
         };
         let nothing_came = !job.heard && is_silent;
         let waits = matches!(job.step, Step::Waiting);
-        if waits && job.reused && nothing_came && !job.again && is_idempotent(&job.method) {
-            job.again = true;
+        // The next one is a new connection, so this happens once.
+        if waits && job.reused && nothing_came && is_idempotent(&job.method) {
             self.report(GetReport::Again);
             return self.dial(now, net);
         }

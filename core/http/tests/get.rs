@@ -572,6 +572,41 @@ fn what_is_not_ours_stays_as_it_is() {
     assert_eq!(all.why(), Some(GetError::NotSaved(SaveStage::Look, Failure::WrongKind)));
 }
 
+/// Another program is at work in the part, or has put another one in its place.
+#[test]
+fn a_part_is_ours_alone() {
+    let whole = ok(TAG, FILE);
+    let (first, last) = whole.as_bytes().split_at(whole.len() - 5);
+    let exists = |stage| Some(GetError::NotSaved(stage, Failure::Exists));
+    let mut play = Play::new(into_file(), Disk::default());
+    while play.moment().is_empty() {}
+    play.answer(0, first, Keep);
+    play.moment();
+    play.net.disk_mut(play.client).put_file(ROOT, "f.part", "0123456789");
+    play.net.write(play.peers[0].0, last);
+    play.moment();
+    assert_eq!(play.run.why(), exists(SaveStage::Rename));
+    assert_eq!(play.net.disk(play.client).content(ROOT, "f"), None);
+
+    let mut play = Play::new(resumed(), cut(TAG));
+    while play.moment().is_empty() {}
+    play.net.disk_mut(play.client).put_file(ROOT, "f.part", "0123456");
+    play.answer(0, rest(TAG, "bytes 5-9/10", "56789").as_bytes(), Keep);
+    play.moment();
+    assert_eq!(play.run.why(), exists(SaveStage::Create));
+    assert_eq!(play.net.disk(play.client).content(ROOT, "f.part"), Some(&b"0123456"[..]));
+}
+
+/// Data and the fault come in one piece.
+#[test]
+fn what_came_before_a_fault_is_kept() {
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n0123\r\nx\r\n";
+    let all = run(into_file(), &[(answer, Keep)]);
+    assert_eq!((all.rule(), all.part()), (Some(Rule::ChunkSize), Some(&b"0123"[..])));
+    let all = run(config(&["/f"]), &[(answer, Keep)]);
+    assert_eq!((all.rule(), &*all.content), (Some(Rule::ChunkSize), &b"0123"[..]));
+}
+
 /// Every request to the disk fails once: the file is whole, or what was there is as it was.
 #[test]
 fn a_disk_that_fails_leaves_nothing_wrong() {
