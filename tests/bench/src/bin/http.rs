@@ -273,7 +273,13 @@ impl Bench<'_> {
         Ok(all)
     }
 
-    fn table(&self, servers: &[&Row], loads: &[Vec<Load>], of: &str, done: fn(&Load) -> f64) -> Result<f64> {
+    fn table(
+        &self,
+        servers: &[&Row],
+        loads: &[Vec<Load>],
+        of: &str,
+        done: fn(&Load) -> f64,
+    ) -> Result<f64> {
         println!(
             "| server | {of}/s | : nginx | {of} a CPU-second | : nginx | server busy | generator busy |\n\
              |---|---|---|---|---|---|---|"
