@@ -1,13 +1,17 @@
 //! The choice of a runtime. All three take the same shard.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZero;
+use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
+use std::thread;
 
 use clap::ValueEnum;
 use semfio_machine::{DatagramMachine, Endpoint, Now, Output, Service, Shard, StreamMachine};
 use semfio_runtime_mio::{self as mio, blocking};
 use semfio_runtime_os::datagram::DatagramSocket;
+use semfio_runtime_os::tcp::{self, Port};
 use semfio_runtime_os::{BoundEndpoint, Clock, Handle, HostConfig, Roots, Stopper};
 use semfio_runtime_smol as smol_host;
 
@@ -77,6 +81,15 @@ where
         }
     }
 
+    /// Accepts from a socket that listens already.
+    pub(crate) fn serve(&mut self, listener: TcpListener) -> io::Result<SocketAddr> {
+        match self {
+            Self::Mio(host) => host.serve(listener),
+            Self::Smol(host) => host.serve(listener),
+            Self::Blocking(host) => host.serve(listener),
+        }
+    }
+
     pub(crate) fn handle(&self) -> Handle<S::Message> {
         match self {
             Self::Mio(host) => host.handle(),
@@ -91,6 +104,101 @@ where
             Self::Smol(host) => smol::block_on(host.run(on_report)),
             Self::Blocking(host) => host.run(on_report),
         }
+    }
+}
+
+/// Shards that share nothing but an address: each has a service, a host and a thread of its own, and
+/// the system spreads the peers over them (SO_REUSEPORT).
+///
+/// A service that is stopped ends its own shard only: send [`handles`](Self::handles) the same message.
+/// One that [drains](semfio_machine::Net::drain) serves whoever waits in its own queue; a peer whose
+/// connection stands at the very moment at which a listener is closed sees a reset, since Linux gives it
+/// to no other listener unless `net.ipv4.tcp_migrate_req` says so.
+pub(crate) struct Shards<M: StreamMachine, S: Service<M>>(Vec<Host<M, S>>);
+
+impl<M, S> Shards<M, S>
+where
+    M: StreamMachine + Send,
+    S: Service<M> + Send,
+    S::Message: Send,
+    S::Report: Send,
+{
+    /// A host, and then as many more as it takes.
+    pub(crate) fn new<E>(
+        first: Host<M, S>,
+        number: usize,
+        mut more: impl FnMut() -> Result<Host<M, S>, E>,
+    ) -> Result<Self, E> {
+        let mut hosts = vec![first];
+        while hosts.len() < number {
+            hosts.push(more()?);
+        }
+        Ok(Self(hosts))
+    }
+
+    /// All listen on the address; port 0 lets the system choose one for all.
+    pub(crate) fn listen(&mut self, address: SocketAddr) -> io::Result<SocketAddr> {
+        let port = if self.0.len() > 1 { Port::Shared } else { Port::Alone };
+        // Somebody else's listener that shares its port too would get a part of our peers.
+        if port == Port::Shared && address.port() != 0 {
+            drop(tcp::listen(address, Port::Alone)?);
+        }
+        let mut address = address;
+        for host in &mut self.0 {
+            address = host.serve(tcp::listen(address, port)?)?;
+        }
+        Ok(address)
+    }
+
+    /// Says the same to each service.
+    pub(crate) fn tell_all(
+        &self,
+        message: impl Fn() -> S::Message + Send + Sync + 'static,
+    ) -> impl Fn() + Send + Sync + use<M, S, impl Fn() -> S::Message + Send + Sync + 'static> {
+        let handles: Vec<_> = self.0.iter().map(Host::handle).collect();
+        move || {
+            for handle in &handles {
+                let _ = handle.send(message());
+            }
+        }
+    }
+
+    /// Runs until all have ended, the first in this thread. `on_report` is called by each, one at a time.
+    ///
+    /// # Errors
+    ///
+    /// The first of any; the others are sent `stop` then.
+    pub(crate) fn run(
+        self,
+        stop: impl Fn() -> S::Message + Sync,
+        on_report: impl FnMut(S::Report) + Send,
+    ) -> io::Result<Vec<S>> {
+        let handles = self.handles();
+        let on_report = Mutex::new(on_report);
+        let run = |host: Host<M, S>| {
+            let tell = |report| {
+                let mut on_report = on_report.lock().unwrap_or_else(PoisonError::into_inner);
+                (*on_report)(report);
+            };
+            let done = host.run(tell);
+            if done.is_err() {
+                for handle in &handles {
+                    let _ = handle.try_send(stop());
+                }
+            }
+            done
+        };
+        thread::scope(|scope| {
+            let mut hosts = self.0.into_iter();
+            let first = hosts.next();
+            let others: Vec<_> = hosts.map(|host| scope.spawn(|| run(host))).collect();
+            let first = first.map(&run);
+            let others = others.into_iter().map(|other| match other.join() {
+                Ok(done) => done,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            first.into_iter().chain(others).collect()
+        })
     }
 }
 
