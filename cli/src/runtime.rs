@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 use std::thread;
 
+use anyhow::anyhow;
 use clap::ValueEnum;
 use semfio_machine::{DatagramMachine, Endpoint, Now, Output, Service, Shard, StreamMachine};
 use semfio_runtime_mio::{self as mio, blocking};
@@ -14,6 +15,8 @@ use semfio_runtime_os::datagram::DatagramSocket;
 use semfio_runtime_os::tcp::{self, Port};
 use semfio_runtime_os::{BoundEndpoint, Clock, Handle, HostConfig, Roots, Stopper};
 use semfio_runtime_smol as smol_host;
+
+use crate::failed::{Failed, USAGE};
 
 /// What moves the bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -107,6 +110,31 @@ where
     }
 }
 
+/// How many shards a server has.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Number {
+    /// Serve with so many threads, each with connections of its own [default: one for each processor; one
+    /// where a trace is recorded]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    shards: Option<u8>,
+}
+
+impl Number {
+    /// At least one; a trace is of one.
+    pub(crate) fn of(self, is_recorded: bool) -> Result<usize, Failed> {
+        match self.shards {
+            Some(1) => Ok(1),
+            Some(_) if is_recorded => {
+                let why = anyhow!("cannot record several shards in one trace");
+                Err(Failed::new(USAGE, why).hint("leave out --shards"))
+            }
+            Some(number) => Ok(number.into()),
+            None if is_recorded => Ok(1),
+            None => Ok(thread::available_parallelism().map_or(1, NonZero::get)),
+        }
+    }
+}
+
 /// Shards that share nothing but an address: each has a service, a host and a thread of its own, and
 /// the system spreads the peers over them (SO_REUSEPORT).
 ///
@@ -153,14 +181,13 @@ where
     /// Says the same to each service.
     pub(crate) fn tell_all(
         &self,
-        message: impl Fn() -> S::Message + Send + Sync + 'static,
-    ) -> impl Fn() + Send + Sync + use<M, S, impl Fn() -> S::Message + Send + Sync + 'static> {
+        message: impl Fn() -> S::Message + Send + 'static,
+    ) -> Box<dyn FnMut() + Send>
+    where
+        S::Message: 'static,
+    {
         let handles: Vec<_> = self.0.iter().map(Host::handle).collect();
-        move || {
-            for handle in &handles {
-                let _ = handle.send(message());
-            }
-        }
+        Box::new(move || handles.iter().for_each(|handle| drop(handle.send(message()))))
     }
 
     /// Runs until all have ended, the first in this thread. `on_report` is called by each, one at a time.
@@ -173,7 +200,7 @@ where
         stop: impl Fn() -> S::Message + Sync,
         on_report: impl FnMut(S::Report) + Send,
     ) -> io::Result<Vec<S>> {
-        let handles = self.handles();
+        let handles: Vec<_> = self.0.iter().map(Host::handle).collect();
         let on_report = Mutex::new(on_report);
         let run = |host: Host<M, S>| {
             let tell = |report| {

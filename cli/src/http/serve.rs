@@ -17,7 +17,7 @@ use crate::file::serve::roots;
 use crate::http::closed;
 use crate::output::{Records, notice, print_bytes};
 use crate::record::{self, Redaction, Spoken};
-use crate::runtime::Host;
+use crate::runtime::{Host, Number, Shards};
 use crate::serve::{cannot_listen, reachable, say_listening};
 use crate::signals;
 
@@ -68,6 +68,8 @@ pub(crate) struct Args {
     /// Send files as they lie there: neither compressed, nor what lies compressed beside them
     #[arg(long)]
     no_compression: bool,
+    #[command(flatten)]
+    shards: Number,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -84,7 +86,7 @@ enum Log {
 }
 
 pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
-    let roots = roots(&args.folder).map_err(|error| {
+    let folder = roots(&args.folder).map_err(|error| {
         let what = format!("cannot serve {}", args.folder.display());
         let failed = Failed::because(USAGE, what, &error);
         match error.kind() {
@@ -92,21 +94,26 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             _ => failed,
         }
     })?;
-    let config = args.config(common);
+    let number = args.shards.of(common.record.is_some())?;
     let clock = Clock::start();
-    let (site, header) = record::site(config)?;
-    let (shard, recording) =
-        record::shard(site, header, Redaction::None, common.record.as_deref(), clock)?;
     let cannot = |error| Failed::because(NETWORK, "cannot serve", error);
-    let host = HostConfig { clock, roots, files: FILES, ..HostConfig::default() };
-    let mut host = Host::with(common.runtime, shard, host).map_err(cannot)?;
-    let address = host.listen(args.listen).map_err(|error| cannot_listen(args.listen, &error))?;
-    let handle = host.handle();
-    let interrupted = signals::catch(move || drop(handle.send(Spoken(SiteMessage::Drain))));
-    let interrupted = interrupted.map_err(cannot)?;
+    let shard = |roots, record: Option<&Path>| {
+        let (site, header) = record::site(args.config(common))?;
+        let (shard, recording) = record::shard(site, header, Redaction::None, record, clock)?;
+        let host = HostConfig { clock, roots, files: FILES, ..HostConfig::default() };
+        Ok((Host::with(common.runtime, shard, host).map_err(cannot)?, recording))
+    };
+    let (first, recording) = shard(folder, common.record.as_deref())?;
+    let mut shards = Shards::new(first, number, || {
+        let folder = roots(&args.folder).map_err(cannot)?;
+        Ok(shard(folder, None)?.0)
+    })?;
+    let address = shards.listen(args.listen).map_err(|error| cannot_listen(args.listen, &error))?;
+    let drain = || Spoken(SiteMessage::Drain);
+    let interrupted = signals::catch(shards.tell_all(drain)).map_err(cannot)?;
     let mut teller = Teller { common, records: common.json.then(Records::default) };
     teller.listening(address, args);
-    let served = host.run(|report| teller.tell(&report));
+    let served = shards.run(drain, |report| teller.tell(&report));
     drop(served.map_err(cannot)?);
     teller.stopped();
     recording.finish()?;

@@ -1101,7 +1101,13 @@ impl Service<Server> for Site {
         net: &mut Net<Server>,
     ) {
         match event {
-            ServerEvent::Request(request) => self.handle_request(now, from, &request, net),
+            ServerEvent::Request(request) => {
+                if self.draining {
+                    // Of one that waited to be accepted: its first request is its last.
+                    let _ = net.send(from, ServerCommand::Finish);
+                }
+                self.handle_request(now, from, &request, net);
+            }
             ServerEvent::Data(bytes) => self.handle_data(now, from, bytes, net),
             ServerEvent::End(_) => self.handle_end(from, net),
         }
