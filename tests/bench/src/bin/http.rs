@@ -185,8 +185,6 @@ impl Bench<'_> {
                 "serve",
                 "--shards",
                 "1",
-                "--log",
-                "none",
                 "--listen",
                 &listen,
                 &folder,
