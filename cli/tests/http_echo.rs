@@ -42,7 +42,7 @@ fn what_is_sent_comes_back_and_replays() {
         assert!(back.contains("\r\nConnection: close\r\n"), "{runtime}: {back}");
         let said = server.stop(Signal::INT, 130);
         assert!(said.contains("POST /x: 200 OK"), "{runtime}: {said}");
-        assert!(said.contains("the version is 1.0 or 1.1 at octet"), "{runtime}: {said}");
+        assert!(said.contains("the version is 1.0 or 1.1 (octet"), "{runtime}: {said}");
         let again = run(&["replay", trace], "");
         assert_eq!(again.code, Some(0), "{runtime}: {again:?}");
     }

@@ -22,7 +22,7 @@ impl HttpError {
 
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} at octet {} ({})", self.rule, self.offset, self.rule.section())
+        write!(f, "{} (octet {}; {})", self.rule, self.offset, self.rule.section())
     }
 }
 

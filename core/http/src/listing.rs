@@ -34,7 +34,7 @@ enum Key {
 /// [`end`](Self::end) after the last; after each of them call [`write`](Self::write) until it gives
 /// `false`. So it holds [`SORT_LIMIT`] names and a batch at most.
 ///
-/// Names that [`Located`] would not find are left out.
+/// Names that [`Located`] would not find are left out, and what is neither file nor folder.
 #[derive(Clone, Debug)]
 pub struct Listing {
     form: PageForm,
@@ -94,7 +94,8 @@ impl Listing {
 
     /// The next names of the folder.
     pub fn take(&mut self, entries: &[Entry]) {
-        let shown = entries.iter().filter(|it| is_shown(&it.name, self.dot_names));
+        let served = |it: &&Entry| it.metadata.kind != FileKind::Other;
+        let shown = entries.iter().filter(served).filter(|it| is_shown(&it.name, self.dot_names));
         self.held.extend(shown.cloned());
         if self.stage == Stage::Gathering && self.held.len() > SORT_LIMIT {
             self.sorted = false;
@@ -150,9 +151,11 @@ impl Listing {
                     let _ = writeln!(out, "<p>These are too many to be sorted.</p>");
                 }
                 out.push_str("<table>\n<thead>\n<tr>");
-                for (key, class, title) in
-                    [(Key::Name, "", "Name"), (Key::Size, "n", "Size"), (Key::Date, "n t", "UTC")]
-                {
+                for (key, class, title) in [
+                    (Key::Name, "", "Name"),
+                    (Key::Size, "n", "Size"),
+                    (Key::Date, "n t", "Changed (UTC)"),
+                ] {
                     self.put_heading(key, class, title, out);
                 }
                 out.push_str("</tr>\n</thead>\n<tbody>\n");
@@ -245,12 +248,10 @@ impl Listing {
                 out.push_str(if self.rows == 0 { "\n" } else { ",\n" });
                 out.push_str("{\"name\":");
                 put_json(name, out);
-                match metadata.kind {
-                    FileKind::File => {
-                        let _ = write!(out, ",\"type\":\"file\",\"size\":{}", metadata.len);
-                    }
-                    FileKind::Folder => out.push_str(",\"type\":\"folder\""),
-                    FileKind::Other => out.push_str(",\"type\":\"other\""),
+                if metadata.kind == FileKind::File {
+                    let _ = write!(out, ",\"type\":\"file\",\"size\":{}", metadata.len);
+                } else {
+                    out.push_str(",\"type\":\"folder\"");
                 }
                 out.push_str(",\"modified\":\"");
                 put_date(metadata.modified, 'T', out);
