@@ -126,7 +126,14 @@ impl HeadReader {
 
     /// Takes the head of a response when all of it is there. `None`: more is needed.
     ///
-    /// A line that goes on behind its end (RFC 9112, 5.2) is made one where it lies.
+    /// It is judged by the rules of a request, since who reads a response for others (a proxy, a cache)
+    /// can be split by it: two lengths, a length beside a coding, a blank before a colon, codings that
+    /// are not understood are refused, though RFC 9112 would let some be mended. Two things are milder:
+    ///
+    /// - A line that goes on behind its end (RFC 9112, 5.2) is made one where it lies. Servers of old
+    ///   write them, and clients have no say in it.
+    /// - The fields of a response that never has content (to HEAD; 1xx, 204, 304) do not frame it,
+    ///   and those of a 2xx to CONNECT are ignored (RFC 9112, 6.3).
     pub fn read_response<'i>(
         &mut self,
         limits: &Limits,
