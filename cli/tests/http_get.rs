@@ -181,7 +181,7 @@ fn what_is_cut_is_kept_and_gone_on_with() {
     let said = format!("6 B are kept in {}; the same with --continue goes on", part.display());
     assert!(ended.err.contains(&said), "{}", ended.err);
     assert!(
-        ended.err.contains("content is whole before the connection ends at octet"),
+        ended.err.contains("content is whole before the connection ends (octet"),
         "{ended:?}"
     );
     assert_eq!(fs::read_to_string(&file).unwrap(), "before");
