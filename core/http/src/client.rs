@@ -19,6 +19,7 @@ use crate::state::Side::Server;
 use crate::state::State::{Closed, Idle, MustClose, SendBody, SendResponse, Switched};
 use crate::state::{Act, Exchange, Side};
 use crate::status::Status;
+use crate::target;
 
 /// What a client is told.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,9 +42,9 @@ pub enum ClientCommand<'c> {
     Request {
         /// What is to be done.
         method: Method<'c>,
-        /// As it is to be written: visible ASCII.
+        /// As it is to be written, in the form that goes with the method.
         target: &'c str,
-        /// For `Host`, which is written first.
+        /// For `Host`, which is written first: a host, and a port if there is a colon; or nothing.
         authority: &'c str,
         /// All other fields.
         fields: &'c FieldsBuf,
@@ -301,15 +302,17 @@ impl Client {
         if !self.is_idle() {
             return Err(Refused::State(self.exchange.name()));
         }
-        let visible = |text: &str| text.bytes().all(|it| it.is_ascii_graphic());
         let name = method.as_str();
         if name.is_empty() || !name.bytes().all(is_tchar) {
             return Err(Refused::Invalid("not a method"));
         }
-        if target.is_empty() || !visible(target) {
+        // What is sent is held to what is read.
+        let octets = target.as_bytes();
+        let is_whole = target::reach(octets, 0, usize::MAX) == Ok(octets.len());
+        if !is_whole || target::Form::new(method, octets).is_err() {
             return Err(Refused::Invalid("not a request target"));
         }
-        if !visible(authority) {
+        if !authority.is_empty() && target::authority(authority.as_bytes()).is_err() {
             return Err(Refused::Invalid("not a host"));
         }
         if matches!(method, Method::Connect | Method::Trace) && body != Body::Empty {

@@ -80,7 +80,8 @@ impl Hand {
         body: Body<'_>,
         fields: &FieldsBuf,
     ) -> Result<(), Refused> {
-        let (target, authority, close) = ("/x", "a:80", false);
+        let target = if method == Method::Connect { "a:80" } else { "/x" };
+        let (authority, close) = ("a:80", false);
         self.tell(ClientCommand::Request { method, target, authority, fields, body, close })
     }
 
@@ -140,6 +141,12 @@ fn what_would_be_another_request_is_refused() {
         ("", "/", "a"),
         ("GET", "/ HTTP/1.1\r\nX: y", "a"),
         ("GET", "/a b", "a"),
+        ("GET", "a", "a"),
+        ("GET", "*", "a"),
+        ("GET", "/%", "a"),
+        ("GET", "/#b", "a"),
+        ("CONNECT", "/", "a"),
+        ("GET", "/", "a, b"),
         ("GET", "", "a"),
         ("GET", "/\u{e9}", "a"),
         ("GET", "/", "a\r\nX: y"),

@@ -200,7 +200,7 @@ fn drive<M: StreamMachine<Error = HttpError>>(
     (end, sent)
 }
 
-fn drain(out: &mut Outbox) -> Vec<u8> {
+pub(crate) fn drain(out: &mut Outbox) -> Vec<u8> {
     let mut sent = Vec::new();
     while !out.is_empty() {
         let before = sent.len();

@@ -38,6 +38,7 @@ macro_rules! bodies {
     };
 }
 
+pub mod http_emission;
 pub mod http_reading;
 pub mod http_rows;
 pub mod http_samples;
@@ -55,6 +56,10 @@ bodies! {
     file_session
     file_wire
     frame
+    http_emit
+    http_read
+    http_sides
+    http_values
     icmp
     input
     keysync

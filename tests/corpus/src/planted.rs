@@ -3,14 +3,20 @@
 use core::ops::Range;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
+use semfio_http::Leniency;
 use semfio_machine::Carry;
 use semfio_probe::{Found, Graph, PathLink, PingEvent, PortState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::vec;
+use std::vec::Vec;
 
+use crate::http_reading::{End, Reading, read};
 use crate::shard::Faults;
 use crate::tracer::Heard;
-use crate::{agreement, carry, file_records, multipath, outbox, ping, scan, shard, token, tracer};
+use crate::{
+    agreement, carry, file_records, http_emit, http_read, http_values, multipath, outbox, ping,
+    scan, shard, token, tracer,
+};
 
 /// Whether any of 2,000 random inputs makes `body` panic.
 fn notices(body: impl Fn(&[u8])) -> bool {
@@ -209,4 +215,63 @@ fn a_graph_of_paths_that_were_not_seen_is_noticed() {
     for wrong in wrong {
         assert!(notices(|data| multipath::check(data, wrong)));
     }
+}
+
+#[test]
+fn a_reader_of_http_that_differs_by_how_it_is_cut_is_noticed() {
+    let notices = |fault: fn(&mut Reading, &[usize], bool)| {
+        notices(|data| {
+            http_read::check(data, |kind, leniency, wire, ends, cuts| {
+                let mut reading = read(kind, leniency, wire, ends, cuts);
+                fault(&mut reading, cuts, ends);
+                reading
+            });
+        })
+    };
+    assert!(!notices(|_, _, _| ()), "no fault");
+    assert!(notices(|reading, cuts, _| {
+        if let (End::Refuses(error), false) = (&mut reading.end, cuts.is_empty()) {
+            error.offset += 1;
+        }
+    }));
+    assert!(notices(|reading, cuts, _| {
+        if !cuts.is_empty() {
+            reading.sent.pop();
+        }
+    }));
+}
+
+#[test]
+fn a_message_that_is_read_otherwise_than_written_is_noticed() {
+    let reads = |kind, bytes: &[u8]| read(kind, Leniency::default(), bytes, false, &[]);
+    assert!(!notices(|data| http_emit::check(data, reads)), "no fault");
+    assert!(notices(|data| http_emit::check(data, |kind, bytes| {
+        let mut reading = reads(kind, bytes);
+        reading.messages.iter_mut().for_each(|message| message.body.truncate(3));
+        reading
+    })));
+    // The fields that frame it are left out.
+    assert!(notices(|data| http_emit::check(data, |kind, bytes| {
+        let framed = bytes.windows(16).position(|it| it == b"\r\nContent-Length");
+        let bytes: Vec<u8> = match framed {
+            Some(at) => {
+                let end = bytes[at + 2..].iter().position(|&byte| byte == b'\n').unwrap_or(0);
+                [&bytes[..at + 2], &bytes[at + 3 + end..]].concat()
+            }
+            None => bytes.to_vec(),
+        };
+        reads(kind, &bytes)
+    })));
+}
+
+#[test]
+fn a_path_out_of_the_root_is_noticed() {
+    let input = b"\x01\x00\x00/a/../../b";
+    let right = catch_unwind(|| http_values::http_values(input));
+    assert!(right.is_ok());
+    // Splits and decodes, and looks at nothing.
+    let wrong = catch_unwind(|| {
+        http_values::check(input, |path| Some(path.trim_start_matches('/').into()))
+    });
+    assert!(wrong.is_err());
 }
