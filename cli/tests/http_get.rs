@@ -15,12 +15,12 @@ use crate::peers::{Ended, RUNTIMES, run, semfio};
 
 /// Answers each request with the next of these. One that is empty, or ends in a `!` which is not
 /// sent, ends the connection.
-struct Scripted {
+pub(crate) struct Scripted {
     address: SocketAddr,
     thread: JoinHandle<Vec<String>>,
 }
 
-fn scripted<const N: usize>(answers: [&str; N]) -> Scripted {
+pub(crate) fn scripted<const N: usize>(answers: [&str; N]) -> Scripted {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let answers = answers.map(str::to_owned);
@@ -62,18 +62,18 @@ fn scripted<const N: usize>(answers: [&str; N]) -> Scripted {
 }
 
 impl Scripted {
-    fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
     /// The requests that came.
-    fn end(self) -> Vec<String> {
+    pub(crate) fn end(self) -> Vec<String> {
         drop(TcpStream::connect(self.address));
         self.thread.join().unwrap()
     }
 }
 
-fn ok(fields: &str, content: &str) -> String {
+pub(crate) fn ok(fields: &str, content: &str) -> String {
     format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n{content}", content.len())
 }
 
@@ -180,10 +180,7 @@ fn what_is_cut_is_kept_and_gone_on_with() {
     let part = folder.path().join("f.part");
     let said = format!("6 B are kept in {}; the same with --continue goes on", part.display());
     assert!(ended.err.contains(&said), "{}", ended.err);
-    assert!(
-        ended.err.contains("content is whole before the connection ends (octet"),
-        "{ended:?}"
-    );
+    assert!(ended.err.contains("content is whole before the connection ends (octet"), "{ended:?}");
     assert_eq!(fs::read_to_string(&file).unwrap(), "before");
     assert_eq!(fs::read_to_string(&part).unwrap(), "012345");
     let ended = get(&["-C", "-o", text(&file), &url]);

@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
 
+use crate::http_get::{ok, scripted};
 use crate::peers::{Server, run, semfio};
 
 struct Terminal {
@@ -226,4 +227,25 @@ fn round_trips_are_bars_and_the_line_is_clear_in_the_end() {
     assert!(end.starts_with("[K\r\n--- 127.0.0.1 ping statistics ---\r\n"), "{end:?}");
     let bars = |line: &&str| line.chars().filter(|bar| ('▁'..='█').contains(bar)).count() == 20;
     assert!(end.lines().any(|line| bars(&line)), "{end:?}");
+}
+
+/// What comes from the web is shown as text, and what is none is not; by name of stdout all is.
+#[test]
+fn a_page_moves_no_terminal() {
+    let page = "olá\u{1b}[2J\u{9b}m\nfim\n";
+    let server = scripted([&*ok("X: \u{9b}\r\n", page), &ok("", "a\0b"), &ok("", "a\0b")]);
+    let url = server.url("/");
+    let mut shown = Terminal::start(&["http", "get", "-i", &url]);
+    shown.shows("X: \\u{9b}");
+    shown.shows("olá\\u{1b}[2J\\u{9b}m\r\nfim\r\n");
+    assert_eq!(shown.child.wait().unwrap().code(), Some(0), "{:?}", shown.shown());
+    assert!(!shown.shown().contains("\u{1b}[2J"), "{:?}", shown.shown());
+    let mut refused = Terminal::start(&["http", "get", &url]);
+    refused.shows("it is no text");
+    assert_eq!(refused.child.wait().unwrap().code(), Some(2), "{:?}", refused.shown());
+    assert!(!refused.shown().contains('\0'), "{:?}", refused.shown());
+    let mut forced = Terminal::start(&["http", "get", "-o", "-", &url]);
+    forced.shows("a\0b");
+    assert_eq!(forced.child.wait().unwrap().code(), Some(0), "{:?}", forced.shown());
+    server.end();
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use semfio_http::get::{
     Anew, Get, GetConfig, GetError, GetItem, GetMessage, GetReport, INFORMS, SaveStage, WINDOW,
 };
-use semfio_http::{Client, FieldsBuf, Rule, Status, Url, UrlError};
-use semfio_machine::{Failure, NetLimits, RootId, Shard};
+use semfio_http::{Client, FieldsBuf, Rule, Site, SiteConfig, Status, Url, UrlError};
+use semfio_machine::{Failure, NetLimits, Now, RootId, Seed, Shard, UnixTime};
 use semfio_path::{Policy, SafeName};
 use semfio_sim::{Disk, LinkConfig, Network, PeerId, ShardId, SplitPlan};
 
@@ -712,5 +712,55 @@ fn cuts_change_nothing() {
         let cut = play.play(&answers);
         assert_eq!((cut.file(), &cut.requests), (whole.file(), &whole.requests));
         assert!(cut.is_done());
+    }
+}
+
+/// One attempt at a file of our own server, of which `through` octets of the answer get through; the
+/// client's disk then, and what was reported.
+fn from_site(
+    content: &[u8],
+    modified: u64,
+    disk: Disk,
+    through: Option<u64>,
+) -> (Disk, Vec<GetReport>) {
+    let mut net = Network::new(1);
+    net.set_unix(UnixTime::from_secs(1_000_000_000));
+    let eof_after = through;
+    net.set_link(SERVER, CLIENT, LinkConfig { eof_after, ..LinkConfig::default() });
+    let site = Site::new(SiteConfig::default(), &Seed::from_u64(1));
+    let server = net.add(SERVER, Shard::new(site, NetLimits::default()));
+    net.disk_mut(server).put_file(ROOT, "f", "");
+    let unix = UnixTime::from_secs(modified);
+    let at = Now { unix, ..Now::default() };
+    assert!(net.disk_mut(server).rewrite(at, ROOT, "f", content));
+    assert!(net.listen(server, SocketAddr::new(SERVER, 80)));
+    let client = net.add(CLIENT, Shard::new(Get::new(resumed()), NetLimits::default()));
+    *net.disk_mut(client) = disk;
+    net.disk_mut(client).put_folder(ROOT, "");
+    net.run_until(|net| net.is_over(client)).unwrap();
+    let reports = net.take_reports(client).into_iter().map(|(_, report)| report).collect();
+    (net.disk(client).clone(), reports)
+}
+
+/// Our own server's files, cut anywhere and gone on with, and another version between.
+#[test]
+fn our_own_server_goes_on() {
+    let old: Vec<u8> = (0..200_000_u32).map(|at| (at % 251) as u8).collect();
+    let new: Vec<u8> = old.iter().map(|octet| octet ^ 0x55).collect();
+    let is_anew = |reports: &[GetReport]| {
+        reports.iter().any(|it| matches!(it, GetReport::Anew { why: Anew::OtherVersion, .. }))
+    };
+    for through in [0, 100, 1_000, 70_000, 199_000, 200_100] {
+        let (cut, reports) = from_site(&old, 900_000_000, Disk::default(), Some(through));
+        assert_eq!(reports.last(), Some(&GetReport::Over { done: 0, failed: 1 }), "{through}");
+        assert_eq!(cut.content(ROOT, "f"), None);
+        let part = cut.content(ROOT, "f.part").map_or(0, <[u8]>::len);
+        assert_eq!(part > 0, through >= 1_000, "{through}");
+        let (same, reports) = from_site(&old, 900_000_000, cut.clone(), None);
+        assert!(same.content(ROOT, "f") == Some(&*old), "{through}: {reports:?}");
+        assert!(!is_anew(&reports), "{through}");
+        let (other, reports) = from_site(&new, 900_000_001, cut, None);
+        assert!(other.content(ROOT, "f") == Some(&*new), "{through}");
+        assert_eq!(is_anew(&reports), part > 0, "{through}: {reports:?}");
     }
 }
