@@ -240,7 +240,7 @@ fn failures_have_codes_and_words() {
         ("", 3, "a request is answered before the connection ends"),
         ("HTTP/1.1 200!", 3, "a head is whole before the connection ends"),
         ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab!", 3, "2 B were written"),
-        ("HTTP/1.1 200 OK\r\nContent-Length : 3\r\n\r\nabc", 4, "(RFC 9112, 5.1)"),
+        ("HTTP/1.1 200 OK\r\nContent-Length : 3\r\n\r\nabc", 4, "RFC 9112, 5.1)"),
         ("HTTP/1.1 206 Partial Content\r\nContent-Length: 0\r\n\r\n", 4, "nobody asked for"),
         (&moved("https://x/"), 1, "`curl` speaks https"),
         (&moved("/x"), 1, "the redirects go round"),
