@@ -317,7 +317,7 @@ fn a_breach_is_answered_with_its_name_and_place() {
     assert!(!first.contains("Content-Length") && first.starts_with("HTTP/1.1 204 "), "{first}");
     assert!(second.contains("\r\nConnection: close\r\n"), "{second}");
     let (_, text) = second.split_once("\r\n\r\n").unwrap();
-    assert!(text.starts_with("target-octet: ") && text.contains("octet 32 "), "{text}");
+    assert!(text.starts_with("target-octet: ") && text.contains("(octet 32; "), "{text}");
     assert!(second.contains(&format!("\r\nContent-Length: {}\r\n", text.len())), "{second}");
 }
 
