@@ -6,6 +6,10 @@
 use std::collections::BTreeMap;
 use std::thread;
 
+use rand_chacha::ChaCha8Rng;
+use rand_core::{RngCore as _, SeedableRng as _};
+use semfio_corpus::Choices;
+use semfio_corpus::http_emission::{emitted, without_framing};
 use semfio_corpus::http_reading::{End, Message, Reading, read};
 use semfio_corpus::http_samples::Kind;
 use semfio_http::{Leniency, Rule};
@@ -298,4 +302,46 @@ fn replaced(case: &Case, from: &[u8], to: &[u8]) -> Reading {
         case.bytes.splice(at..at + from.len(), to.iter().copied());
     }
     strict(&case)
+}
+
+/// What the engine writes, both read as the message that it is.
+#[test]
+fn what_is_written_is_read_alike() {
+    if !is_there() {
+        return;
+    }
+    let (mut cases, mut written) = (Vec::new(), Vec::new());
+    for number in 0..20_000 {
+        let mut rng = ChaCha8Rng::seed_from_u64(number);
+        let mut data = vec![0; 120];
+        rng.fill_bytes(&mut data);
+        let kind = [Kind::Requests, Kind::Response, Kind::ResponseToHead][number as usize % 3];
+        if let Some((bytes, message)) = emitted(kind, &mut Choices::new(&data)) {
+            cases.push(Case { kind, bytes, ends: false });
+            written.push(message);
+        }
+    }
+    let (mut compared, mut written) = (0, written.into_iter());
+    Peer::start().read(&cases, |case, theirs| {
+        let message = written.next().unwrap();
+        let text = case.bytes.escape_ascii();
+        for (who, theirs) in WHO.into_iter().zip(theirs) {
+            if theirs.end == TheirEnd::CannotTell {
+                continue;
+            }
+            let dated = message.fields.iter().any(|field| field.0 == b"date");
+            assert_eq!(theirs.messages.len(), 1, "{who:?}: {theirs:?} of {text}");
+            let mut their = without_framing(theirs.messages[0].clone());
+            if case.kind != Kind::Requests && !dated {
+                their.fields.retain(|field| field.0 != b"date");
+            }
+            if case.kind != Kind::Requests {
+                their.keeps = message.keeps;
+            }
+            assert_eq!(their, message, "{who:?} of {text}");
+            compared += 1;
+        }
+    });
+    println!("{compared} readings of {} messages that were written", cases.len());
+    assert!(compared > 10_000);
 }
