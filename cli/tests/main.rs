@@ -5,6 +5,7 @@ mod datagrams;
 mod file;
 mod http_echo;
 mod http_get;
+mod http_serve;
 mod http_shards;
 mod kills;
 mod locked;

@@ -1,5 +1,6 @@
 //! The command line against real peers: the course's own programs for chat and files, nc, ncat, telnet's octets, and
-//! plain sockets that misbehave; Python's `cryptography` against our tokens.
+//! plain sockets that misbehave; curl, wget, Python's library and Chromium with `http serve`; Python's
+//! `cryptography` against our tokens.
 //!
 //! What is not installed is skipped, with the reason on stderr; with `SEMFIO_NO_SKIP=1` a skip
 //! is a failure. The course's programs have port 8000 fixed, so each such test has a network
@@ -9,6 +10,7 @@
 mod course;
 mod faults;
 mod files;
+mod http;
 mod http_get;
 mod lines;
 mod namespace;
