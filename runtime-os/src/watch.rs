@@ -161,9 +161,8 @@ impl<K: Copy + Ord> Watches<K> {
     /// read from a socket and the call of the shard tells a change before whatever was sent after it.
     pub fn changed(&self, to: &mut Vec<K>) {
         let mut table = self.table();
-        if table.standing.is_empty() {
-            return;
-        }
+        // Read also if none is watched: the end of each watch is told too, and a descriptor that stays
+        // readable would wake a host for ever.
         let mut told = BTreeSet::new();
         let mut buffer = [MaybeUninit::uninit(); BUFFER];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
@@ -298,6 +297,16 @@ mod tests {
             self.watches.changed(&mut changed);
             changed
         }
+    }
+
+    #[test]
+    fn what_is_watched_no_more_wakes_nobody() {
+        let it = Folder::new();
+        it.add(1, "a/b/hot").unwrap();
+        it.watches.remove(1);
+        assert_eq!(it.changed(), []);
+        let mut buffer = [0_u8; 256];
+        assert_eq!(rustix::io::read(&it.watches.inotify, &mut buffer), Err(Errno::AGAIN));
     }
 
     #[test]

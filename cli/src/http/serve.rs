@@ -42,7 +42,7 @@ pub(crate) struct Args {
     /// Serve and list names that begin with a dot, too
     #[arg(long)]
     hidden: bool,
-    /// Let anybody who can connect put files here, with PUT
+    /// Let anybody who can connect put files here, with PUT; then there is one shard
     #[arg(long, short)]
     writable: bool,
     /// The largest file that may be put
@@ -94,7 +94,11 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
             _ => failed,
         }
     })?;
-    let number = args.shards.of(common.record.is_some())?;
+    let number = match args.writable {
+        // Two who put one file are told apart within a shard.
+        true => 1,
+        false => args.shards.of(common.record.is_some())?,
+    };
     let clock = Clock::start();
     let cannot = |error| Failed::because(NETWORK, "cannot serve", error);
     let shard = |roots, record: Option<&Path>| {
