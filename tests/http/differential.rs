@@ -238,7 +238,7 @@ fn what_is_accepted_is_read_alike() {
     // Else it would be the refusals that were compared.
     assert!(tally.accepted > tally.cases / 3, "{} accepted", tally.accepted);
     // A row that nothing falls under is no disagreement.
-    if count >= 100_000 {
+    if count >= 10_000_000 {
         for (row, disagreement) in DISAGREEMENTS.iter().enumerate() {
             assert!(tally.listed.contains_key(&row), "no case of: {}", disagreement.what);
         }

@@ -151,11 +151,35 @@ pub(crate) const DISAGREEMENTS: &[Disagreement] = &[
         fits: |found| {
             let interim = |message: &Message| {
                 message.start.starts_with(b"1")
-                    && message.fields.iter().any(|field| field.0 == b"connection")
+                    && message.fields.iter().any(|field| field.0.ends_with(b"connection"))
             };
             found.refuses("Data after `Connection: close`")
                 && found.case.kind == Kind::Response
                 && found.ours.messages.iter().take(found.at).any(interim)
+        },
+    },
+    Disagreement {
+        who: HTTPTOOLS,
+        what: "an interim response with a length is read with content",
+        why: "it ends with its empty line, whatever its fields say",
+        section: "RFC 9112, 6.3",
+        fits: |found| {
+            let framed = ["content-length", "transfer-encoding"];
+            let interim = found.message().is_some_and(|message| message.start.starts_with(b"1"));
+            found.case.kind == Kind::Response
+                && interim
+                && framed.iter().any(|name| found.field(name).is_some())
+                && !matches!(found.difference, Difference::Start | Difference::Fields)
+        },
+    },
+    Disagreement {
+        who: HTTPTOOLS,
+        what: "a tab behind chunked is refused",
+        why: "tabs around a value are no part of it",
+        section: "RFC 9112, 5.1",
+        fits: |found| {
+            found.refuses("Request has invalid `Transfer-Encoding`")
+                && found.case.bytes.windows(2).any(|it| it == b"d\t" || it == b"D\t")
         },
     },
     Disagreement {
