@@ -142,6 +142,22 @@ fn one_of_two_at_once() {
 }
 
 #[test]
+fn what_came_there_meanwhile_is_not_replaced_by_who_wants_nothing_there() {
+    let mut served = writable(100);
+    let slow = served.connect();
+    let head = "PUT /a HTTP/1.1\r\nHost: a\r\nIf-None-Match: *\r\nContent-Length: 5\r\n\r\nhe";
+    served.net.write(slow, head);
+    served.pass(1);
+    served.disk().put_file(ROOT, "a", "another's");
+    served.net.write(slow, "llo");
+    served.pass(1);
+    let came = served.net.take_received(slow);
+    assert_eq!(answers(&came, &["PUT"])[0].status, 412);
+    assert_eq!(served.disk().content(ROOT, "a"), Some(&b"another's"[..]));
+    assert!(is_tidy(&mut served));
+}
+
+#[test]
 fn one_that_is_cut_leaves_nothing() {
     for latency in [0, 10] {
         for bytes in [0, 2, 200_000] {
