@@ -13,12 +13,12 @@ use crate::peer::Who;
 
 const PAGE: &str = "../docs/http-strictness.md";
 
-/// `SEMFIO_WRITE=1 cargo test -p semfio-tests --test http strictness` writes it anew.
+/// `SEMFIO_BLESS=1 cargo test -p semfio-tests --test http strictness` writes it anew.
 #[test]
 fn the_page_is_as_the_data() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
     let written = page();
-    if std::env::var("SEMFIO_WRITE").as_deref() == Ok("1") {
+    if std::env::var("SEMFIO_BLESS").as_deref() == Ok("1") {
         std::fs::write(&path, &written).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
@@ -160,7 +160,7 @@ const BEGIN: &str = "\
 Written from the data of the tests (`tests/corpus/src/http_rows`, `tests/http/disagreements.rs`), so what stands here is
 held: by the engine in both roles, cut at every octet and ended at every octet (`tests/http/rows.rs`), and by `semfio http
 echo`, `serve` and `get` on sockets (`tests/http/sockets.rs`). To write it anew:
-`SEMFIO_WRITE=1 cargo test -p semfio-tests --test http strictness`.
+`SEMFIO_BLESS=1 cargo test -p semfio-tests --test http strictness`.
 
 ## Requests
 
