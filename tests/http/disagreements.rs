@@ -145,13 +145,14 @@ pub(crate) const DISAGREEMENTS: &[Disagreement] = &[
     },
     Disagreement {
         who: HTTPTOOLS,
-        what: "an interim response that says close is taken for the last one",
+        what: "an interim response that says close, or is of HTTP/1.0, is taken for the last one",
         why: "it is the final response that the connection ends with",
         section: "RFC 9112, 9.6",
         fits: |found| {
             let interim = |message: &Message| {
                 message.start.starts_with(b"1")
-                    && message.fields.iter().any(|field| field.0.ends_with(b"connection"))
+                    && (message.version == "1.0"
+                        || message.fields.iter().any(|field| field.0.ends_with(b"connection")))
             };
             found.refuses("Data after `Connection: close`")
                 && found.case.kind == Kind::Response
