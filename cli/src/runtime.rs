@@ -39,7 +39,7 @@ pub(crate) enum Host<M: StreamMachine, S: Service<M>> {
 
 /// Read and sent at once where files are moved, in bytes: four times the default, since each side
 /// then wakes the other less often. A trace has it in one line of at most 2 MiB.
-const BULK: usize = 256 * 1024;
+pub(crate) const BULK: usize = 256 * 1024;
 
 impl<M, S> Host<M, S>
 where

@@ -18,8 +18,7 @@
 //! - [`sockets`]: the system's tables of sockets, and who holds which.
 //! - [`failure`]: what a system error means to a service.
 //!
-//! It is written for Linux. It does not send files by `sendfile`, nor several datagrams in one
-//! call.
+//! It is written for Linux. It does not send several datagrams in one call.
 //!
 //! # The smallest host
 //!

@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use rustix::fs::sendfile;
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 use semfio_machine::{Chunk, FileSpan, Outbox};
 
@@ -14,12 +16,20 @@ use crate::files::Files;
 /// Pieces in one write: enough to fill a socket's buffer, and 1 KiB of stack.
 const SLICES: usize = 64;
 
+/// From here on not copying a part of a file saves more than a system call of its own costs.
+const LONG: u64 = 64 * 1024;
+
+/// Of one file at once, so that one connection does not hold up the others.
+const MOST: usize = 1024 * 1024;
+
 /// Makes one write of what `outbox` holds, and says how many bytes the socket took; the caller
-/// then calls `handle_sent`. Never raises SIGPIPE. An empty outbox is zero bytes.
+/// then calls `handle_sent`. An empty outbox is zero bytes. SIGPIPE must be ignored, as Rust's standard
+/// library has it: `sendfile` cannot be told not to raise it.
 ///
 /// Up to 64 pieces go in one call, in memory and in files alike. Of files as much goes as `scratch`
 /// holds, read in this thread: at once what follows each other in a file, whatever lies between
-/// in the outbox.
+/// in the outbox. A long part of a file that comes first goes from the system's memory to the
+/// socket's by itself (sendfile): what is written to the file before it has left may go with it.
 ///
 /// # Errors
 ///
@@ -32,6 +42,12 @@ pub fn write_outbox(
     files: &Files,
     scratch: &mut [u8],
 ) -> io::Result<usize> {
+    if let Some(Chunk::File(span)) = outbox.chunks().next()
+        && span.len >= LONG
+        && let Some(sent) = send_file(&socket, &span, files)?
+    {
+        return Ok(sent);
+    }
     let read = Content::of(outbox, files, scratch.len())?.read(scratch)?;
     write_read(socket, outbox, scratch.get(..read).unwrap_or_default())
 }
@@ -67,6 +83,18 @@ pub fn write_read(socket: impl AsFd, outbox: &Outbox, mut content: &[u8]) -> io:
         several => {
             Ok(sendmsg(socket, several, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?)
         }
+    }
+}
+
+/// Sends the beginning of a span, as much as the socket takes; none if the system can only copy.
+fn send_file(socket: impl AsFd, span: &FileSpan, files: &Files) -> io::Result<Option<usize>> {
+    let file = files.file(span.file).ok_or(io::ErrorKind::NotFound)?;
+    let mut offset = span.offset;
+    match sendfile(socket, &*file, Some(&mut offset), len(span).min(MOST)) {
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(sent) => Ok(Some(sent)),
+        Err(Errno::INVAL | Errno::NOSYS) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -248,6 +276,36 @@ mod tests {
         let mut all = Vec::new();
         theirs.read_to_end(&mut all).unwrap();
         assert_eq!(all, b"0123");
+    }
+
+    #[test]
+    fn a_long_part_of_a_file_goes_without_a_buffer() {
+        let content: Vec<u8> = (0..150_000_u32).flat_map(u32::to_be_bytes).collect();
+        let files = Files::default();
+        let file = file(&files, &content);
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut outbox = Outbox::default();
+        outbox.put(b"head");
+        outbox.put_file(span(file, 7, 500_000));
+        outbox.put(b"tail");
+        outbox.put_file(span(file, 500_000, 200_000));
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            let _ = (&theirs).read_to_end(&mut all);
+            all
+        });
+        let error = loop {
+            // Room for eight bytes at once, of which the head leaves some to the file.
+            match write_outbox(&ours, &outbox, &files, &mut [0; 8]) {
+                Ok(n) => outbox.advance(n),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(outbox.queued(), 100_000);
+        drop(ours);
+        let all = reader.join().unwrap();
+        assert!(all == [b"head", &content[7..500_007], b"tail", &content[500_000..]].concat());
     }
 
     #[test]

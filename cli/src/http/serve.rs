@@ -17,7 +17,7 @@ use crate::file::serve::roots;
 use crate::http::closed;
 use crate::output::{Records, notice, print_bytes};
 use crate::record::{self, Redaction, Spoken};
-use crate::runtime::{Host, Number, Shards};
+use crate::runtime::{BULK, Host, Number, Shards};
 use crate::serve::{cannot_listen, reachable, say_listening};
 use crate::signals;
 
@@ -104,7 +104,8 @@ pub(crate) fn run(common: &Common, args: &Args) -> Result<ExitCode, Failed> {
     let shard = |roots, record: Option<&Path>| {
         let (site, header) = record::site(args.config(common))?;
         let (shard, recording) = record::shard(site, header, Redaction::None, record, clock)?;
-        let host = HostConfig { clock, roots, files: FILES, ..HostConfig::default() };
+        let host =
+            HostConfig { clock, roots, files: FILES, scratch: BULK, ..HostConfig::default() };
         Ok((Host::with(common.runtime, shard, host).map_err(cannot)?, recording))
     };
     let (first, recording) = shard(folder, common.record.as_deref())?;
