@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use semfio_chat::{HubConfig, HubMessage, Reports};
 use semfio_echo::{DatagramServer, Report, ServerEvent};
 use semfio_file::{Repository, RepositoryConfig, RepositoryMessage};
-use semfio_http::{Echo, EchoMessage, ServerConfig};
+use semfio_http::{Echo, EchoMessage, LogForm, ServerConfig, SiteConfig, SiteMessage, SiteReport};
 use semfio_machine::{DatagramMachine, Endpoint, Now, Seed, Service, Shard, StreamMachine};
 use semfio_probe::{UdpPingServer, UdpPingServerConfig};
 use semfio_runtime_os::{Clock, Roots};
@@ -32,6 +32,8 @@ const SEALED: u16 = 2;
 const FILES: u16 = 3;
 /// How far above the first port the echo servers are: 7 is the port of RFC 862.
 const ECHO: u16 = 7;
+/// How far above the first port the web server is: from 8000 it is 8080.
+const HTTP: u16 = 80;
 /// How far above the first port the HTTP echo server is: from 8000 it is 8081.
 const HTTP_ECHO: u16 = 81;
 /// How far above the first port the UDP pinger's server is: from 8000 it is the textbook's 12000.
@@ -49,9 +51,8 @@ pub(crate) struct Args {
     /// Drive each server with our own clients, show each exchange, and end; on free ports
     #[arg(long)]
     tour: bool,
-    /// The chat room's address; the sealed room is 2 ports above, files 3, the echo servers 7, that of HTTP
-    /// 81. Port 0:
-    /// all of them free ones
+    /// The chat room's address; the sealed room is 2 ports above, files 3, the echo servers 7, the web
+    /// server 80, the HTTP echo 81. Port 0: all of them free ones
     #[arg(
         long,
         value_name = "ADDRESS:PORT",
@@ -115,6 +116,7 @@ pub(crate) struct Servers {
     pub(crate) echo: SocketAddr,
     pub(crate) datagram_echo: SocketAddr,
     pub(crate) udp_ping: SocketAddr,
+    pub(crate) http: SocketAddr,
     pub(crate) http_echo: SocketAddr,
     running: Vec<Running>,
     /// The folder with the pictures, removed in the end.
@@ -135,6 +137,7 @@ impl Servers {
             echo: base,
             datagram_echo: base,
             udp_ping: base,
+            http: base,
             http_echo: base,
             running: Vec::new(),
             pictures: None,
@@ -156,6 +159,7 @@ impl Servers {
         servers.echo = servers.start_echo(common, echo, voice.clone())?;
         servers.datagram_echo = servers.start_datagram_echo(common, echo, voice.clone())?;
         servers.udp_ping = servers.start_udp_ping(common, above(UDP_PING), voice.clone())?;
+        servers.http = servers.start_http(common, above(HTTP), voice.clone())?;
         servers.http_echo = servers.start_http_echo(common, above(HTTP_ECHO), voice.clone())?;
         Ok(servers)
     }
@@ -266,6 +270,36 @@ impl Servers {
                 }
             },
         )
+    }
+
+    /// What is served is the folder of pictures.
+    fn start_http(
+        &mut self,
+        common: &Common,
+        address: SocketAddr,
+        voice: Voice,
+    ) -> Result<SocketAddr, Failed> {
+        let cannot = |error| Failed::because(NETWORK, "cannot serve the folder of pictures", error);
+        let folder = self.pictures.as_ref().map(|it| it.path().to_owned()).unwrap_or_default();
+        let roots = file::serve::roots(&folder).map_err(cannot)?;
+        let config = SiteConfig { log: Some(LogForm::Common), ..SiteConfig::default() };
+        let (site, header) = record::site(config)?;
+        let clock = Clock::start();
+        let path = trace(common, "http");
+        let (shard, recording) =
+            record::shard(site, header, Redaction::None, path.as_deref(), clock)?;
+        let (runtime, goodbye) = (common.runtime, || SiteMessage::Drain);
+        self.start_host(runtime, shard, roots, recording, clock, address, goodbye, {
+            move |report| match report {
+                SiteReport::Log(lines) => lines.lines().for_each(|line| {
+                    voice.tell("http.request", json!({ "line": line }), &format!("http   {line}"));
+                }),
+                SiteReport::Broken { peer, why } => {
+                    let (record, line) = http::serve::broken(peer, &why);
+                    voice.tell("http.broken", record, &format!("http   {line}"));
+                }
+            }
+        })
     }
 
     fn start_http_echo(
@@ -496,7 +530,7 @@ impl Voice {
             let record = json!({
                 "chat": chat, "sealed": sealed, "files": files, "echo": echo,
                 "datagram_echo": datagrams, "udp_ping": servers.udp_ping,
-                "http_echo": servers.http_echo
+                "http": servers.http, "http_echo": servers.http_echo
             });
             return self.tell("serving", record, "");
         }
@@ -523,6 +557,9 @@ impl Voice {
         rows.push(("echo over UDP (RFC 862)", datagrams, try_this));
         let try_this = format!("semfio ports --port {}", echo.port());
         rows.push(("", datagrams, try_this));
+        let http = servers.http;
+        rows.push(("web server", http, format!("a browser at http://{http}/")));
+        rows.push(("", http, format!("semfio http get -O http://{http}/gato.jpg")));
         let http = servers.http_echo;
         rows.push(("HTTP echo", http, format!("curl -d hello http://{http}/")));
         let pinger = servers.udp_ping;

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use semfio_http::{FieldsBuf, Located, LogForm, SiteConfig, SiteMessage, SiteReport, Status};
+use semfio_http::{
+    FieldsBuf, HttpError, Located, LogForm, SiteConfig, SiteMessage, SiteReport, Status,
+};
+use semfio_machine::Closed;
 use semfio_runtime_os::{Clock, HostConfig};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Common;
 use crate::failed::{Failed, INTERRUPTED, NETWORK, USAGE};
@@ -217,11 +220,10 @@ impl Teller<'_> {
         match (report, &mut self.records) {
             (SiteReport::Log(lines), _) => print_bytes(lines.as_bytes()),
             (SiteReport::Broken { peer, why }, Some(records)) => {
-                records.print("broken", json!({ "address": peer, "why": closed(why) }));
+                records.print("broken", broken(*peer, why).0);
             }
             (SiteReport::Broken { peer, why }, None) if self.common.verbose => {
-                let who = peer.map_or("?".into(), |peer| peer.to_string());
-                notice(&format!("! {who}: {}", closed(why)));
+                notice(&broken(*peer, why).1);
             }
             _ => {}
         }
@@ -234,4 +236,10 @@ impl Teller<'_> {
             None => notice("stopped"),
         }
     }
+}
+
+/// A connection that broke, for programs and for people.
+pub(crate) fn broken(peer: Option<SocketAddr>, why: &Closed<HttpError>) -> (Value, String) {
+    let who = peer.map_or("?".into(), |peer| peer.to_string());
+    (json!({ "address": peer, "why": closed(why) }), format!("! {who}: {}", closed(why)))
 }
