@@ -35,7 +35,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::failed::{Failed, USAGE};
 use crate::runtime::Runtime;
 
-/// Network protocols without the wire: chat, files, netcat, ping, traceroute, scans, runs replayed.
+/// Network protocols without the wire: chat, files, HTTP, netcat, ping, traceroute, scans.
 #[derive(Debug, Parser)]
 #[command(name = "semfio", version, arg_required_else_help = true, max_term_width = 100)]
 struct Cli {

@@ -138,7 +138,7 @@ impl Number {
 /// Shards that share nothing but an address: each has a service, a host and a thread of its own, and
 /// the system spreads the peers over them (SO_REUSEPORT).
 ///
-/// A service that is stopped ends its own shard only: send [`handles`](Self::handles) the same message.
+/// A service that is stopped ends its own shard only: [`tell_all`](Self::tell_all) tells each of them.
 /// One that [drains](semfio_machine::Net::drain) serves whoever waits in its own queue; a peer whose
 /// connection stands at the very moment at which a listener is closed sees a reset, since Linux gives it
 /// to no other listener unless `net.ipv4.tcp_migrate_req` says so.

@@ -12,7 +12,7 @@ fn command() -> Command {
 #[test]
 fn help_says_what_there_is() {
     command().arg("--help").assert().success().stdout_eq(str![[r#"
-Network protocols without the wire: chat, files, netcat, ping, traceroute, scans, runs replayed
+Network protocols without the wire: chat, files, HTTP, netcat, ping, traceroute, scans
 
 Usage: semfio [OPTIONS] <COMMAND>
 
