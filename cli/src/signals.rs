@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -22,6 +23,10 @@ impl Interrupted {
     }
 }
 
+/// A second signal that comes sooner is the first one again: `timeout` sends it to its child, and then
+/// to all of its group.
+const SAME: Duration = Duration::from_millis(100);
+
 /// Has `on_first` called, in a thread of its own, when one of the signals comes; a second one
 /// ends the process at once.
 pub(crate) fn catch(mut on_first: impl FnMut() + Send + 'static) -> io::Result<Interrupted> {
@@ -29,14 +34,14 @@ pub(crate) fn catch(mut on_first: impl FnMut() + Send + 'static) -> io::Result<I
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let seen = interrupted.clone();
     thread::Builder::new().name("semfio-signals".into()).spawn(move || {
-        for (nth, signal) in signals.forever().enumerate() {
-            if nth > 0 {
-                std::process::exit(128 + signal);
-            }
-            if signal == SIGINT {
-                seen.set();
-            }
-            on_first();
+        if signals.forever().next() == Some(SIGINT) {
+            seen.set();
+        }
+        on_first();
+        thread::sleep(SAME);
+        signals.pending().for_each(drop);
+        if let Some(signal) = signals.forever().next() {
+            std::process::exit(128 + signal);
         }
     })?;
     Ok(interrupted)

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use semfio_runtime_os::Clock;
 use tempfile::TempDir;
 
 use crate::peers::{RUNTIMES, Server, run};
@@ -176,6 +177,30 @@ fn it_ends_without_failing_anybody() {
         server.stop(Signal::TERM, 0);
         for client in clients {
             assert!(client.join().unwrap() > 0, "{runtime}");
+        }
+    }
+}
+
+#[test]
+fn a_signal_that_is_sent_twice_is_one() {
+    let dir = folder();
+    let clock = Clock::start();
+    loop {
+        let server = Server::http(&["http", "serve", &served(&dir)]);
+        // It has a second to ask; the server waits so long.
+        let mut peer = connect(&server);
+        peer.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        peer.read_exact(&mut [0]).unwrap();
+        let first = clock.now().mono;
+        server.signal(Signal::INT);
+        std::thread::sleep(Duration::from_millis(5));
+        server.signal(Signal::INT);
+        let apart = clock.now().mono.saturating_since(first);
+        let said = server.end(130);
+        // If we were held up in between, it was a second one.
+        if apart < Duration::from_millis(80) {
+            assert!(said.contains("stopped"), "{said}");
+            break;
         }
     }
 }

@@ -118,9 +118,18 @@ impl Server {
         self.child.id()
     }
 
-    /// Ends it as a service manager would, and gives what it said on stderr.
-    pub(crate) fn stop(mut self, signal: Signal, code: i32) -> String {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Ends it as a service manager would, and gives what it said on stderr.
+    pub(crate) fn stop(self, signal: Signal, code: i32) -> String {
+        self.signal(signal);
+        self.end(code)
+    }
+
+    /// Waits until it has ended, and gives what it said on stderr.
+    pub(crate) fn end(mut self, code: i32) -> String {
         let mut rest = String::new();
         self.err.read_to_string(&mut rest).unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(code), "{rest}");
