@@ -7,8 +7,6 @@ pub(crate) mod serve;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use semfio_http::HttpError;
-use semfio_machine::Closed;
 
 use crate::Common;
 use crate::failed::Failed;
@@ -28,14 +26,5 @@ pub(crate) fn run(common: &Common, what: Http) -> Result<ExitCode, Failed> {
         Http::Serve(args) => serve::run(common, &args),
         Http::Echo(args) => echo::run(common, &args),
         Http::Get(args) => get::run(common, args),
-    }
-}
-
-/// How a connection ended.
-fn closed(why: &Closed<HttpError>) -> String {
-    match why {
-        Closed::Error(error) => error.to_string(),
-        Closed::Failed(failure) => failure.to_string(),
-        _ => "it is over".into(),
     }
 }

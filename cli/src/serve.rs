@@ -1,11 +1,13 @@
 //! `semfio chat serve`.
 
+use std::fmt::Display;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use semfio_chat::{HubConfig, HubMessage, HubReport, LogLimits, Reports, SlowPolicy, text};
+use semfio_machine::Closed;
 use semfio_runtime_os::Clock;
 use serde_json::json;
 
@@ -187,6 +189,15 @@ pub(crate) fn say_listening(address: SocketAddr, quiet: bool) {
         notice(&paint(LOUD, &line));
     } else if !quiet {
         notice(&line);
+    }
+}
+
+/// How a connection ended.
+pub(crate) fn closed(why: &Closed<impl Display>) -> String {
+    match why {
+        Closed::Error(error) => error.to_string(),
+        Closed::Failed(failure) => failure.to_string(),
+        _ => "it is over".into(),
     }
 }
 

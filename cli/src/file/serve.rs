@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::{env, io};
 
 use semfio_file::{PutLimits, Repository, RepositoryConfig, RepositoryMessage, RepositoryReport};
-use semfio_machine::{Closed, RootId};
+use semfio_machine::RootId;
 use semfio_path::SafeName;
 use semfio_runtime_os::{Clock, Roots};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use crate::output::{Records, escape, notice};
 use crate::passphrase::TransferArgs;
 use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
-use crate::serve::{cannot_listen, reachable, say_listening};
+use crate::serve::{cannot_listen, closed, reachable, say_listening};
 use crate::signals;
 
 /// Peers of which it is remembered what they get.
@@ -194,14 +194,6 @@ impl Log {
             }
             RepositoryReport::Broken { peer, why } => format!("! {}: {}", who(peer), closed(why)),
         })
-    }
-}
-
-fn closed(why: &Closed<semfio_file::SessionError>) -> String {
-    match why {
-        Closed::Error(error) => error.to_string(),
-        Closed::Failed(failure) => failure.to_string(),
-        _ => "it is over".into(),
     }
 }
 

@@ -10,11 +10,10 @@ use serde_json::{Value, json};
 
 use crate::Common;
 use crate::failed::{Failed, INTERRUPTED, NETWORK};
-use crate::http::closed;
 use crate::output::{Records, escape, notice};
 use crate::record::{self, Redaction, Spoken};
 use crate::runtime::Host;
-use crate::serve::{cannot_listen, reachable, say_listening};
+use crate::serve::{cannot_listen, closed, reachable, say_listening};
 use crate::signals;
 
 #[derive(Debug, clap::Args)]

@@ -17,11 +17,10 @@ use serde_json::{Value, json};
 use crate::Common;
 use crate::failed::{Failed, INTERRUPTED, NETWORK, USAGE};
 use crate::file::serve::roots;
-use crate::http::closed;
 use crate::output::{Records, notice, print_bytes};
 use crate::record::{self, Redaction, Spoken};
 use crate::runtime::{BULK, Host, Number, Shards};
-use crate::serve::{cannot_listen, reachable, say_listening};
+use crate::serve::{cannot_listen, closed, reachable, say_listening};
 use crate::signals;
 
 /// Files open at once, of which each answer that is on its way may hold one.
